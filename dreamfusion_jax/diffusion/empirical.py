@@ -1,0 +1,172 @@
+"""The closed-form optimal denoiser of a finite set of captioned pictures.
+
+For pictures x_1 ... x_n that match a text y, the best possible denoiser is known:
+E[x | z_t, y] = sum_i softmax_i(-|z_t - alpha_t x_i|^2 / (2 sigma_t^2)) x_i. Here each
+picture is an object cut out of its background, x_i = F_i + V_i b, with F_i the
+foreground (premultiplied by its opacity), V_i = 1 - opacity, and b a flat background
+colour that is unknown: b ~ N(0, s^2 I) in [-1, 1] units. The background is
+marginalised exactly, as everything is Gaussian given the picture.
+"""
+
+import dataclasses
+import re
+from typing import Any, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
+from dreamfusion_jax.types import TextEmbeddings
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """What is said of a picture: its noun, other names of it, and its view word."""
+
+    noun: str
+    synonyms: tuple[str, ...]
+    view: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EmpiricalPrior:
+    """A `Prior` without training: the posterior mean over captioned cut-out pictures.
+
+    A text matches a picture if it names its noun (or a synonym) and, where it has a
+    view word, that view. The empty prompt matches every picture. `params` holds the
+    pictures; a row of `TextEmbeddings.states` [1, n] marks those that match.
+    """
+
+    params: dict[str, Any]
+    captions: tuple[Caption, ...]
+    image_shape: tuple[int, int, int]
+    schedule: Schedule = CosineSchedule()
+    background_std: float = 0.6
+
+    @classmethod
+    def from_pictures(
+        cls,
+        rgba: Float[np.ndarray, "n height width 4"],
+        captions: Sequence[Caption],
+        **kwargs,
+    ) -> "EmpiricalPrior":
+        """Builds the prior from straight-alpha pictures in [0, 1]."""
+        rgba = np.asarray(rgba, np.float32)
+        n, height, width, _ = rgba.shape
+        foreground = (2 * rgba[..., :3] - 1) * rgba[..., 3:]
+        behind = 1 - rgba[..., 3]
+        # Channels first and flattened: every use below is a matrix product.
+        foreground = foreground.transpose(0, 3, 1, 2).reshape(n, 3, height * width)
+        params = {
+            "foreground": jnp.asarray(foreground),
+            "behind": jnp.asarray(behind.reshape(n, height * width)),
+        }
+        return cls(params, tuple(captions), (height, width, 3), **kwargs)
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Marks the pictures that match each prompt; no match at all marks every picture."""
+        rows = np.stack([self._matches(prompt) for prompt in prompts])
+        return TextEmbeddings(
+            states=jnp.asarray(rows, jnp.float32)[:, None, :],
+            mask=jnp.ones((len(prompts), 1), bool),
+        )
+
+    def narrowed(self, prompts: Sequence[str]) -> "EmpiricalPrior":
+        """The same prior with only the pictures that some of these prompts match."""
+        keep = np.flatnonzero(np.any([self._matches(p) for p in prompts], axis=0))
+        params = jax.tree.map(lambda x: x[keep], self.params)
+        captions = tuple(self.captions[i] for i in keep)
+        return dataclasses.replace(self, params=params, captions=captions)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words that neither name a known noun nor belong to the usual templates."""
+        known = set(_TEMPLATE_WORDS)
+        for caption in self.captions:
+            for name in (caption.noun, *caption.synonyms):
+                if _names(prompt, name):
+                    known.update(_words(name))
+        return [w for w in _words(prompt) if w not in known and _singular(w) not in known]
+
+    def eps_hat(
+        self,
+        params: dict[str, Any],
+        z_t: Float[Array, "batch height width 3"],
+        t: Float[Array, "batch"],
+        embeddings: TextEmbeddings,
+    ) -> Float[Array, "batch height width 3"]:
+        """(z_t - alpha_t E[x | z_t, y]) / sigma_t."""
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        mean = self.posterior_mean(params, z_t, alpha, sigma, embeddings.states[:, 0, :])
+        alpha, sigma = alpha[:, None, None, None], sigma[:, None, None, None]
+        return (z_t - alpha * mean) / sigma
+
+    def posterior_mean(
+        self,
+        params: dict[str, Any],
+        z_t: Float[Array, "batch height width 3"],
+        alpha: Float[Array, "batch"],
+        sigma: Float[Array, "batch"],
+        matches: Float[Array, "batch n"],
+    ) -> Float[Array, "batch height width 3"]:
+        """E[x | z_t, y] over the matching pictures and all background colours."""
+        foreground, behind = params["foreground"], params["behind"]
+        batch, height, width, _ = z_t.shape
+        z = z_t.transpose(0, 3, 1, 2).reshape(batch, 3, height * width)
+        alpha, variance = alpha[:, None], (sigma**2)[:, None]
+
+        # Given picture i, the background's posterior per channel: precision and mean.
+        behind_z = jnp.einsum("np,bcp->bnc", behind, z)
+        behind_foreground = jnp.einsum("np,ncp->nc", behind, foreground)
+        behind_squared = jnp.sum(behind**2, axis=-1)
+        precision = alpha**2 * behind_squared / variance + 1 / self.background_std**2
+        projection = alpha[..., None] * (behind_z - alpha[..., None] * behind_foreground)
+        colour = projection / variance[..., None] / precision[..., None]
+
+        # log p(z | i) up to what is equal for all pictures.
+        cross = jnp.einsum("ncp,bcp->bn", foreground, z)
+        squared = alpha**2 * jnp.sum(foreground**2, axis=(1, 2)) - 2 * alpha * cross
+        evidence = 0.5 * precision * jnp.sum(colour**2, axis=-1) - 1.5 * jnp.log(precision)
+        logits = evidence - 0.5 * squared / variance
+        weights = jax.nn.softmax(jnp.where(matches > 0, logits, -jnp.inf), axis=-1)
+
+        mean = jnp.einsum("bn,ncp->bcp", weights, foreground)
+        mean += jnp.einsum("bnc,np->bcp", weights[..., None] * colour, behind)
+        return mean.reshape(batch, 3, height, width).transpose(0, 2, 3, 1)
+
+    def _matches(self, prompt: str) -> np.ndarray:
+        by_noun = np.array([_noun_score(prompt, c) for c in self.captions])
+        # The longest name wins: "coffee table" is not a "table".
+        selected = (by_noun == by_noun.max()) if by_noun.max() > 0 else np.ones_like(by_noun, bool)
+        view = np.array([_names(prompt, c.view) for c in self.captions])
+        return selected & view if np.any(selected & view) else selected
+
+
+_TEMPLATE_WORDS = (
+    "a an the of and with photo dslr picture image render rendering 3d model high quality "
+    "detailed realistic zoomed out front side back overhead view"
+).split()
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if word.endswith("s") and len(word) > 3 else word
+
+
+def _names(prompt: str, name: str) -> bool:
+    words = [_singular(w) for w in _words(prompt)]
+    target = [_singular(w) for w in _words(name)]
+    span = len(target)
+    return bool(target) and any(
+        words[i : i + span] == target for i in range(len(words) - span + 1)
+    )
+
+
+def _noun_score(prompt: str, caption: Caption) -> int:
+    """Length of the longest name of the picture that the prompt contains, 0 if none."""
+    names = (caption.noun, *caption.synonyms)
+    return max((len(name) for name in names if _names(prompt, name)), default=0)

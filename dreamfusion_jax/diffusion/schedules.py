@@ -1,0 +1,79 @@
+"""Variance-preserving noise schedules: z_t = alpha_t x + sigma_t eps, alpha^2 + sigma^2 = 1."""
+
+import dataclasses
+import math
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class Schedule(Protocol):
+    """Maps continuous time t in [0, 1] (0 clean, 1 noise) to (alpha_t, sigma_t)."""
+
+    def alpha_sigma(
+        self, t: Float[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule:
+    """The continuous cosine schedule: alpha_t = cos(pi t / 2) (Nichol and Dhariwal 2021).
+
+    `t_max` keeps a little signal at t = 1, so that eps <-> x conversions stay finite.
+    """
+
+    t_max: float = 0.9946  # alpha at t = 1 is then 0.0085, logSNR -9.5
+
+    def alpha_sigma(
+        self, t: Float[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+        angle = jnp.asarray(t) * (self.t_max * math.pi / 2)
+        return jnp.cos(angle), jnp.sin(angle)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiscreteSchedule:
+    """A schedule given by betas of discrete steps, as published models use it.
+
+    Continuous t in [0, 1] is mapped to the steps 0 .. n - 1 and alpha_bar is
+    interpolated linearly in log between them; at step times it is exact.
+    """
+
+    betas: tuple[float, ...]
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.betas)
+
+    def step(self, t: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """The (fractional) discrete step that t stands for, in [0, n - 1]."""
+        return jnp.clip(jnp.asarray(t), 0.0, 1.0) * (self.num_steps - 1)
+
+    def alpha_sigma(
+        self, t: Float[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+        log_alpha_bar = np.cumsum(np.log1p(-np.asarray(self.betas, np.float64)))
+        grid = np.arange(self.num_steps, dtype=np.float32)
+        log_bar = jnp.interp(self.step(t), grid, log_alpha_bar.astype(np.float32))
+        return jnp.exp(0.5 * log_bar), jnp.sqrt(-jnp.expm1(log_bar))
+
+
+def linear_betas(n: int = 1000, start: float = 1e-4, end: float = 0.02) -> tuple[float, ...]:
+    """Betas linear in the step (Ho et al. 2020)."""
+    return tuple(np.linspace(start, end, n).tolist())
+
+
+def scaled_linear_betas(
+    n: int = 1000, start: float = 0.00085, end: float = 0.012
+) -> tuple[float, ...]:
+    """Betas whose square root is linear in the step (Stable Diffusion)."""
+    return tuple((np.linspace(start**0.5, end**0.5, n) ** 2).tolist())
+
+
+def squaredcos_betas(n: int = 1000, max_beta: float = 0.999) -> tuple[float, ...]:
+    """squaredcos_cap_v2: alpha_bar(s) = cos^2((s + 0.008) / 1.008 pi / 2) (DeepFloyd IF)."""
+    s = np.arange(n + 1) / n
+    alpha_bar = np.cos((s + 0.008) / 1.008 * math.pi / 2) ** 2
+    return tuple(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta).tolist())

@@ -1,0 +1,27 @@
+"""Regularisers of the geometry and their schedules (paper appendix A.2)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def orientation_penalty(
+    weights: Float[Array, "*rays samples"],
+    normals: Float[Array, "*rays samples 3"],
+    directions: Float[Array, "*rays 3"],
+) -> Float[Array, "*rays"]:
+    """sum_i stop_gradient(w_i) max(0, n_i . v)^2: normals must not face away (Ref-NeRF Eq. 11)."""
+    facing_away = jnp.maximum(jnp.einsum("...sc,...c->...s", normals, directions), 0.0)
+    return jnp.sum(jax.lax.stop_gradient(weights) * facing_away**2, axis=-1)
+
+
+def opacity_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
+    """sqrt((sum_i w_i)^2 + 0.01): empties rays that see no object."""
+    return jnp.sqrt(opacity**2 + 0.01)
+
+
+def linear_ramp(
+    step: Int[Array, ""], start: float, end: float, num_steps: int
+) -> Float[Array, ""]:
+    """From `start` to `end` linearly over the first `num_steps` steps, then held."""
+    return start + (end - start) * jnp.clip(step / max(num_steps, 1), 0.0, 1.0)

@@ -1,0 +1,236 @@
+"""Camera to pixels: the only file that composes the parts of a scene."""
+
+import dataclasses
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from dreamfusion_jax.scene.background import EnvironmentMap, random_colour
+from dreamfusion_jax.scene.fields import MlpField, query_density, query_field
+from dreamfusion_jax.scene.lights import albedo_light
+from dreamfusion_jax.scene.rays import cast_rays
+from dreamfusion_jax.scene.regularisers import orientation_penalty
+from dreamfusion_jax.scene.sampling import fine_edges, stratified_points, uniform_edges
+from dreamfusion_jax.scene.shading import shade
+from dreamfusion_jax.scene.volume import composite, rendering_weights
+from dreamfusion_jax.types import Camera, FieldOutput, Light, Rays, RenderOutput
+
+# One camera, any batch of rays: what `jax.vmap` maps over views.
+FINAL_BLUR = 2e-3  # lambda_Sigma at the end of its annealing: used for inspection
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """The modules and sampling numbers of a scene; its parameters live elsewhere.
+
+    `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view.
+    """
+
+    field: MlpField = MlpField()
+    background: EnvironmentMap | None = None
+    radius: float = 1.4
+    coarse_samples: int = 64
+    fine_samples: int = 32
+    colour_mean: float = 0.5
+    colour_std: float = 0.3
+
+    @classmethod
+    def from_config(cls, config) -> "Scene":
+        """Builds a scene from `config.scene`."""
+        environment = config.background.kind == "environment"
+        return cls(
+            field=MlpField(**config.field),
+            background=EnvironmentMap(**config.background.environment) if environment else None,
+            radius=config.radius,
+            coarse_samples=config.coarse_samples,
+            fine_samples=config.fine_samples,
+            colour_mean=config.background.colour_mean,
+            colour_std=config.background.colour_std,
+        )
+
+
+def init_params(scene: Scene, key: PRNGKeyArray) -> dict:
+    """Fresh parameters {"field": ..., "background": ...} (no background: {})."""
+    field_key, background_key = jax.random.split(key)
+    params = {"field": scene.field.init(field_key, jnp.zeros((1, 3)), 0.0), "background": {}}
+    if scene.background is not None:
+        params["background"] = scene.background.init(background_key, jnp.zeros((1, 3)))
+    return params
+
+
+def background_colours(
+    scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+) -> Float[Array, "*rays 3"]:
+    """What a training view shows where there is no object."""
+    if scene.background is not None:
+        return scene.background.apply(params["background"], directions)
+    colour = random_colour(key, scene.colour_mean, scene.colour_std)
+    return jnp.broadcast_to(colour, directions.shape)
+
+
+def render_rays(
+    scene: Scene,
+    params: dict,
+    rays: Rays,
+    light: Light,
+    background: Float[Array, "*rays 3"],
+    key: PRNGKeyArray | None,
+    *,
+    blur: float | Float[Array, ""] = FINAL_BLUR,
+) -> RenderOutput:
+    """Renders rays that share one light.
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      rays: any batch of rays.
+      light: one light (no batch dimension).
+      background: colours in [0, 1] behind the object.
+      key: jitters the samples; None renders at fixed samples.
+      blur: lambda_Sigma, the standard deviation of the field's input Gaussians.
+    """
+    coarse_key, fine_key = (None, None) if key is None else jax.random.split(key)
+    edges = _place_samples(scene, params, rays, blur**2, coarse_key, fine_key)
+    distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
+    points = _along(rays, distances)
+    field = query_field(scene.field, params["field"], points, blur**2)
+    weights = rendering_weights(field.density, jnp.diff(edges, axis=-1))
+    return _composite_all(field, points, distances, weights, rays, light, background)
+
+
+def _place_samples(
+    scene: Scene, params: dict, rays: Rays, variance, coarse_key, fine_key
+) -> Float[Array, "*rays edges"]:
+    # The coarse pass only says where to look: no gradient, no albedo, no normals.
+    frozen = jax.lax.stop_gradient(params["field"])
+    edges = uniform_edges(rays, scene.coarse_samples)
+    points = _along(rays, stratified_points(edges, coarse_key))
+    density = query_density(scene.field, frozen, points, variance)
+    weights = rendering_weights(density, jnp.diff(edges, axis=-1))
+    return fine_edges(edges, weights, scene.fine_samples, fine_key)
+
+
+def _along(rays: Rays, distances: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples 3"]:
+    return rays.origins[..., None, :] + distances[..., None] * rays.directions[..., None, :]
+
+
+def _composite_all(
+    field: FieldOutput,
+    points: Float[Array, "*rays samples 3"],
+    distances: Float[Array, "*rays samples"],
+    weights: Float[Array, "*rays samples"],
+    rays: Rays,
+    light: Light,
+    background: Float[Array, "*rays 3"],
+) -> RenderOutput:
+    opacity = jnp.sum(weights, axis=-1)
+    colour = composite(weights, shade(field, points, light))
+    return RenderOutput(
+        rgb=colour + (1.0 - opacity[..., None]) * background,
+        albedo=composite(weights, field.albedo),
+        opacity=opacity,
+        depth=jnp.sum(weights * distances, axis=-1),
+        normals=composite(weights, field.normals),
+        orientation=orientation_penalty(weights, field.normals, rays.directions),
+    )
+
+
+def render_image(
+    scene: Scene,
+    params: dict,
+    camera: Camera,
+    size: int,
+    *,
+    light: Light | None = None,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    chunk: int = 4096,
+) -> RenderOutput:
+    """Renders one whole image without gradients, `chunk` rays at a time.
+
+    Memory is bounded by `chunk`, whatever the size. Returns numpy arrays of batch
+    shape [size, size].
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      camera: one camera.
+      size: width and height in pixels.
+      light: None shows the albedo.
+      background: a flat colour in [0, 1].
+      chunk: rays per call of the compiled program.
+    """
+    rays = jax.tree.map(
+        lambda x: np.asarray(x).reshape(size * size, *x.shape[2:]),
+        _cast_rays(camera, size, scene.radius),
+    )
+    light = albedo_light() if light is None else light
+    colour = jnp.asarray(background, jnp.float32)
+    chunk = min(chunk, size * size)
+    parts = [
+        _render_chunk(scene, params, _slice_rays(rays, start, chunk), light, colour)
+        for start in range(0, size * size, chunk)
+    ]
+
+    def join(*pieces):
+        whole = np.concatenate([np.asarray(p) for p in pieces])[: size * size]
+        return whole.reshape(size, size, *whole.shape[1:])
+
+    return jax.tree.map(join, *parts)
+
+
+_cast_rays = jax.jit(cast_rays, static_argnums=(1, 2))
+
+
+def _slice_rays(rays: Rays, start: int, chunk: int) -> Rays:
+    # The last chunk is filled up with rays that miss: one shape, one compilation.
+    def cut(x):
+        piece = x[start : start + chunk]
+        return np.pad(piece, [(0, chunk - len(piece))] + [(0, 0)] * (piece.ndim - 1))
+
+    return jax.tree.map(cut, rays)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _render_chunk(scene: Scene, params: dict, rays: Rays, light: Light, colour) -> RenderOutput:
+    background = jnp.broadcast_to(colour, rays.directions.shape)
+    return render_rays(scene, params, rays, light, background, None)
+
+
+def density_at(
+    scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
+) -> Float[np.ndarray, "n"]:
+    """Density at points, 0 outside the bounding sphere; bounded memory."""
+    density = _in_chunks(functools.partial(_density, scene.field, params["field"]), points, chunk)
+    return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
+
+
+def albedo_at(
+    scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
+) -> Float[np.ndarray, "n 3"]:
+    """Albedo in [0, 1] at points; bounded memory."""
+    return _in_chunks(functools.partial(_albedo, scene.field, params["field"]), points, chunk)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _density(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    return query_density(field, params, points, FINAL_BLUR**2)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _albedo(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    return field.apply(params, points, FINAL_BLUR**2)[1]
+
+
+def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:
+    chunk = min(chunk, len(points))
+    padded = np.pad(points, [(0, math.ceil(len(points) / chunk) * chunk - len(points)), (0, 0)])
+    parts = [
+        np.asarray(function(padded[i : i + chunk].astype(np.float32)))
+        for i in range(0, len(padded), chunk)
+    ]
+    return np.concatenate(parts)[: len(points)]

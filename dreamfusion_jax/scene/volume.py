@@ -1,0 +1,31 @@
+"""Volume rendering: densities along a ray -> weights -> pixels (paper section 2.2)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def rendering_weights(
+    density: Float[Array, "*rays samples"], lengths: Float[Array, "*rays samples"]
+) -> Float[Array, "*rays samples"]:
+    """w_i = alpha_i prod_{j<i} (1 - alpha_j) with alpha_i = 1 - exp(-tau_i delta_i).
+
+    Computed as differences of the transmittance, so that the weights and what is left
+    at the end add up to 1 exactly.
+
+    Args:
+      density: tau_i >= 0 per unit length, front to back.
+      lengths: delta_i >= 0 of the intervals.
+    """
+    optical_depth = jnp.cumsum(density * lengths, axis=-1)
+    transmittance = jnp.exp(-optical_depth)
+    before = jnp.concatenate(
+        [jnp.ones_like(transmittance[..., :1]), transmittance[..., :-1]], axis=-1
+    )
+    return before - transmittance
+
+
+def composite(
+    weights: Float[Array, "*rays samples"], values: Float[Array, "*rays samples channels"]
+) -> Float[Array, "*rays channels"]:
+    """sum_i w_i v_i."""
+    return jnp.einsum("...s,...sc->...c", weights, values)

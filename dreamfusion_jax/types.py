@@ -1,0 +1,86 @@
+"""Frozen pytrees handed between the stages of the program.
+
+World frame: right-handed, z up, azimuth 0 is the front of the object (+x),
+counter-clockwise; elevation is measured from the xy-plane. Angles in radians.
+`*batch` stands for any number of leading dimensions.
+"""
+
+import flax.struct
+from jaxtyping import Array, Bool, Float
+
+
+@flax.struct.dataclass
+class Camera:
+    """A pinhole camera.
+
+    `rotation` has the camera's right, up and backward directions as columns, in
+    world coordinates. `focal` is the focal length in image widths (lambda_focal of
+    the paper). `azimuth` and `elevation` are those drawn before the position was
+    perturbed: they choose the view-dependent prompt.
+    """
+
+    position: Float[Array, "*batch 3"]
+    rotation: Float[Array, "*batch 3 3"]
+    focal: Float[Array, "*batch"]
+    azimuth: Float[Array, "*batch"]
+    elevation: Float[Array, "*batch"]
+
+
+@flax.struct.dataclass
+class Light:
+    """A point light. c = rho * (diffuse * max(0, n . l) + ambient), paper Eq. 4."""
+
+    position: Float[Array, "*batch 3"]
+    diffuse: Float[Array, "*batch"]
+    ambient: Float[Array, "*batch"]
+    textureless: Float[Array, "*batch"]  # 1 replaces the albedo by white, 0 keeps it
+
+
+@flax.struct.dataclass
+class Rays:
+    """Rays with unit directions, bounded to [near, far]; near == far misses the scene."""
+
+    origins: Float[Array, "*batch 3"]
+    directions: Float[Array, "*batch 3"]
+    near: Float[Array, "*batch"]
+    far: Float[Array, "*batch"]
+
+
+@flax.struct.dataclass
+class FieldOutput:
+    """The field at points: density tau >= 0 per unit length, albedo rho in [0, 1].
+
+    `normals` are unit vectors -grad tau / |grad tau| (zero where tau is flat), or
+    None where they were not asked for.
+    """
+
+    density: Float[Array, "*batch"]
+    albedo: Float[Array, "*batch 3"]
+    normals: Float[Array, "*batch 3"] | None
+
+
+@flax.struct.dataclass
+class RenderOutput:
+    """One value per ray.
+
+    `rgb` in [0, 1] is shaded and composited over the background, `albedo` is the
+    unlit colour of the object alone (premultiplied by opacity), `opacity` in [0, 1],
+    `depth` the expected distance along the ray (premultiplied by opacity), `normals`
+    the expected normal (premultiplied by opacity), `orientation` the paper's
+    orientation penalty sum_i w_i max(0, n_i . v)^2.
+    """
+
+    rgb: Float[Array, "*batch 3"]
+    albedo: Float[Array, "*batch 3"]
+    opacity: Float[Array, "*batch"]
+    depth: Float[Array, "*batch"]
+    normals: Float[Array, "*batch 3"]
+    orientation: Float[Array, "*batch"]
+
+
+@flax.struct.dataclass
+class TextEmbeddings:
+    """Encoded prompts, one row each; `mask` is True where a token is present."""
+
+    states: Float[Array, "*rows tokens width"]
+    mask: Bool[Array, "*rows tokens"]
