@@ -1,15 +1,17 @@
 """Score Distillation Sampling (paper section 3.1): image -> gradient."""
 
+import dataclasses
 from typing import Any
 
 import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.scene.schedules import Ramp
 from dreamfusion_jax.types import TextEmbeddings
 
 WEIGHTINGS = ("sigma_squared", "uniform")
@@ -45,7 +47,7 @@ def sds_gradient(
       params: its parameters.
       image: x in the model's range [-1, 1].
       embeddings: one row per image, then the row of the unconditional prompt.
-      key: draws t and eps.
+      key: draws t and eps; one key, or one for each image.
       guidance_weight: omega of classifier-free guidance.
       t_range: t ~ U(t_range), within [0, 1].
       weighting: w(t) = sigma_t^2 ("sigma_squared") or 1 ("uniform").
@@ -53,8 +55,8 @@ def sds_gradient(
     Returns:
       The gradient with respect to the image, and what was drawn.
     """
-    draw = _diffuse(prior, jax.lax.stop_gradient(image), key, t_range, weighting)
-    z_t, t, eps, _, weight = draw
+    image = jax.lax.stop_gradient(image)
+    z_t, t, eps, weight = _diffuse(prior, image, key, t_range, weighting)
     eps_hat = guided_eps(prior, params, z_t, t, embeddings, guidance_weight=guidance_weight)
     residual = jax.lax.stop_gradient(eps_hat - eps)
     return _expand(weight) * residual, _aux(t, weight, residual)
@@ -78,7 +80,7 @@ def diffusion_loss_gradient(
     """
 
     def loss(x):
-        z_t, t, eps, _, weight = _diffuse(prior, x, key, t_range, weighting)
+        z_t, t, eps, weight = _diffuse(prior, x, key, t_range, weighting)
         eps_hat = guided_eps(prior, params, z_t, t, embeddings, guidance_weight=guidance_weight)
         residual = eps_hat - eps
         return 0.5 * jnp.sum(_expand(weight) * residual**2), _aux(t, weight, residual)
@@ -89,15 +91,20 @@ def diffusion_loss_gradient(
 def _diffuse(prior: Prior, image: Array, key: PRNGKeyArray, t_range, weighting: str):
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting is {weighting!r}, expected one of {WEIGHTINGS}.")
-    t_key, eps_key = jax.random.split(key)
+    keys = jax.random.split(key, image.shape[0]) if key.ndim == 0 else key
     low, high = t_range
-    unit = distrax.Uniform(0.0, 1.0).sample(seed=t_key, sample_shape=image.shape[:1])
+
+    def draw(key):
+        t_key, eps_key = jax.random.split(key)
+        unit = distrax.Uniform(0.0, 1.0).sample(seed=t_key)
+        return unit, distrax.Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=image.shape[1:])
+
+    unit, eps = jax.vmap(draw)(keys)
     t = low + (high - low) * unit
-    eps = distrax.Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=image.shape)
     alpha, sigma = prior.schedule.alpha_sigma(t)
     z_t = _expand(alpha) * image + _expand(sigma) * eps
     weight = sigma**2 if weighting == "sigma_squared" else jnp.ones_like(sigma)
-    return z_t, t, eps, sigma, weight
+    return z_t, t, eps, weight
 
 
 def _aux(t: Array, weight: Array, residual: Array) -> GuidanceAux:
@@ -106,3 +113,38 @@ def _aux(t: Array, weight: Array, residual: Array) -> GuidanceAux:
 
 def _expand(per_image: Float[Array, "batch"]) -> Float[Array, "batch 1 1 1"]:
     return per_image[:, None, None, None]
+
+
+LOSSES = {"sds": sds_gradient, "diffusion_loss": diffusion_loss_gradient}
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """The settings of the guidance of a run: which gradient, omega, t ~ U(t_min, t_max)."""
+
+    loss: str
+    weight: float
+    t_min: float
+    t_max: Ramp
+    weighting: str
+
+    def gradient(
+        self,
+        prior: Prior,
+        params: Any,
+        image: Float[Array, "batch height width channels"],
+        embeddings: TextEmbeddings,
+        key: PRNGKeyArray,
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
+        """The gradient with respect to the images at a step of the run."""
+        return LOSSES[self.loss](
+            prior,
+            params,
+            image,
+            embeddings,
+            key,
+            guidance_weight=self.weight,
+            t_range=(self.t_min, self.t_max(step)),
+            weighting=self.weighting,
+        )

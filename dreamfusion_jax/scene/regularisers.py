@@ -1,8 +1,20 @@
 """Regularisers of the geometry and their schedules (paper appendix A.2)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+
+from dreamfusion_jax.scene.schedules import Ramp
+
+
+@dataclasses.dataclass(frozen=True)
+class Regularisers:
+    """Weights of the penalties, which are averaged over rays: orientation(step) and opacity."""
+
+    orientation: Ramp
+    opacity: float
 
 
 def orientation_penalty(
@@ -18,10 +30,3 @@ def orientation_penalty(
 def opacity_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
     """sqrt((sum_i w_i)^2 + 0.01): empties rays that see no object."""
     return jnp.sqrt(opacity**2 + 0.01)
-
-
-def linear_ramp(
-    step: Int[Array, ""], start: float, end: float, num_steps: int
-) -> Float[Array, ""]:
-    """From `start` to `end` linearly over the first `num_steps` steps, then held."""
-    return start + (end - start) * jnp.clip(step / max(num_steps, 1), 0.0, 1.0)
