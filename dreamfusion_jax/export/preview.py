@@ -1,0 +1,50 @@
+"""One picture that shows colour and shape of a scene from four sides."""
+
+import math
+
+import numpy as np
+import PIL.Image
+
+from dreamfusion_jax.export.images import normal_colours, over, sheet, to_uint8
+from dreamfusion_jax.export.video import head_light
+from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.scene.cameras import orbit_camera
+from dreamfusion_jax.scene.lights import point_light
+from dreamfusion_jax.scene.render import Scene
+
+_CLAY = 0.85  # a little darker than the white background
+
+
+def preview_grid(
+    scene: Scene,
+    params: dict,
+    *,
+    size: int = 96,
+    azimuths: tuple[float, ...] = (math.pi / 6, math.pi * 2 / 3, math.pi * 7 / 6, math.pi * 5 / 3),
+    elevation: float = math.radians(15.0),
+    distance: float = 1.5,
+    focal: float = 1.1,
+) -> PIL.Image.Image:
+    """Renders albedo, textureless shading and normals (rows) from some azimuths (columns).
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      size: width and height of each picture in pixels.
+      azimuths: of the cameras, radians, 0 is the front.
+      elevation: of the cameras, radians.
+      distance: of the cameras from the origin.
+      focal: focal length in image widths.
+
+    Raises:
+      UserError: the field is not finite.
+    """
+    cameras = orbit_camera(np.array(azimuths), elevation, distance, focal)
+    lights = point_light(head_light(cameras), ambient=0.1, diffuse=0.9, textureless=True)
+    o = render_views(scene, params, cameras, size, lights=lights)
+    rows = (
+        over(o.albedo, o.opacity),
+        over(_CLAY * o.rgb, o.opacity),
+        normal_colours(o.normals, o.opacity),
+    )
+    return PIL.Image.fromarray(sheet([list(to_uint8(row)) for row in rows]))
