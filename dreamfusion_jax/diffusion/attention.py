@@ -1,0 +1,138 @@
+"""Attention of the pixel UNet: image positions attend to the text and to each other.
+
+Submodule names follow diffusers', so that `weights.py` maps published weights by one rule.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def attend(
+    query: Float[Array, "batch queries heads width"],
+    key: Float[Array, "batch keys heads width"],
+    value: Float[Array, "batch keys heads width"],
+    bias: Float[Array, "#batch #heads #queries keys"] | None = None,
+    scale: float | None = None,
+) -> Float[Array, "batch queries heads width"]:
+    """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2)."""
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * scale
+    if bias is not None:
+        logits = logits + bias
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def mask_bias(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
+    """Logit bias that hides the keys whose mask is False."""
+    return jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
+
+
+def split_heads(x: Float[Array, "batch n width"], heads: int) -> Float[Array, "batch n heads d"]:
+    """Splits the last axis into heads."""
+    return x.reshape(*x.shape[:-1], heads, -1)
+
+
+class AddedKVAttention(nn.Module):
+    """Residual attention whose keys and values are the text's, beside the image's own.
+
+    `cross_norm` normalises the text states before their projection: "group_norm" (32 groups),
+    "layer_norm" or None. `only_cross` leaves the image's own keys out.
+    """
+
+    head_dim: int
+    norm_groups: int
+    cross_norm: str | None = None
+    only_cross: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch height width channels"],
+        text: Float[Array, "batch tokens states"],
+        text_mask: Bool[Array, "batch tokens"] | None = None,
+    ) -> Float[Array, "batch height width channels"]:
+        """Adds what the positions of x [B, H, W, C] gather from text and image."""
+        batch, height, width, channels = x.shape
+        heads = channels // self.head_dim
+        text = self._normalise_text(text)
+        h = nn.GroupNorm(self.norm_groups, epsilon=1e-5, dtype=self.dtype, name="group_norm")(x)
+        h = h.reshape(batch, height * width, channels)
+
+        def project(name, inputs):
+            return split_heads(nn.Dense(channels, dtype=self.dtype, name=name)(inputs), heads)
+
+        query = project("to_q", h)
+        key, value = project("add_k_proj", text), project("add_v_proj", text)
+        mask = jnp.ones(text.shape[:2], bool) if text_mask is None else text_mask
+        if not self.only_cross:
+            key = jnp.concatenate([key, project("to_k", h)], axis=1)
+            value = jnp.concatenate([value, project("to_v", h)], axis=1)
+            mask = jnp.pad(mask, ((0, 0), (0, h.shape[1])), constant_values=True)
+        bias = None if text_mask is None else mask_bias(mask)
+        out = attend(query, key, value, bias).reshape(h.shape)
+        # Starts as the identity: training is then stable from the first step.
+        zeros = nn.initializers.zeros
+        out = nn.Dense(channels, kernel_init=zeros, dtype=self.dtype, name="to_out_0")(out)
+        return x + out.reshape(x.shape)
+
+    def _normalise_text(self, text):
+        if self.cross_norm == "group_norm":
+            return nn.GroupNorm(32, epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
+        if self.cross_norm == "layer_norm":
+            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
+        return text
+
+
+class AttentionPooling(nn.Module):
+    """One vector for a sequence: its mean, as a query over itself and all tokens."""
+
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        mask: Bool[Array, "batch tokens"] | None = None,
+    ) -> Float[Array, "batch width"]:
+        """Pools x [B, T, D] over the tokens whose mask is True."""
+        width = x.shape[-1]
+        init = nn.initializers.normal(width**-0.5)
+        position = self.param("positional_embedding", init, (1, width))
+        mask = jnp.ones(x.shape[:2], bool) if mask is None else mask
+        summary = jnp.mean(x, axis=1, keepdims=True, where=mask[..., None])
+        summary = summary + position.astype(x.dtype)
+        x = jnp.concatenate([summary, x], axis=1)
+        mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+
+        def project(name, inputs):
+            return split_heads(nn.Dense(width, dtype=self.dtype, name=name)(inputs), self.heads)
+
+        query, key, value = project("q_proj", summary), project("k_proj", x), project("v_proj", x)
+        return attend(query, key, value, mask_bias(mask)).reshape(x.shape[0], width)
+
+
+class TextTimeEmbedding(nn.Module):
+    """Pooled text as a vector that is added to the time embedding."""
+
+    width: int
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        text: Float[Array, "batch tokens states"],
+        mask: Bool[Array, "batch tokens"] | None = None,
+    ) -> Float[Array, "batch width"]:
+        """Maps text states [B, T, D] to [B, width]."""
+        h = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")(text)
+        h = AttentionPooling(self.heads, dtype=self.dtype, name="pool")(h, mask)
+        h = nn.Dense(self.width, dtype=self.dtype, name="proj")(h)
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm2")(h)

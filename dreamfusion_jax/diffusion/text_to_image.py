@@ -1,0 +1,177 @@
+"""The embedded prior: a small pixel UNet with its own T5-style text encoder.
+
+A model folder holds config.json, model.safetensors, tokenizer.json and a model card, README.md.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tokenizers
+from jaxtyping import Array, Float
+
+from dreamfusion_jax.diffusion.schedules import CosineSchedule
+from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
+from dreamfusion_jax.diffusion.weights import load_params, save_params
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.t5 import T5Encoder, t5_from_config
+from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize, unknown_words
+from dreamfusion_jax.types import TextEmbeddings
+
+PREDICTIONS = ("eps", "v")
+TIME_UNIT = 1000.0  # t in [0, 1] is handed to the UNet in thousandths, like discrete steps
+
+
+def eps_from_prediction(
+    prediction: Float[Array, "batch h w c"],
+    z_t: Float[Array, "batch h w c"],
+    alpha: Float[Array, "batch"],
+    sigma: Float[Array, "batch"],
+    kind: str,
+) -> Float[Array, "batch h w c"]:
+    """The noise, from a network that predicts it or v = alpha eps - sigma x (Salimans 2022)."""
+    if kind == "eps":
+        return prediction
+    return sigma[:, None, None, None] * z_t + alpha[:, None, None, None] * prediction
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextToImagePrior:
+    """A frozen text-to-image model that fulfils the `Prior` protocol.
+
+    `params` has the two trees "unet" and "text_encoder". Compared and hashed by identity, so
+    that it can be a static argument of a compiled function.
+    """
+
+    unet: UNet
+    text_encoder: T5Encoder
+    tokenizer: tokenizers.Tokenizer
+    params: Any
+    image_shape: tuple[int, int, int]
+    tokens: int
+    prediction: str = "v"
+    schedule: CosineSchedule = CosineSchedule()
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike, dtype: Any = jnp.float32) -> "TextToImagePrior":
+        """Reads a model folder; UserError where it is missing, damaged or inconsistent."""
+        folder = pathlib.Path(folder)
+        config = _read_config(folder / "config.json")
+        networks = networks_from_config(config)
+        params = load_params(folder / "model.safetensors", param_shapes(*networks, config), dtype)
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+        return cls.build(config, tokenizer, params)
+
+    @classmethod
+    def build(
+        cls, config: dict[str, Any], tokenizer: tokenizers.Tokenizer, params: Any
+    ) -> "TextToImagePrior":
+        """The prior of a config (the content of config.json), a tokenizer and parameters."""
+        unet, text_encoder = networks_from_config(config)
+        size, channels = config["image_size"], config["unet"].get("in_channels", 3)
+        return cls(
+            unet,
+            text_encoder,
+            tokenizer,
+            params,
+            image_shape=(size, size, channels),
+            tokens=config["tokens"],
+            prediction=config["prediction"],
+            schedule=CosineSchedule(t_max=config["t_max"]),
+        )
+
+    @functools.cached_property
+    def _encode(self):
+        return jax.jit(self.text_encoder.apply)
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """Encodes prompts, one row each; "" is the unconditional prompt."""
+        ids, mask = tokenize(self.tokenizer, prompts, self.tokens)
+        states = self._encode({"params": self.params["text_encoder"]}, ids, mask)
+        return TextEmbeddings(states=states, mask=jnp.asarray(mask))
+
+    def eps_hat(
+        self,
+        params: Any,
+        z_t: Float[Array, "batch height width channels"],
+        t: Float[Array, "batch"],
+        embeddings: TextEmbeddings,
+    ) -> Float[Array, "batch height width channels"]:
+        """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1]."""
+        variables = {"params": params["unet"]}
+        out = self.unet.apply(variables, z_t, t * TIME_UNIT, embeddings.states, embeddings.mask)
+        alpha, sigma = self.schedule.alpha_sigma(t)
+        out = out[..., : z_t.shape[-1]]  # a learned variance, if any, comes after the mean
+        return eps_from_prediction(out, z_t, alpha, sigma, self.prediction)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of a prompt that no training caption had."""
+        return unknown_words(self.tokenizer, prompt)
+
+
+def save_prior(
+    folder: str | os.PathLike,
+    config: dict[str, Any],
+    tokenizer: tokenizers.Tokenizer,
+    params: Any,
+    dtype: Any = jnp.bfloat16,
+) -> None:
+    """Writes a model folder that `TextToImagePrior.load` reads (the model card apart)."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_params(folder / "model.safetensors", params, dtype)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def networks_from_config(config: dict[str, Any]) -> tuple[UNet, T5Encoder]:
+    """The UNet and the text encoder of a model folder's config."""
+    return unet_from_config(config["unet"]), t5_from_config(config["text_encoder"])
+
+
+def init_params(
+    unet: UNet, text_encoder: T5Encoder, config: dict[str, Any], key: jax.Array
+) -> dict[str, Any]:
+    """Fresh parameters: {"unet": ..., "text_encoder": ...}."""
+    size, tokens = config["image_size"], config["tokens"]
+    image = jnp.zeros((1, size, size, unet.in_channels))
+    ids, mask = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens), bool)
+    states = jnp.zeros((1, tokens, text_encoder.d_model))
+    unet_key, text_key = jax.random.split(key)
+    return {
+        "unet": unet.init(unet_key, image, jnp.zeros(1), states, mask)["params"],
+        "text_encoder": text_encoder.init(text_key, ids, mask)["params"],
+    }
+
+
+def param_shapes(unet: UNet, text_encoder: T5Encoder, config: dict[str, Any]) -> dict[str, Any]:
+    """The shapes of the parameters, without computing them."""
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda k: init_params(unet, text_encoder, config, k), key)
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(
+            f"{path.parent} is not a model folder: {path.name} cannot be read ({error.strerror}); "
+            "give the folder that holds config.json and model.safetensors"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); fetch it again") from error
+    needed = {"unet", "text_encoder", "image_size", "tokens", "prediction", "t_max"}
+    missing = sorted(needed - set(config)) if isinstance(config, dict) else sorted(needed)
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: it is not a model of this package")
+    if config["prediction"] not in PREDICTIONS:
+        raise UserError(
+            f"{path} has prediction={config['prediction']!r}; it must be one of {PREDICTIONS}"
+        )
+    return config

@@ -1,0 +1,242 @@
+"""The T5 v1.1 text encoder: gated GELU, relative positions, RMS norms, no biases.
+
+Google's T5 encoders (DeepFloyd IF reads T5 v1.1 XXL) and the embedded model's small one are
+instances of it. Submodule names follow transformers' T5EncoderModel.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dreamfusion_jax.errors import UserError
+
+
+def relative_position_bucket(
+    relative: Int[np.ndarray, "*shape"], buckets: int, max_distance: int
+) -> Int[np.ndarray, "*shape"]:
+    """Buckets of (key position - query position), both directions (Raffel et al. 2020).
+
+    Half of the buckets are for keys behind the query; of each half, half are single
+    distances and the rest grow logarithmically up to `max_distance`.
+    """
+    half = buckets // 2
+    exact = half // 2
+    distance = np.abs(relative)
+    # f32 like the original: a bucket boundary may fall on the other side in f64.
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    far = exact + ratio / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
+    far = np.minimum(far.astype(np.int32), half - 1)
+    return np.where(relative > 0, half, 0) + np.where(distance < exact, distance, far)
+
+
+class RMSNorm(nn.Module):
+    """Scales by the root of the mean square; no centring, no bias."""
+
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """[..., D] -> the same; the statistics are f32."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+        return (x * jax.lax.rsqrt(power + self.eps) * scale).astype(self.dtype)
+
+
+class T5Attention(nn.Module):
+    """Self-attention without scaling of the logits; the first layer owns the position bias."""
+
+    heads: int
+    head_dim: int
+    buckets: int
+    max_distance: int
+    owns_bias: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch tokens width"],
+        bias: Float[Array, "#batch #heads #tokens tokens"],
+    ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
+        """Returns the attention's output and the bias, with positions in it."""
+        inner = self.heads * self.head_dim
+
+        def project(name, fan_in):
+            init = nn.initializers.normal(fan_in**-0.5)
+            dense = nn.Dense(inner, use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
+            return dense(x).reshape(*x.shape[:2], self.heads, self.head_dim)
+
+        # Unscaled logits: T5 puts 1 / sqrt(head width) into the initial queries.
+        query = project("q", x.shape[-1] * self.head_dim)
+        key, value = project("k", x.shape[-1]), project("v", x.shape[-1])
+        if self.owns_bias:
+            bias = bias + self._position_bias(x.shape[1])
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) + bias
+        weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+        out = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(*x.shape[:2], inner)
+        init = nn.initializers.normal(inner**-0.5)
+        dense = nn.Dense(
+            x.shape[-1], use_bias=False, kernel_init=init, dtype=self.dtype, name="o"
+        )
+        return dense(out), bias
+
+    def _position_bias(self, tokens):
+        position = np.arange(tokens)
+        relative = position[None, :] - position[:, None]
+        index = relative_position_bucket(relative, self.buckets, self.max_distance)
+        init = nn.initializers.normal(0.1)
+        table = nn.Embed(
+            self.buckets, self.heads, embedding_init=init, name="relative_attention_bias"
+        )
+        return table(jnp.asarray(index)).transpose(2, 0, 1)[None].astype(jnp.float32)
+
+
+class T5SelfAttentionLayer(nn.Module):
+    """Norm, attention, residual."""
+
+    attention: dict[str, Any]
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "batch h q tokens"]
+    ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
+        """[B, T, D] and the bias -> the same."""
+        h = RMSNorm(self.eps, self.dtype, name="layer_norm")(x)
+        h, bias = T5Attention(**self.attention, dtype=self.dtype, name="SelfAttention")(h, bias)
+        return x + h, bias
+
+
+class GatedGelu(nn.Module):
+    """wo(gelu(wi_0 x) * wi_1 x), the tanh form of GELU."""
+
+    hidden: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """[..., D] -> the same."""
+
+        def dense(features, name, fan_in):
+            init = nn.initializers.normal(fan_in**-0.5)
+            return nn.Dense(
+                features, use_bias=False, kernel_init=init, dtype=self.dtype, name=name
+            )
+
+        width = x.shape[-1]
+        gate = jax.nn.gelu(dense(self.hidden, "wi_0", width)(x), approximate=True)
+        return dense(width, "wo", self.hidden)(gate * dense(self.hidden, "wi_1", width)(x))
+
+
+class T5FeedForwardLayer(nn.Module):
+    """Norm, gated feed-forward, residual."""
+
+    hidden: int
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens width"]
+    ) -> Float[Array, "batch tokens width"]:
+        """[B, T, D] -> the same."""
+        h = RMSNorm(self.eps, self.dtype, name="layer_norm")(x)
+        return x + GatedGelu(self.hidden, self.dtype, name="DenseReluDense")(h)
+
+
+class T5Block(nn.Module):
+    """One layer of the encoder: self-attention, then feed-forward."""
+
+    attention: dict[str, Any]
+    hidden: int
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "batch h q tokens"]
+    ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
+        """[B, T, D] and the attention bias -> the same."""
+        layer = T5SelfAttentionLayer(self.attention, self.eps, self.dtype, name="layer_0")
+        x, bias = layer(x, bias)
+        return T5FeedForwardLayer(self.hidden, self.eps, self.dtype, name="layer_1")(x), bias
+
+
+class T5Stack(nn.Module):
+    """The blocks and the final norm; the position bias of block 0 serves all of them."""
+
+    num_layers: int
+    attention: dict[str, Any]
+    hidden: int
+    eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens width"], mask: Bool[Array, "batch tokens"]
+    ) -> Float[Array, "batch tokens width"]:
+        """Embedded tokens [B, T, D] -> states [B, T, D]."""
+        bias = jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
+        for i in range(self.num_layers):
+            attention = {**self.attention, "owns_bias": i == 0}
+            block = T5Block(attention, self.hidden, self.eps, self.dtype, name=f"block_{i}")
+            x, bias = block(x, bias)
+        return RMSNorm(self.eps, self.dtype, name="final_layer_norm")(x)
+
+
+class T5Encoder(nn.Module):
+    """Token ids to text states. Fields carry the names of transformers' T5Config."""
+
+    vocab_size: int = 32128
+    d_model: int = 4096
+    num_layers: int = 24
+    num_heads: int = 64
+    d_kv: int = 64
+    d_ff: int = 10240
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "batch tokens"], mask: Bool[Array, "batch tokens"]
+    ) -> Float[Array, "batch tokens d_model"]:
+        """tokens [B, T] and a mask that is True where a token is present -> [B, T, D]."""
+        init = nn.initializers.normal(1.0)
+        table = nn.Embed(self.vocab_size, self.d_model, embedding_init=init, name="shared")
+        attention = {
+            "heads": self.num_heads,
+            "head_dim": self.d_kv,
+            "buckets": self.relative_attention_num_buckets,
+            "max_distance": self.relative_attention_max_distance,
+        }
+        stack = T5Stack(
+            self.num_layers,
+            attention,
+            self.d_ff,
+            self.layer_norm_epsilon,
+            self.dtype,
+            name="encoder",
+        )
+        return stack(table(tokens).astype(self.dtype), mask)
+
+
+def t5_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> T5Encoder:
+    """The encoder that transformers' T5 `config.json` (or the embedded model's) describes."""
+    kind = config.get("feed_forward_proj", "gated-gelu")
+    if kind != "gated-gelu":
+        raise UserError(
+            f"the text encoder's config.json has feed_forward_proj={kind!r}; "
+            "only T5 v1.1 ('gated-gelu') is supported"
+        )
+    fields = {f.name for f in dataclasses.fields(T5Encoder)} - {"parent", "name", "dtype"}
+    return T5Encoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)

@@ -1,0 +1,68 @@
+"""The embedded model's tokenizer: one token a word, over the words of its captions."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from dreamfusion_jax.errors import UserError
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+def train_tokenizer(captions: Iterable[str], max_words: int = 4096) -> tokenizers.Tokenizer:
+    """A word-level tokenizer (lower case, punctuation apart) with the captions' vocabulary."""
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.StripAccents()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    specials = [PAD, END, UNKNOWN]
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=max_words, special_tokens=specials, show_progress=False
+    )
+    # Sorted, so that equal counts get the same ids whatever the captions' order.
+    tokenizer.train_from_iterator(sorted(captions), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, specials.index(END))]
+    )
+    return tokenizer
+
+
+def load_tokenizer(path: str | os.PathLike) -> tokenizers.Tokenizer:
+    """Reads a Hugging Face tokenizer.json."""
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"cannot read the tokenizer {path}: {error}; fetch it again") from error
+
+
+def tokenize(
+    tokenizer: tokenizers.Tokenizer, prompts: Sequence[str], length: int
+) -> tuple[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]]:
+    """Token ids [rows, length], padded, and the mask that is True where a token is.
+
+    Raises UserError for a prompt of more than `length` - 1 tokens.
+    """
+    ids = np.full((len(prompts), length), tokenizer.token_to_id(PAD) or 0, np.int32)
+    mask = np.zeros((len(prompts), length), bool)
+    for row, prompt in enumerate(prompts):
+        tokens = tokenizer.encode(prompt).ids
+        if len(tokens) > length:
+            raise UserError(
+                f"the prompt {prompt[:60]!r} has {len(tokens) - 1} words, the prior reads at most "
+                f"{length - 1} with the view words: shorten it"
+            )
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = True
+    return ids, mask
+
+
+def unknown_words(tokenizer: tokenizers.Tokenizer, prompt: str) -> list[str]:
+    """The words of the prompt that are not in the vocabulary, in order, each once."""
+    words = re.findall(r"[^\W_]+", tokenizer.normalizer.normalize_str(prompt))
+    return list(dict.fromkeys(w for w in words if tokenizer.token_to_id(w) is None))
