@@ -1,0 +1,191 @@
+"""The rotation about the vertical axis and the scale that bring a result onto the truth.
+
+A text prompt fixes neither. Both are searched with small pictures: every rotation of a
+15 degree raster with zoomed copies of one set of renders first, then the best few are
+rendered again at smaller and smaller steps.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from scipy import ndimage
+
+from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.types import Camera
+
+_ROTATIONS = 24
+_ZOOMS = (0.8, 0.9, 1.0, 1.1, 1.25)  # around the scale that makes the areas equal
+_SCALE_RANGE = (0.4, 2.5)
+_CANDIDATES = 3
+_HALVINGS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Turned by `azimuth` (radians) about z and grown by `scale`, the result fits the truth."""
+
+    azimuth: float
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Pictures of an object, premultiplied RGBA in [0, 1], and where they are taken from.
+
+    Angles in radians; the cameras look at the origin.
+    """
+
+    rgba: Float[np.ndarray, "views size size 4"]
+    azimuth: Float[np.ndarray, "views"]
+    elevation: Float[np.ndarray, "views"]
+    distance: Float[np.ndarray, "views"]
+    focal: Float[np.ndarray, "views"]
+
+    def take(self, index: np.ndarray | slice) -> "Views":
+        """Some of the views."""
+        return Views(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
+
+    def shrunk(self, size: int) -> "Views":
+        """The same views with fewer pixels (averages of blocks)."""
+        block = self.rgba.shape[1] // size
+        small = self.rgba.reshape(len(self.rgba), size, block, size, block, 4).mean((2, 4))
+        return dataclasses.replace(self, rgba=small)
+
+
+def render_aligned(
+    scene: Scene,
+    params: dict,
+    occupied: Bool[np.ndarray, "n n n"],
+    views: Views,
+    alignment: Alignment,
+) -> Float[np.ndarray, "views size size 4"]:
+    """The result as the cameras of `views` see it after the alignment; premultiplied albedo.
+
+    The cameras move the other way instead: turned back, and nearer by the scale.
+    """
+    cameras = _cameras(
+        views.azimuth - alignment.azimuth,
+        views.elevation,
+        views.distance / alignment.scale,
+        views.focal,
+    )
+    size = views.rgba.shape[1]
+    out = render_views(scene, params, cameras, size, occupied=occupied, normals=False)
+    return np.concatenate([out.albedo, out.opacity[..., None]], axis=-1)
+
+
+@jax.jit
+def _cameras(azimuth: Array, elevation: Array, distance: Array, focal: Array) -> Camera:
+    azimuth, elevation, distance, focal = (
+        jnp.asarray(x, jnp.float32) for x in (azimuth, elevation, distance, focal)
+    )
+    position = spherical_to_cartesian(azimuth, elevation, distance)
+    up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), position.shape)
+    rotation = look_at(position, jnp.zeros_like(position), up)
+    return Camera(position, rotation, focal, azimuth, elevation)
+
+
+def agreement(
+    a: Float[np.ndarray, "*views size size 4"], b: Float[np.ndarray, "*views size size 4"]
+) -> Float[np.ndarray, ""]:
+    """What the search maximises: IoU of the soft silhouettes less the error of the colours.
+
+    The silhouette decides; the colour tells the front from the back where the
+    silhouette cannot. Means over all views.
+    """
+    inter = np.minimum(a[..., 3], b[..., 3]).sum((-2, -1))
+    union = np.maximum(a[..., 3], b[..., 3]).sum((-2, -1))
+    on_white = (a[..., :3] - a[..., 3:]) - (b[..., :3] - b[..., 3:])
+    rmse = np.sqrt((on_white**2).mean((-3, -2, -1)))
+    return np.mean(inter / np.maximum(union, 1e-6) - rmse)
+
+
+def align(
+    scene: Scene, params: dict, occupied: Bool[np.ndarray, "n n n"], truth: Views, size: int = 32
+) -> Alignment:
+    """Finds the alignment that maximises the agreement with the true views.
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      occupied: the scene's occupied cells.
+      truth: views of the true object; the search uses those of the lowest elevation.
+      size: of the pictures that are compared, divides that of the truth.
+    """
+    lowest = np.isclose(truth.elevation, truth.elevation.min(), atol=1e-3)
+    views = truth.take(lowest).shrunk(size)
+
+    def score(alignment: Alignment) -> float:
+        rendered = render_aligned(scene, params, occupied, views, alignment)
+        return float(agreement(rendered, views.rgba))
+
+    start = _raster(scene, params, occupied, views)
+    best = max(((score(a), a) for a in start), key=lambda pair: pair[0])
+    angle, factor = math.pi / _ROTATIONS, 1.1
+    for _ in range(_HALVINGS):
+        best = _climb(score, best, angle, factor)
+        angle, factor = angle / 2, math.sqrt(factor)
+    return best[1]
+
+
+def _raster(
+    scene: Scene, params: dict, occupied: Bool[np.ndarray, "n n n"], views: Views
+) -> list[Alignment]:
+    """The best few of all rotations and zooms, no two of them neighbours in rotation."""
+    rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
+    wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)
+    unique, index = np.unique(np.round(wanted, 4) % round(2 * math.pi, 4), return_inverse=True)
+    index = index.reshape(wanted.shape)
+    first = views.take(np.zeros(len(unique), int))
+    seen = dataclasses.replace(first, azimuth=unique)
+    pictures = render_aligned(scene, params, occupied, seen, Alignment(0.0, 1.0))
+    areas = views.rgba[..., 3].mean(), pictures[..., 3].mean()
+    scale = math.sqrt(areas[0] / max(areas[1], 1e-6))
+    scores = []
+    for zoom in _ZOOMS:
+        zoomed = _zoom(pictures, scale * zoom)
+        scores.append([agreement(zoomed[row], views.rgba) for row in index])
+    scores = np.array(scores)
+    best_zoom = scores.argmax(0)
+    by_rotation = scores.max(0)
+    chosen: list[int] = []
+    for k in np.argsort(-by_rotation):
+        if all(min((k - c) % _ROTATIONS, (c - k) % _ROTATIONS) > 1 for c in chosen):
+            chosen.append(int(k))
+    return [
+        Alignment(float(rotations[k]), _bounded(scale * _ZOOMS[best_zoom[k]]))
+        for k in chosen[:_CANDIDATES]
+    ]
+
+
+def _climb(score, best: tuple[float, Alignment], angle: float, factor: float):
+    """Takes the best of the neighbours at this step, in rotation, then in scale."""
+    for turn, grow in ((angle, 1.0), (-angle, 1.0), (0.0, factor), (0.0, 1 / factor)):
+        here = best[1]
+        trial = Alignment(here.azimuth + turn, _bounded(here.scale * grow))
+        best = max(best, (score(trial), trial), key=lambda pair: pair[0])
+    return best
+
+
+def _bounded(scale: float) -> float:
+    return float(np.clip(scale, *_SCALE_RANGE))
+
+
+def _zoom(
+    pictures: Float[np.ndarray, "views size size 4"], factor: float
+) -> Float[np.ndarray, "views size size 4"]:
+    """Pictures enlarged about their centre; near enough to a nearer camera to choose by."""
+    size = pictures.shape[1]
+    centre = (size - 1) / 2
+    at = centre + (np.arange(size) - centre) / factor
+    interpolate = functools.partial(ndimage.map_coordinates, order=1, cval=0.0)
+    rows, columns = np.meshgrid(at, at, indexing="ij")
+    zoomed = [[interpolate(p[..., c], (rows, columns)) for c in range(4)] for p in pictures]
+    return np.moveaxis(np.array(zoomed), 1, -1)
