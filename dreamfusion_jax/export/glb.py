@@ -6,7 +6,9 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.images import to_uint8
 
 # World (z up, front +x, right-hand side +y) -> glTF (y up, front +z).
 WORLD_TO_GLTF = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
@@ -54,6 +56,30 @@ def glb_bytes(mesh: trimesh.Trimesh) -> bytes:
     )
 
 
+def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
+    """Reads a file of `write_glb` back into the world frame, with its sRGB vertex colours.
+
+    Raises:
+      UserError: the file is not such a GLB file.
+    """
+    try:
+        with open(path, "rb") as file:
+            scene = trimesh.load(file, file_type="glb", process=False)
+        (mesh,) = scene.geometry.values()
+        linear = mesh.visual.vertex_attributes["color"] / 65535
+    except Exception as error:  # trimesh raises many kinds
+        raise UserError(
+            f"{path} is not a mesh of this program; write it again with `dreamfusion export`."
+        ) from error
+    return trimesh.Trimesh(
+        trimesh.transform_points(mesh.vertices, WORLD_TO_GLTF.T),
+        mesh.faces,
+        vertex_normals=mesh.vertex_normals @ WORLD_TO_GLTF[:3, :3],
+        vertex_colors=to_uint8(_linear_to_srgb(linear)),
+        process=False,
+    )
+
+
 def _finish(tree: dict) -> None:
     tree["asset"]["generator"] = "dreamfusion_jax"
     tree["materials"] = [_MATERIAL]
@@ -67,3 +93,9 @@ def _finish(tree: dict) -> None:
 def _srgb_to_linear(colour: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     # IEC 61966-2-1.
     return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+
+
+def _linear_to_srgb(colour: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return np.where(
+        colour <= 0.0031308, colour * 12.92, 1.055 * np.maximum(colour, 1e-9) ** (1 / 2.4) - 0.055
+    )
