@@ -1,0 +1,12 @@
+"""Text-to-3D by score distillation (DreamFusion) in pure JAX."""
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    # Imported on first use: `import dreamfusion_jax` alone stays instant.
+    if name in ("generate", "Result"):
+        from dreamfusion_jax import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,306 @@
+"""The few functions that a notebook calls."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import PIL.Image
+
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.diffusion import samplers
+from dreamfusion_jax.diffusion.cfg import to_image_range
+from dreamfusion_jax.diffusion.load import load_prior
+from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.glb import write_glb
+from dreamfusion_jax.export.images import save_png, sheet, to_uint8
+from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.export.preview import preview_grid
+from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.export.video import write_turntable
+from dreamfusion_jax.export.view_settings import view_settings
+from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.train.checkpoint import read_config, restore_run, write_config
+from dreamfusion_jax.train.loop import Callbacks, train
+from dreamfusion_jax.train.metrics import read_metrics
+
+MAX_PROMPT_CHARACTERS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves behind: paths of its files, and its logged metrics."""
+
+    workdir: Path
+    video: Path
+    mesh: Path
+    images: tuple[Path, ...]
+    metrics: list[dict[str, Any]]
+
+
+def generate(
+    prompt: str,
+    config: str | ml_collections.ConfigDict = "quick",
+    workdir: str | Path | None = None,
+    *,
+    progress: bool = True,
+    **overrides: Any,
+) -> Result:
+    """Turns a prompt into a 3D object, or goes on with a run that was interrupted.
+
+    Args:
+      prompt: what the object is, in English.
+      config: the name of a shipped config, the path of a Python file with get_config(),
+        or a ConfigDict.
+      workdir: where results go; `outputs/<slug of the prompt>` by default.
+      progress: whether to show a progress bar.
+      **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
+        two underscores stand for the dot: train__steps=500.
+
+    Returns:
+      The paths of turntable.mp4, mesh.glb and previews, and the metrics.
+
+    Raises:
+      UserError: bad input, with one sentence that says what to do.
+    """
+    config = (
+        load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
+    )
+    override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    check_prompt(prompt)
+    with config.unlocked():
+        config.prompt = prompt
+    workdir = Path(workdir) if workdir is not None else default_workdir(prompt)
+    prior = load_prior(config.prior, image_size=config.train.image_size)
+    warn_unknown_words(prior, prompt, config.prior)
+    claim_workdir(workdir, config)
+    save_preview = functools.partial(_save_preview, workdir, view_settings(config.export))
+    train(config, prior, workdir, callbacks=Callbacks(preview=save_preview), progress=progress)
+    return export_all(workdir, progress=progress)
+
+
+def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
+    """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
+    workdir = Path(workdir)
+    run = restore_run(workdir)
+    if progress:
+        print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
+    settings = run.config.export
+    write_turntable(
+        run.scene,
+        run.params,
+        workdir / "turntable.mp4",
+        frames=settings.turntable_frames,
+        size=settings.turntable_size,
+        **view_settings(settings),
+    )
+    try:
+        mesh = extract_mesh(run.scene, run.params, settings.mesh_resolution)
+        write_glb(mesh, workdir / "mesh.glb")
+    finally:  # an object without a surface still has a video and a report
+        write_report(workdir)
+    return Result(
+        workdir=workdir,
+        video=workdir / "turntable.mp4",
+        mesh=workdir / "mesh.glb",
+        images=tuple(sorted((workdir / "previews").glob("*.png"))),
+        metrics=read_metrics(workdir),
+    )
+
+
+def render(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    frames: int = 48,
+    size: int = 128,
+    elevation: float = 15.0,
+    shaded: bool = False,
+) -> Path:
+    """Renders a run as a turntable video (.mp4) or a sheet of four views (.png).
+
+    Args:
+      workdir: folder of a run.
+      out: the file to write.
+      frames: of the video.
+      size: pixels of each panel.
+      elevation: degrees.
+      shaded: whether the video's colour is lit.
+    """
+    if frames < 1 or not 8 <= size <= 4096:
+        raise UserError(f"frames {frames} must be at least 1 and size {size} within 8 and 4096.")
+    run, out = restore_run(workdir), Path(out)
+    view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
+    if out.suffix == ".png":
+        save_png(preview_grid(run.scene, run.params, size=size, **view), out)
+    elif out.suffix == ".mp4":
+        how = {"frames": frames, "size": size, "shaded": shaded}
+        write_turntable(run.scene, run.params, out, **how, **view)
+    else:
+        raise UserError(f"{out} must end in .mp4 or .png.")
+    return out
+
+
+def export_mesh(workdir: str | Path, out: str | Path, *, resolution: int = 128) -> Path:
+    """Writes the mesh of a run as .glb (y up, as glTF asks), .obj or .ply (z up).
+
+    Args:
+      workdir: folder of a run.
+      out: the file to write.
+      resolution: grid points along an edge of the bounding box.
+    """
+    out = Path(out)
+    if out.suffix not in (".glb", ".obj", ".ply"):
+        raise UserError(f"{out} must end in .glb, .obj or .ply.")
+    if not 8 <= resolution <= 1024:
+        raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
+    run = restore_run(workdir)
+    mesh = extract_mesh(run.scene, run.params, resolution)
+    if out.suffix == ".glb":
+        write_glb(mesh, out)
+    else:
+        data = mesh.export(file_type=out.suffix[1:])
+        write_bytes(out, data if isinstance(data, bytes) else data.encode())
+    return out
+
+
+def sample(
+    prompt: str,
+    out: str | Path,
+    *,
+    prior: str = "embedded",
+    method: str = "both",
+    count: int = 4,
+    steps: int = 64,
+    sds_steps: int = 300,
+    guidance_weight: float = 3.0,
+    sds_guidance_weight: float = 20.0,
+    seed: int = 0,
+) -> Path:
+    """Draws pictures from a prior alone: is the prior right? (and the paper's Figure 2).
+
+    Args:
+      prompt: what to draw.
+      out: the picture to write: one row of `count` images for each method.
+      prior: name or folder, see `load_prior`.
+      method: "ancestral" (DDPM), "ddim", "sds" (SDS on pixels), or "both": ancestral
+        sampling above SDS, same prompt.
+      count: images in a row.
+      steps: of the samplers.
+      sds_steps: optimiser steps of SDS.
+      guidance_weight: omega of the samplers.
+      sds_guidance_weight: omega of SDS.
+      seed: random seed.
+    """
+    check_prompt(prompt)
+    if count < 1 or steps < 1 or sds_steps < 1:
+        raise UserError("count, steps and sds-steps must be at least 1.")
+    model = load_prior(prior)
+    warn_unknown_words(model, prompt, prior)
+    embeddings = model.encode([prompt] * count + [""])
+    key = jax.random.key(seed)
+    rows = []
+    if method in ("both", "ancestral", "ddim"):
+        settings = {"steps": steps, "guidance_weight": guidance_weight}
+        eta = 0.0 if method == "ddim" else 1.0
+        rows.append(samplers.sample(model, model.params, key, embeddings, eta=eta, **settings))
+    if method in ("both", "sds"):
+        settings = {"steps": sds_steps, "guidance_weight": sds_guidance_weight}
+        rows.append(optimise_images(model, model.params, embeddings, key, **settings))
+    pictures = [list(to_uint8(np.asarray(to_image_range(row)))) for row in rows]
+    save_png(PIL.Image.fromarray(sheet(pictures)), Path(out))
+    return Path(out)
+
+
+def default_workdir(prompt: str) -> Path:
+    """outputs/<slug>: the prompt in lower case with hyphens."""
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:80]
+    return Path("outputs") / (slug or "prompt")
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises a UserError for a prompt that is empty or too long."""
+    if not prompt.strip():
+        raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise UserError(
+            f"The prompt has {len(prompt)} characters; text encoders read about 77 words, "
+            f"so give at most {MAX_PROMPT_CHARACTERS} characters."
+        )
+
+
+def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
+    """Says which words of a prompt the prior does not know; the run goes on."""
+    unknown = prior.unknown_words(prompt)
+    if unknown:
+        print(
+            f"The prior {name!r} does not know: {', '.join(unknown)}. The result will ignore "
+            "them; a larger prior can be chosen with --config.prior=FOLDER (see the README).",
+            file=sys.stderr,
+        )
+
+
+def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes a new workdir, or checks that an existing one belongs to the same run.
+
+    Raises:
+      UserError: the folder is not writable, holds something else, or a run with another
+        prompt or config. Nothing in it is touched.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not any(workdir.iterdir()):
+            write_config(workdir, config)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to {workdir} ({error.strerror}); choose another folder with --workdir."
+        ) from error
+    if not (workdir / "config.json").is_file():
+        raise UserError(
+            f"{workdir} is not empty and holds no run; choose another folder with --workdir."
+        )
+    different = _differences(read_config(workdir), config)
+    if different:
+        key, old, new = different[0]
+        raise UserError(
+            f"{workdir} holds a run with {key} {old!r}, not {new!r}; choose another folder "
+            "with --workdir, or delete this one."
+        )
+
+
+# What may change between two calls of the same run: how results are shown.
+_FREE = ("export.", "train.checkpoint_every", "train.preview_every")
+
+
+def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[tuple]:
+    a, b = _flat(old.to_dict()), _flat(new.to_dict())
+    keys = dict.fromkeys(itertools.chain(b, a))
+    return [
+        (key, a.get(key), b.get(key))
+        for key in keys
+        if a.get(key) != b.get(key) and not key.startswith(_FREE)
+    ]
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _save_preview(workdir: Path, view: dict, step: int, scene, params) -> None:
+    folder = workdir / "previews"
+    folder.mkdir(exist_ok=True)
+    save_png(preview_grid(scene, params, **view), folder / f"{step:06d}.png")

@@ -1,0 +1,200 @@
+"""The `dreamfusion` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamfusion_jax.errors import UserError
+
+EXAMPLES = """examples:
+  dreamfusion generate "a teddy bear"
+  dreamfusion generate "an armchair" --seed=1 --config.train.steps=500
+  dreamfusion render outputs/a-teddy-bear --size=256
+  dreamfusion sample "a teddy bear, front view" --out=samples.png
+  dreamfusion evaluate --suite=furniture outputs/*
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code (2 for bad input, 130 after Ctrl-C)."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        options.overrides = _config_overrides(rest)
+        if options.overrides and not hasattr(options, "config"):
+            raise UserError(f"`dreamfusion {options.command}` takes no --config values.")
+        options.run(options)
+    except UserError as error:
+        print(f"dreamfusion: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dreamfusion: stopped; repeat the command to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dreamfusion",
+        description="Text-to-3D by score distillation in pure JAX.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    p = _command(commands, "generate", _generate, "turn a prompt into a 3D object")
+    p.add_argument("prompt", help='what to make, for example "a teddy bear"')
+    _add_config(p, "quick")
+    p.add_argument("--workdir", help="folder of the results (default: outputs/<prompt>)")
+    p.add_argument("--seed", type=int, help="random seed (default: the config's)")
+
+    p = _command(commands, "render", _render, "render a turntable or pictures of a run")
+    p.add_argument("workdir", help="folder of a run")
+    p.add_argument(
+        "--out", help=".mp4 for a video, .png for a contact sheet (default: WORKDIR/turntable.mp4)"
+    )
+    p.add_argument("--frames", type=int, default=48, help="frames of the video (default: 48)")
+    p.add_argument("--size", type=int, default=128, help="pixels of each panel (default: 128)")
+    p.add_argument("--elevation", type=float, default=15.0, help="degrees (default: 15)")
+    p.add_argument("--shaded", action="store_true", help="light the colour instead of plain albedo")
+
+    p = _command(commands, "export", _export, "write the mesh of a run")
+    p.add_argument("workdir", help="folder of a run")
+    p.add_argument("--out", help=".glb, .obj or .ply (default: WORKDIR/mesh.glb)")
+    p.add_argument(
+        "--resolution", type=int, default=128, help="grid points along an edge (default: 128)"
+    )
+
+    p = _command(
+        commands, "sample", _sample, "draw images from a prior: ancestral sampling beside SDS"
+    )
+    p.add_argument("prompt", help='for example "a teddy bear, front view"')
+    p.add_argument(
+        "--prior", default="embedded", help="name or folder of the prior (default: embedded)"
+    )
+    p.add_argument("--method", choices=("both", "ancestral", "ddim", "sds"), default="both")
+    p.add_argument("--count", type=int, default=4, help="images of each kind (default: 4)")
+    p.add_argument("--steps", type=int, default=64, help="sampling steps (default: 64)")
+    p.add_argument("--sds-steps", type=int, default=300, help="SDS steps (default: 300)")
+    p.add_argument("--guidance", type=float, default=3.0, help="omega of the samplers (default: 3)")
+    p.add_argument("--sds-guidance", type=float, default=20.0, help="omega of SDS (default: 20)")
+    p.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    p.add_argument("--out", default="samples.png", help="picture to write (default: samples.png)")
+
+    p = _command(commands, "evaluate", _evaluate, "score runs against the true objects")
+    p.add_argument("runs", nargs="+", metavar="WORKDIR", help="folders of finished runs")
+    p.add_argument("--suite", choices=("furniture",), default="furniture")
+    p.add_argument(
+        "--out",
+        default="evaluation.json",
+        help="JSON file of the scores (default: evaluation.json)",
+    )
+
+    p = _command(commands, "train-prior", _train_prior, "train a text-to-image prior")
+    _add_config(p, "prior_furniture")
+    p.add_argument(
+        "--data", help="folder of a TFDS captioned_furniture build (default: the shipped views)"
+    )
+    p.add_argument(
+        "--workdir",
+        default="outputs/prior",
+        help="checkpoints and sample sheets (default: outputs/prior)",
+    )
+    return parser
+
+
+def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--config", default=default, help=f"name of a config or a Python file (default: {default})"
+    )
+    parser.epilog = (
+        "Any value of the config can be set with --config.KEY=VALUE, "
+        "for example --config.train.steps=500."
+    )
+
+
+def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for argument in rest:
+        key, equals, value = argument.partition("=")
+        if not key.startswith("--config.") or not equals:
+            raise UserError(
+                f"The argument {argument!r} is not known; config values are written "
+                "--config.KEY=VALUE (see --help)."
+            )
+        values[key.removeprefix("--config.")] = value
+    return values
+
+
+# The heavy imports stand inside the commands, so that --help is instant.
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from dreamfusion_jax import api
+
+    overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
+    result = api.generate(options.prompt, options.config, options.workdir, **overrides)
+    print(f"{result.workdir}: turntable.mp4, mesh.glb, report.html")
+
+
+def _render(options: argparse.Namespace) -> None:
+    from dreamfusion_jax import api
+
+    out = options.out or Path(options.workdir) / "turntable.mp4"
+    settings = {"size": options.size, "elevation": options.elevation, "shaded": options.shaded}
+    print(api.render(options.workdir, out, frames=options.frames, **settings))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from dreamfusion_jax import api
+
+    out = options.out or Path(options.workdir) / "mesh.glb"
+    print(api.export_mesh(options.workdir, out, resolution=options.resolution))
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from dreamfusion_jax import api
+
+    print(
+        api.sample(
+            options.prompt,
+            options.out,
+            prior=options.prior,
+            method=options.method,
+            count=options.count,
+            steps=options.steps,
+            sds_steps=options.sds_steps,
+            guidance_weight=options.guidance,
+            sds_guidance_weight=options.sds_guidance,
+            seed=options.seed,
+        )
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from dreamfusion_jax.evaluation.furniture import evaluate_furniture
+
+    evaluate_furniture([Path(run) for run in options.runs], options.out)
+
+
+def _train_prior(options: argparse.Namespace) -> None:
+    from dreamfusion_jax.config import load_config, override
+    from dreamfusion_jax.train.prior import train_prior
+    from dreamfusion_jax.train.prior_data import load_data
+
+    config = load_config(options.config)
+    override(config, options.overrides)
+    print(train_prior(config, load_data(config, options.data), Path(options.workdir)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

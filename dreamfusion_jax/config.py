@@ -1,0 +1,112 @@
+"""Reading configs by name or file, and overriding their values."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from dreamfusion_jax import configs
+from dreamfusion_jax.errors import UserError
+
+
+def load_config(name_or_file: str = "quick") -> ml_collections.ConfigDict:
+    """Returns `get_config()` of a shipped config, or of a Python file.
+
+    Raises:
+      UserError: there is no such config, or the file has no get_config().
+    """
+    if name_or_file.endswith(".py"):
+        module = _module_from_file(Path(name_or_file))
+    elif name_or_file in config_names():
+        module = importlib.import_module(f"{configs.__name__}.{name_or_file}")
+    else:
+        raise UserError(
+            f"There is no config {name_or_file!r}: give one of {', '.join(config_names())}, "
+            "or the path of a Python file."
+        )
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{name_or_file} has no function get_config().")
+    return module.get_config()
+
+
+def config_names() -> list[str]:
+    """The names of the shipped configs."""
+    return sorted(m.name for m in pkgutil.iter_modules(configs.__path__))
+
+
+def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
+    """Sets dotted keys in place; strings are read as the type that the key has.
+
+    Raises:
+      UserError: an unknown key (the nearest known ones are named), or a value of a wrong type.
+    """
+    known = _flat(config)
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"There is no config key {key!r}.{_suggest(key, list(known))}")
+        with config.unlocked():
+            config.update_from_flattened_dict({key: _converted(key, value, known[key])})
+
+
+def _converted(key: str, value: Any, current: Any) -> Any:
+    if isinstance(current, str):
+        if isinstance(value, (str, Path)):
+            return str(value)
+    elif isinstance(value, str):
+        value = _literal(value)
+    if isinstance(current, bool) and isinstance(value, bool):
+        return value
+    if isinstance(current, int) and not isinstance(current, bool):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(current, float):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(current, tuple) and isinstance(value, (tuple, list)):
+        if len(value) == len(current) and all(isinstance(v, (int, float)) for v in value):
+            return tuple(float(v) for v in value)
+    raise UserError(
+        f"The config key {key!r} takes a value like {current!r} ({type(current).__name__}), "
+        f"not {value!r}."
+    )
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _suggest(key: str, known: list[str]) -> str:
+    last = key.split(".")[-1]
+    near = difflib.get_close_matches(key, known, 2, 0.6)
+    near += [k for k in known if k.split(".")[-1] == last and k not in near]
+    return f" Did you mean {' or '.join(near[:3])}?" if near else ""
+
+
+def _module_from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"There is no config file {path}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"The config file {path} cannot be run ({error}).") from error
+    return module

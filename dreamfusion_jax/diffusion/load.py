@@ -1,0 +1,83 @@
+"""Finding a prior by name or folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dreamfusion_jax.datasets.library import load_library
+from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
+
+# "embedded" is the shipped prior with the better scores: see the README.
+DEFAULT = "furniture-views"
+SHIPPED = Path(__file__).parent.parent / "priors"
+
+
+def load_prior(name_or_path: str, *, image_size: int | None = None) -> Prior:
+    """Loads a frozen text-to-image prior.
+
+    Args:
+      name_or_path: "embedded" (the default prior), "furniture-views" (the exact denoiser
+        of the shipped pictures), "furniture-unet" (the shipped network), or the folder of
+        a model that `dreamfusion train-prior` wrote.
+      image_size: side in pixels that "furniture-views" works at (64 by default); networks
+        have a size of their own.
+
+    Raises:
+      UserError: there is no such prior, or its folder cannot be read.
+    """
+    name = DEFAULT if name_or_path == "embedded" else name_or_path
+    if name == "furniture-views":
+        return furniture_views(image_size or 64)
+    if name == "furniture-unet":
+        return TextToImagePrior.load(SHIPPED / "furniture_unet")
+    return TextToImagePrior.load(_model_folder(Path(name)))
+
+
+def furniture_views(image_size: int) -> EmpiricalPrior:
+    """The closed-form denoiser of the shipped object views at a size that divides 64."""
+    library = load_library()
+    rgba = library.rgba.astype(np.float32) / 255
+    if image_size < 1 or rgba.shape[2] % image_size:
+        raise UserError(
+            f"The prior furniture-views has pictures of {rgba.shape[2]} pixels; "
+            f"train.image_size {image_size} does not divide that."
+        )
+    view = np.asarray(view_index(library.azimuth, library.elevation))
+    captions = [
+        Caption(noun, tuple(library.synonyms.get(noun, ())), VIEW_WORDS[view[i, j]])
+        for i, noun in enumerate(library.nouns)
+        for j in range(view.shape[1])
+    ]
+    pictures = rgba.reshape(-1, *rgba.shape[2:])
+    return EmpiricalPrior.from_pictures(_box_downsample(pictures, image_size), captions)
+
+
+def _box_downsample(rgba: np.ndarray, size: int) -> np.ndarray:
+    """Averages straight-alpha pictures over pixel blocks, weighting colour by alpha."""
+    n, full, _, _ = rgba.shape
+    factor = full // size
+    alpha = rgba[..., 3:]
+    premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha], axis=-1)
+    blocks = premultiplied.reshape(n, size, factor, size, factor, 4).mean(axis=(2, 4))
+    colour = blocks[..., :3] / np.maximum(blocks[..., 3:], 1e-6)
+    return np.concatenate([np.clip(colour, 0, 1), blocks[..., 3:]], axis=-1)
+
+
+def _model_folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise UserError(
+            f"There is no prior {str(path)!r}: give embedded, furniture-views, furniture-unet "
+            "or the folder of a model."
+        )
+    try:
+        json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a model folder that can be read: its config.json is missing or damaged."
+        ) from error
+    return path

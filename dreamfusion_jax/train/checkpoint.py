@@ -1,0 +1,155 @@
+"""Checkpoints on disk: the only file that imports orbax."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.scene.render import Scene, init_params
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The numbered checkpoints of one folder; a write is complete or not there at all.
+
+    Orbax writes into a temporary folder and renames it, so a process that is killed
+    while saving leaves the earlier checkpoints as they were.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 2):
+        self.folder = Path(folder).absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, create=True
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest_step(self) -> int | None:
+        """The newest step on disk, None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, items: dict[str, Any]) -> None:
+        """Writes named pytrees of arrays as checkpoint `step`.
+
+        Raises:
+          UserError: the disk is full or not writable; earlier checkpoints are kept.
+        """
+        host = jax.tree.map(np.asarray, jax.device_get(items))
+        args = {name: ocp.args.StandardSave(tree) for name, tree in host.items()}
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**args))
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The checkpoint of step {step} could not be written to {self.folder} "
+                f"({_first_line(error)}); free some space or choose another --workdir, then "
+                "repeat the command to go on from the last good checkpoint."
+            ) from error
+
+    def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
+        """Reads items of a checkpoint (the newest by default) into the structures of `like`.
+
+        Only the items named in `like` are read.
+
+        Raises:
+          UserError: the checkpoint is damaged, or its shapes are not those of `like`.
+        """
+        step = self.latest_step() if step is None else step
+        if step is None:
+            raise UserError(f"There is no checkpoint in {self.folder}.")
+        shapes = jax.tree.map(
+            lambda x: np.zeros(np.shape(x), getattr(x, "dtype", np.asarray(x).dtype)), like
+        )
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
+        try:
+            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**args)).items())
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            raise UserError(
+                f"Checkpoint {self.folder / str(step)} cannot be read: it is damaged or was "
+                f"written with another config ({_first_line(error)}); remove that folder to go "
+                "on from an earlier one."
+            ) from error
+        for have, want in zip(jax.tree.leaves(restored), jax.tree.leaves(shapes), strict=True):
+            if np.shape(have) != np.shape(want):
+                raise UserError(
+                    f"Checkpoint {self.folder / str(step)} was written with another config: an "
+                    f"array has shape {np.shape(have)}, this config needs {np.shape(want)}."
+                )
+        return restored
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self._manager.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run, read from its workdir."""
+
+    config: ml_collections.ConfigDict
+    scene: Scene
+    params: Any
+    step: int
+
+
+def restore_run(workdir: str | Path) -> Run:
+    """Reads the config and the newest scene parameters of a workdir.
+
+    Raises:
+      UserError: there is no run, or no checkpoint that can be read.
+    """
+    config = read_config(workdir)
+    folder = Path(workdir) / FOLDER
+    if not folder.is_dir():
+        raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
+    scene = Scene.from_config(config.scene)
+    like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
+    checkpoints = Checkpoints(folder)
+    step = checkpoints.latest_step()
+    params = checkpoints.restore({"scene": like}, step)["scene"]
+    return Run(config, scene, params, step)
+
+
+def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json, atomically."""
+    temporary = workdir / "config.json.tmp"
+    temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
+    temporary.replace(workdir / "config.json")
+
+
+def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
+    """Reads config.json of a run.
+
+    Raises:
+      UserError: the folder holds no run, or the file is damaged.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise UserError(f"{workdir} is not the folder of a run: it has no config.json.")
+    try:
+        return ml_collections.ConfigDict(_tuples(json.loads(path.read_text()))).lock()
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({_first_line(error)}).") from error
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder of checkpoints."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tuples(value: Any) -> Any:
+    # JSON knows no tuples; modules must stay hashable.
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200]

@@ -1,0 +1,55 @@
+"""metrics.jsonl: one line a logged step, safe to cut off and to go on with."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends lines {"step": ..., name: value, ...}; a resumed run drops what it repeats."""
+
+    def __init__(self, workdir: Path, *, resume_step: int = 0):
+        self._path = workdir / FILE
+        kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Appends one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step} | values) + "\n")
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """All complete lines of a run's metrics; [] if there are none."""
+    path = Path(workdir) / FILE
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # a last line cut off by a crash
+            continue
+    return rows
+
+
+def first_non_finite(metrics: dict[str, np.ndarray]) -> tuple[int, str] | None:
+    """The first index, and the name, of a value that is NaN or infinite; None if all are finite."""
+    found = [
+        (int(np.flatnonzero(~np.isfinite(values))[0]), name)
+        for name, values in metrics.items()
+        if not np.all(np.isfinite(values))
+    ]
+    return min(found) if found else None
+
+
+def means(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """The mean over steps of every metric, rounded to 6 significant digits."""
+    return {name: _round(float(np.mean(values))) for name, values in metrics.items()}
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else value

@@ -1,0 +1,79 @@
+"""From a config to the task that the step is compiled for."""
+
+import ml_collections
+
+from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.guidance.sds import LOSSES, WEIGHTINGS, Guidance
+from dreamfusion_jax.optim.build import build_optimizer
+from dreamfusion_jax.scene.cameras import CameraDistribution
+from dreamfusion_jax.scene.lights import LightDistribution
+from dreamfusion_jax.scene.regularisers import Regularisers
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.schedules import Ramp
+from dreamfusion_jax.train.parallel import views_per_device
+from dreamfusion_jax.train.step import AXIS, Task
+
+
+def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
+    """Builds everything that is fixed during a run.
+
+    Raises:
+      UserError: a value of the config makes no sense.
+    """
+    guidance, regularisers, train = config.guidance, config.regularisers, config.train
+    _one_of("guidance.loss", guidance.loss, tuple(LOSSES))
+    _one_of("guidance.weighting", guidance.weighting, WEIGHTINGS)
+    _one_of("scene.background.kind", config.scene.background.kind, ("environment", "colour"))
+    if not 0 <= guidance.t_min < min(guidance.t_max, guidance.t_max_end) <= 1:
+        raise UserError(
+            f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "
+            f"t_max_end {guidance.t_max_end}, all within [0, 1]."
+        )
+    return Task(
+        scene=Scene.from_config(config.scene),
+        cameras=CameraDistribution(**config.camera),
+        lights=LightDistribution(**config.light),
+        blur=Ramp(**config.blur),
+        prior=prior,
+        guidance=Guidance(
+            loss=guidance.loss,
+            weight=guidance.weight,
+            t_min=guidance.t_min,
+            t_max=Ramp(guidance.t_max, guidance.t_max_end, train.steps),
+            weighting=guidance.weighting,
+        ),
+        regularisers=Regularisers(
+            orientation=Ramp(
+                regularisers.orientation_start,
+                regularisers.orientation_end,
+                regularisers.orientation_steps,
+            ),
+            opacity=regularisers.opacity,
+        ),
+        optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
+        image_size=train.image_size,
+        views=views_per_device(train.views),
+    )
+
+
+def check_intervals(train: ml_collections.ConfigDict) -> None:
+    """Checkpoints and previews happen between calls of the compiled program.
+
+    Raises:
+      UserError: an interval is not a multiple of train.steps_per_call, or a count < 1.
+    """
+    for name in ("steps", "image_size", "steps_per_call"):
+        if train[name] < 1:
+            raise UserError(f"train.{name} is {train[name]}; it must be at least 1.")
+    for name in ("checkpoint_every", "preview_every"):
+        if train[name] < 1 or train[name] % train.steps_per_call:
+            raise UserError(
+                f"train.{name} is {train[name]}; it must be a positive multiple of "
+                f"train.steps_per_call, {train.steps_per_call}."
+            )
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
