@@ -94,7 +94,7 @@ def _cameras(azimuth: Array, elevation: Array, distance: Array, focal: Array) ->
 
 def agreement(
     a: Float[np.ndarray, "*views size size 4"], b: Float[np.ndarray, "*views size size 4"]
-) -> Float[np.ndarray, ""]:
+) -> float:
     """What the search maximises: IoU of the soft silhouettes less the error of the colours.
 
     The silhouette decides; the colour tells the front from the back where the
@@ -104,7 +104,7 @@ def agreement(
     union = np.maximum(a[..., 3], b[..., 3]).sum((-2, -1))
     on_white = (a[..., :3] - a[..., 3:]) - (b[..., :3] - b[..., 3:])
     rmse = np.sqrt((on_white**2).mean((-3, -2, -1)))
-    return np.mean(inter / np.maximum(union, 1e-6) - rmse)
+    return float(np.mean(inter / np.maximum(union, 1e-6) - rmse))
 
 
 def align(
@@ -124,7 +124,7 @@ def align(
 
     def score(alignment: Alignment) -> float:
         rendered = render_aligned(scene, params, occupied, views, alignment)
-        return float(agreement(rendered, views.rgba))
+        return agreement(rendered, views.rgba)
 
     start = _raster(scene, params, occupied, views)
     best = max(((score(a), a) for a in start), key=lambda pair: pair[0])

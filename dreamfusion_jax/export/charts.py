@@ -2,6 +2,7 @@
 
 import html
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,7 +10,7 @@ _WIDTH, _HEIGHT = 420, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 28, 24
 
 
-def line_chart(title: str, steps: list[float], values: list[float]) -> str:
+def line_chart(title: str, steps: Sequence[float | int], values: Sequence[float | int]) -> str:
     """One curve over the steps: the values faint, their running mean strong.
 
     The axis is logarithmic where positive values span more than two decades. Values

@@ -1,5 +1,6 @@
 """The scene as a triangle mesh with vertex colours."""
 
+import jax.numpy as jnp
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float
@@ -121,6 +122,7 @@ def _vertex_colours(
     density = density_at(scene, params, points).reshape(shape)
     albedo = albedo_at(scene, params, points).reshape(*shape, 3)
     lengths = -np.diff(depths, append=depths[-1] - step)
-    weights = np.asarray(rendering_weights(density, np.broadcast_to(lengths, shape)))
+    lengths = jnp.broadcast_to(jnp.asarray(lengths, jnp.float32), shape)
+    weights = np.asarray(rendering_weights(jnp.asarray(density), lengths))
     weights = weights + 1e-6  # where there is nothing at all: their mean
     return np.einsum("vs,vsc->vc", weights, albedo) / weights.sum(1, keepdims=True)

@@ -2,7 +2,7 @@
 
 import math
 
-import numpy as np
+import jax.numpy as jnp
 import PIL.Image
 
 from dreamfusion_jax.export.images import normal_colours, over, sheet, to_uint8
@@ -39,7 +39,7 @@ def preview_grid(
     Raises:
       UserError: the field is not finite.
     """
-    cameras = orbit_camera(np.array(azimuths), elevation, distance, focal)
+    cameras = orbit_camera(jnp.array(azimuths), elevation, distance, focal)
     lights = point_light(head_light(cameras), ambient=0.1, diffuse=0.9, textureless=True)
     o = render_views(scene, params, cameras, size, lights=lights)
     rows = (

@@ -106,7 +106,9 @@ def _curves(path: Path) -> str:
     charts = []
     for name in names:
         points = [(r["step"], r[name]) for r in rows if isinstance(r.get(name), (int, float))]
-        charts.append(line_chart(name.replace("_", " "), *map(list, zip(*points, strict=True))))
+        charts.append(
+            line_chart(name.replace("_", " "), [p[0] for p in points], [p[1] for p in points])
+        )
     joined = "".join(charts)
     return f'<div class="charts">{joined}</div>' if joined else ""
 

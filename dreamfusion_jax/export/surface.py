@@ -22,7 +22,7 @@ def surface_level(
     density: Float[np.ndarray, "x y z"],
     spacing: Float[np.ndarray, "3"],
     *,
-    rays_per_side: int = 72,
+    rays_per_side: int = 56,
     levels: int = 48,
 ) -> float | None:
     """The density level whose surface agrees best with the rendered opacity and depth.

@@ -2,9 +2,11 @@
 
 import math
 import os
+import warnings
 from collections.abc import Callable
 
 import imageio_ffmpeg
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -18,11 +20,10 @@ from dreamfusion_jax.export.images import (
     sheet,
     to_uint8,
 )
-from dreamfusion_jax.export.views import occupied_cells, render_views
+from dreamfusion_jax.export.views import Pictures, occupied_cells, render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.types import RenderOutput
 
 _VIEWS_PER_CALL = 8  # rendered together: few enough for a smooth progress bar
 
@@ -84,7 +85,9 @@ def encode_video(
       UserError: the file cannot be written.
     """
     height, width = images.shape[1:3]
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # JAX warns of any fork; ffmpeg is started in the child at once, which is safe.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
         try:
             writer = imageio_ffmpeg.write_frames(
                 str(temporary),
@@ -122,14 +125,14 @@ def _render(
     distance: float,
     focal: float,
     shaded: bool,
-) -> RenderOutput:
-    cameras = orbit_camera(azimuths, elevation, distance, focal)
+) -> Pictures:
+    cameras = orbit_camera(jnp.asarray(azimuths), elevation, distance, focal)
     ambient, diffuse = (0.3, 0.7) if shaded else (1.0, 0.0)
     lights = point_light(head_light(cameras), ambient=ambient, diffuse=diffuse)
     return render_views(scene, params, cameras, size, occupied=occupied, lights=lights)
 
 
-def _panels(outputs: list[RenderOutput]) -> UInt8[np.ndarray, "frames height width 3"]:
+def _panels(outputs: list[Pictures]) -> UInt8[np.ndarray, "frames height width 3"]:
     solid = [(o.depth, o.opacity) for o in outputs]
     bounds = depth_range(*(np.concatenate(x) for x in zip(*solid, strict=True)))
     images = []

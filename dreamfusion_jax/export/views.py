@@ -4,7 +4,9 @@ A coarse occupancy grid tells which rays can meet anything, and where; only thos
 rendered, each between its first and last occupied cell.
 """
 
+import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import Scene, density_at, render_rays
-from dreamfusion_jax.types import Camera, Light, Rays, RenderOutput
+from dreamfusion_jax.types import Camera, Light, Rays
 
 # A density that hides less than this share of a ray across the whole scene is empty space.
 NEGLIGIBLE_OPACITY = 0.02
@@ -58,6 +60,21 @@ def occupied_cells(
     return ndimage.binary_dilation(occupied, np.ones((3, 3, 3)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Views of a scene over black: colours, depths and normals are premultiplied by opacity.
+
+    `rgb` is shaded, `albedo` is not; both in [0, 1]. `depth` is the distance along the
+    ray, `normals` are in the world frame.
+    """
+
+    rgb: Float[np.ndarray, "views size size 3"]
+    albedo: Float[np.ndarray, "views size size 3"]
+    opacity: Float[np.ndarray, "views size size"]
+    depth: Float[np.ndarray, "views size size"]
+    normals: Float[np.ndarray, "views size size 3"]
+
+
 def render_views(
     scene: Scene,
     params: dict,
@@ -68,8 +85,8 @@ def render_views(
     lights: Light | None = None,
     normals: bool = True,
     chunk: int = 2048,
-) -> RenderOutput:
-    """Renders views over black, so that `rgb` is premultiplied like all else.
+) -> Pictures:
+    """Renders a batch of views.
 
     Args:
       scene: modules and sampling numbers.
@@ -78,31 +95,40 @@ def render_views(
       size: width and height in pixels.
       occupied: from `occupied_cells`; None finds it.
       lights: one per view; None shows the albedo.
-      normals: False leaves out all that needs the field's gradient (normals,
-        orientation and shading are then zero, rgb is the albedo); a third of the work.
+      normals: False leaves out all that needs the field's gradient, a third of the work
+        remains: normals are then zero and rgb is the albedo.
       chunk: rays per call of the compiled program, which bounds the memory.
-
-    Returns:
-      Numpy arrays of batch shape [views, size, size].
     """
     occupied = occupied_cells(scene, params) if occupied is None else occupied
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
-    rays = jax.tree.map(
-        lambda x: np.asarray(x).reshape(-1, *x.shape[3:]), _cast(cameras, size, scene.radius)
-    )
-    rays, hit = _tighten(rays, occupied, scene.radius)
+    rays, hit = _tight_rays(cameras, size, scene.radius, occupied)
     view_of_ray = np.repeat(np.arange(count), size * size)
+    light_of_view = [np.asarray(x) for x in jax.tree.leaves(lights)]
     active = np.flatnonzero(hit)
     parts = []
     for start in range(0, max(len(active), 1), chunk):
         index = active[start : start + chunk]
         padded = np.resize(index, chunk) if len(index) else np.zeros(chunk, int)
-        batch = jax.tree.map(lambda x, i=padded: x[i], rays)
-        light = jax.tree.map(lambda x, i=view_of_ray[padded]: np.asarray(x)[i], lights)
-        out = _render_chunk(scene, params, batch, light, normals)
-        parts.append(jax.tree.map(lambda x, i=index: np.asarray(x)[: len(i)], out))
-    return jax.tree.map(lambda *p: _scatter(p, active, (count, size, size)), *parts)
+        ray = tuple(x[padded] for x in rays)
+        light = tuple(x[view_of_ray[padded]] for x in light_of_view)
+        out = _render_chunk(scene, params, ray, light, normals)
+        parts.append([np.asarray(x)[: len(index)] for x in out])
+    shape = (count, size, size)
+    return Pictures(*(_scatter(pieces, active, shape) for pieces in zip(*parts, strict=True)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _render_chunk(
+    scene: Scene, params: dict, rays: tuple[Array, ...], lights: tuple[Array, ...], normals: bool
+) -> tuple[Array, ...]:
+    def one(ray, light):
+        return render_rays(scene, params, Rays(*ray), Light(*light), jnp.zeros(3), None)
+
+    out = jax.vmap(one)(rays, lights)
+    # What is not returned is not computed: the compiler drops the field's gradient.
+    shading = (out.rgb, out.normals) if normals else (out.albedo, jnp.zeros_like(out.albedo))
+    return shading[0], out.albedo, out.opacity, out.depth, shading[1]
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -110,52 +136,47 @@ def _cast(cameras: Camera, size: int, radius: float) -> Rays:
     return jax.vmap(lambda camera: cast_rays(camera, size, radius))(cameras)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _render_chunk(
-    scene: Scene, params: dict, rays: Rays, lights: Light, normals: bool
-) -> RenderOutput:
-    black = jnp.zeros(3)
-    out = jax.vmap(lambda ray, light: render_rays(scene, params, ray, light, black, None))(
-        rays, lights
-    )
-    if normals:
-        return out
-    # What is not returned is not computed: the compiler drops the field's gradient.
-    zeros = jnp.zeros_like(out.opacity)
-    return RenderOutput(
-        rgb=out.albedo,
-        albedo=out.albedo,
-        opacity=out.opacity,
-        depth=out.depth,
-        normals=jnp.zeros_like(out.normals),
-        orientation=zeros,
-    )
+def _tight_rays(
+    cameras: Camera, size: int, radius: float, occupied: Bool[np.ndarray, "n n n"]
+) -> tuple[tuple[np.ndarray, ...], Bool[np.ndarray, "rays"]]:
+    """Origins, directions, near and far of all rays, and which of them meet anything."""
+    rays = _cast(cameras, size, radius)
+    origins, directions = (np.asarray(x).reshape(-1, 3) for x in (rays.origins, rays.directions))
+    bounds = (np.asarray(x).reshape(-1) for x in (rays.near, rays.far))
+    near, far, hit = _tighten(origins, directions, *bounds, occupied, radius)
+    return (origins, directions, near, far), hit
 
 
 def _tighten(
-    rays: Rays, occupied: Bool[np.ndarray, "n n n"], radius: float, block: int = 16384
-) -> tuple[Rays, Bool[np.ndarray, "rays"]]:
-    """Moves near and far to the first and last occupied cell; tells which rays meet any."""
+    origins: Float[np.ndarray, "rays 3"],
+    directions: Float[np.ndarray, "rays 3"],
+    near: Float[np.ndarray, "rays"],
+    far: Float[np.ndarray, "rays"],
+    occupied: Bool[np.ndarray, "n n n"],
+    radius: float,
+    block: int = 16384,
+) -> tuple[Float[np.ndarray, "rays"], Float[np.ndarray, "rays"], Bool[np.ndarray, "rays"]]:
+    """Near and far at the first and last occupied cell, and which rays meet any."""
     n = occupied.shape[0]
     steps = 2 * n  # half a cell at most between two looks; the margin covers the rest
     fractions = (np.arange(steps, dtype=np.float32) + 0.5) / steps
-    near, far, hit = rays.near.copy(), rays.far.copy(), np.zeros(len(rays.near), bool)
+    tight_near, tight_far, hit = near.copy(), far.copy(), np.zeros(len(near), bool)
     for start in range(0, len(near), block):
         cut = slice(start, start + block)
-        length = (rays.far[cut] - rays.near[cut])[:, None]
-        distance = rays.near[cut, None] + length * fractions
-        points = rays.origins[cut, None] + distance[..., None] * rays.directions[cut, None]
+        length = (far[cut] - near[cut])[:, None]
+        distance = near[cut, None] + length * fractions
+        points = origins[cut, None] + distance[..., None] * directions[cut, None]
         index = np.rint((points + radius) * ((n - 1) / (2 * radius))).astype(np.int32)
         index = np.clip(index, 0, n - 1)
         full = occupied[index[..., 0], index[..., 1], index[..., 2]] & (length > 0)
         first, last = full.argmax(axis=1), steps - 1 - full[:, ::-1].argmax(axis=1)
         hit[cut] = full.any(axis=1)
-        near[cut] = rays.near[cut] + length[:, 0] * (first / steps)
-        far[cut] = rays.near[cut] + length[:, 0] * ((last + 1) / steps)
-    return rays.replace(near=near.astype(np.float32), far=far.astype(np.float32)), hit
+        tight_near[cut] += (length[:, 0] * (first / steps)).astype(np.float32)
+        tight_far[cut] -= (length[:, 0] * (1 - (last + 1) / steps)).astype(np.float32)
+    return tight_near, tight_far, hit
 
 
-def _scatter(parts: tuple[Array, ...], active: np.ndarray, shape: tuple[int, int, int]):
+def _scatter(parts: Sequence[np.ndarray], active: np.ndarray, shape: tuple[int, int, int]):
     values = np.concatenate(parts)
     whole = np.zeros((int(np.prod(shape)), *values.shape[1:]), values.dtype)
     whole[active] = values

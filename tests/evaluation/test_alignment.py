@@ -1,0 +1,38 @@
+import math
+
+import numpy as np
+import pytest
+
+from dreamfusion_jax.evaluation.alignment import Alignment, agreement, align, render_aligned
+from dreamfusion_jax.evaluation.geometry import silhouette_iou
+from dreamfusion_jax.export.views import occupied_cells
+
+
+def test_agreement_of_equal_pictures_is_one_and_colour_counts():
+    rng = np.random.default_rng(0)
+    alpha = (rng.random((2, 8, 8, 1)) > 0.5).astype(float)
+    a = np.concatenate([alpha * 0.25, alpha * 0.5, alpha * 0.75, alpha], -1)
+    assert agreement(a, a) == pytest.approx(1.0)
+    other = a[..., [2, 1, 0, 3]]
+    assert agreement(a, other) == pytest.approx(
+        1 - np.mean(np.sqrt(2 / 3 * 0.25 * alpha.mean((1, 2, 3))))
+    )
+    assert agreement(a, np.zeros_like(a)) < 0
+
+
+def test_aligned_cameras_undo_the_turn_and_the_scale(truth_pictures, turned_scene, params):
+    occupied = occupied_cells(turned_scene, params)
+    views = truth_pictures.take(slice(0, 16, 5)).shrunk(32)
+    known = Alignment(-math.radians(130), 1 / 0.8)
+    rendered = render_aligned(turned_scene, params, occupied, views, known)
+    ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
+    assert ious.min() > 0.9
+    assert agreement(rendered, views.rgba) > 0.85
+
+
+def test_search_finds_a_known_turn_and_scale(truth_pictures, turned_scene, params):
+    occupied = occupied_cells(turned_scene, params)
+    found = align(turned_scene, params, occupied, truth_pictures)
+    error = math.remainder(found.azimuth + math.radians(130), 2 * math.pi)
+    assert abs(math.degrees(error)) < 2.5
+    assert found.scale == pytest.approx(1 / 0.8, rel=0.03)

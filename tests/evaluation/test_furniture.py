@@ -1,0 +1,102 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.datasets.library import Truth
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation import furniture
+from dreamfusion_jax.evaluation.geometry import normalised_surface_points
+from dreamfusion_jax.export.images import to_uint8
+from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
+
+
+@pytest.fixture(scope="module")
+def truth(truth_pictures, truth_scene, params):
+    """The rendered truth in the form in which the library ships it."""
+    v = truth_pictures
+    alpha = v.rgba[..., 3:]
+    straight = np.concatenate([v.rgba[..., :3] / np.maximum(alpha, 1e-6), alpha], -1)
+    points = normalised_surface_points(extract_mesh(truth_scene, params, 48), 0.0)
+    return Truth(
+        noun="lamp",
+        rgba=to_uint8(straight),
+        azimuth=np.asarray(v.azimuth, np.float32),
+        elevation=np.asarray(v.elevation, np.float32),
+        distance=1.5,
+        focal=1.1,
+        points=points.astype(np.float32),
+    )
+
+
+def test_a_turned_and_shrunk_copy_scores_well(truth, turned_scene, params):
+    scores = furniture.score_scene(turned_scene, params, "lamp", truth)
+    assert scores.iou > 0.92 and min(scores.iou_per_view) > 0.85
+    assert scores.psnr > 18
+    assert scores.chamfer < 0.02
+    assert scores.azimuth == pytest.approx(-130, abs=2.5)
+    assert scores.scale == pytest.approx(1.25, rel=0.03)
+
+
+@pytest.fixture
+def fresh_run(tmp_path):
+    """A run that was interrupted at step 7: a scene as it is before any training, a ball."""
+    config = load_config("quick")
+    values = {"prompt": "a DSLR photo of a teddy bear", "scene.field.width": 8}
+    override(config, values | {"scene.field.blocks": 1, "scene.field.density_offset": 0.0})
+    write_config(tmp_path, config)
+    params = init_params(Scene.from_config(config.scene), jax.random.key(0))
+    checkpoints = Checkpoints(tmp_path / FOLDER)
+    checkpoints.save(7, {"scene": params})
+    checkpoints.close()
+    return tmp_path
+
+
+def test_runs_are_scored_by_their_prompt(fresh_run, tmp_path, capsys):
+    result = furniture.evaluate_furniture([fresh_run], tmp_path / "all.json")
+    assert result == json.loads((tmp_path / "all.json").read_text())
+    (scored,) = result["runs"]
+    assert scored["scores"]["noun"] == "teddy bear" and scored["step"] == 7
+    # A ball of the right size covers much of a bear, and is no bear.
+    assert 0.4 < scored["scores"]["iou"] < 0.9
+    assert result["mean"]["iou"] == result["lowest_iou"] == scored["scores"]["iou"]
+    assert json.loads((fresh_run / "evaluation.json").read_text()) == scored
+    printed = capsys.readouterr().out
+    assert "teddy bear" in printed and f"{result['mean']['iou']:.3f}" in printed
+
+
+def _scores(iou, chamfer):
+    return furniture.Scores("table", iou, 20.0, chamfer, 0.0, 1.0, [iou])
+
+
+def test_means_leave_out_what_has_no_surface():
+    result = furniture.summary([_scores(0.5, 0.1), _scores(0.7, None)])
+    assert result == {"mean": {"iou": 0.6, "psnr": 20.0, "chamfer": 0.1}, "lowest_iou": 0.5}
+    runs = [furniture.RunScores("out", "a table", 1, _scores(0.7, None))]
+    assert furniture.table(runs).splitlines()[-1].split() == ["mean", "0.700", "20.00", "-"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "noun"),
+    [
+        ("a teddy bear", "teddy bear"),
+        ("A DSLR photo of a Table.", "table"),
+        ("a bear on a coffee table", "coffee table"),
+        ("a comfy settee", "sofa"),
+    ],
+)
+def test_noun_is_the_longest_in_the_prompt(prompt, noun):
+    known = {n: n for n in ("bear", "teddy bear", "table", "coffee table", "able")}
+    known["settee"] = "sofa"
+    assert furniture.find_noun(prompt, known) == noun
+
+
+def test_unknown_nouns_and_no_runs_are_sentences():
+    with pytest.raises(UserError, match="tablet.*table"):
+        furniture.find_noun("a tablet", {"table": "table"})
+    with pytest.raises(UserError, match="nothing to evaluate"):
+        furniture.evaluate_furniture([])

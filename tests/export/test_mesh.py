@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.mesh import extract_mesh
+
+CENTRE = np.array([0.1, 0.0, 0.05])
+
+
+@pytest.fixture(scope="module")
+def mesh(ball, params):
+    return extract_mesh(ball, params, 64)
+
+
+def test_ball_has_its_radius_and_place(mesh):
+    distance = np.linalg.norm(mesh.vertices - CENTRE, axis=1)
+    # Half of the light is lost 0.007 below the nominal surface.
+    np.testing.assert_allclose(distance, 0.294, atol=0.006)
+    assert mesh.is_watertight and mesh.body_count == 1
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.294**3, rel=0.04)
+
+
+def test_normals_point_outwards(mesh):
+    outward = (mesh.vertices - CENTRE) / np.linalg.norm(mesh.vertices - CENTRE, axis=1)[:, None]
+    assert np.sum(outward * mesh.vertex_normals, axis=1).min() > 0.95
+
+
+def test_colours_are_those_of_the_field(mesh):
+    colour = mesh.visual.vertex_colors[:, :3]
+    up = mesh.vertices[:, 2] - CENTRE[2]
+    np.testing.assert_allclose(colour[up > 0.05], [[204, 26, 26]] * (up > 0.05).sum(), atol=1)
+    np.testing.assert_allclose(colour[up < -0.05], [[26, 51, 204]] * (up < -0.05).sum(), atol=1)
+
+
+def test_specks_and_hidden_cavities_are_left_out(make_scene, params):
+    with_speck = extract_mesh(make_scene(speck=0.025, hollow=0.2), params, 48)
+    assert with_speck.body_count == 1
+    assert with_speck.volume == pytest.approx(4 / 3 * np.pi * 0.294**3, rel=0.06)
+
+
+def test_what_reaches_the_bounding_sphere_is_closed(make_scene, params):
+    mesh = extract_mesh(make_scene(centre=(0.6, 0.0, 0.0)), params, 32)
+    assert mesh.is_watertight
+    # The bounding sphere cuts the ball at 0.75.
+    assert mesh.bounds[1, 0] == pytest.approx(0.75, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("log_density", "message"),
+    [(-20.0, "no surface"), (-1.0, "no surface"), (float("nan"), "not finite")],
+)
+def test_scenes_without_a_surface_say_so(make_scene, params, log_density, message):
+    with pytest.raises(UserError, match=message):
+        extract_mesh(make_scene(log_density=log_density), params, 24)

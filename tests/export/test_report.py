@@ -1,0 +1,69 @@
+import html.parser
+import json
+import re
+
+import numpy as np
+import PIL.Image
+import pytest
+import trimesh
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.glb import write_glb
+from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.export.video import encode_video
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run's folder with all its files, a line of the metrics cut off."""
+    (tmp_path / "config.json").write_text(json.dumps({"prompt": "a <b> & c", "seed": 7}))
+    rows = [{"step": s, "residual": 1 / s, "opacity": None} for s in (25, 50, 75)]
+    text = "".join(json.dumps(r) + "\n" for r in rows) + '{"step": 100, "resid'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    (tmp_path / "previews").mkdir()
+    for step in (250, 1000, 500):
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / "previews" / f"{step}.png")
+    encode_video(np.zeros((2, 16, 48, 3), np.uint8), tmp_path / "turntable.mp4", 8)
+    mesh = trimesh.creation.box()
+    mesh.visual.vertex_colors = np.full((8, 4), 255, np.uint8)
+    write_glb(mesh, tmp_path / "mesh.glb")
+    scores = {"noun": "bear", "iou": 0.8125, "psnr": 21.0, "chamfer": None}
+    scores |= {"azimuth": -3.0, "scale": 1.1}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"scores": scores}))
+    return tmp_path
+
+
+class _Links(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "data", "poster", "srcset")]
+
+
+def test_page_holds_everything_and_loads_nothing(workdir):
+    page = write_report(workdir).read_text()
+    parser = _Links()
+    parser.feed(page)
+    assert parser.links and all(link.startswith("data:") for link in parser.links)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert {"video", "canvas", "svg", "img", "pre", "table"} <= set(parser.tags)
+    assert "a &lt;b&gt; &amp; c" in page and "<b>" not in page
+    assert "0.812" in page and "no surface" in page and "&quot;seed&quot;: 7" in page
+    assert re.findall(r"step (\d+)</figcaption>", page) == ["250", "500", "1000"]
+    assert page.count("<svg") == 1  # opacity has no values
+    assert "$" not in re.sub(r"`[^`]*`", "", page.split("<script>")[0])
+
+
+def test_a_run_that_was_interrupted_early_has_a_page_too(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"prompt": "a teapot"}))
+    page = write_report(tmp_path).read_text()
+    assert "a teapot" in page and "<video" not in page and "<canvas" not in page
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
