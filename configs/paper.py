@@ -76,7 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
             "t_max": 0.98,
             "t_max_end": 0.98,  # t_max moves here linearly over the run; equal: no annealing
             "weighting": "sigma_squared",
-            "view_dependent": True,
+            "view_words": "paper",  # or "fine" (24 words), or "none"
         }
     )
     config.regularisers = ml_collections.ConfigDict(

@@ -10,7 +10,8 @@ marginalised exactly, as everything is Gaussian given the picture.
 
 import dataclasses
 import re
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,11 @@ from dreamfusion_jax.types import TextEmbeddings
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """What is said of a picture: its noun, other names of it, and its view word."""
+    """What is said of a picture: its noun, other names of it, and words for its view."""
 
     noun: str
     synonyms: tuple[str, ...]
-    view: str
+    views: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,16 +137,16 @@ class EmpiricalPrior:
         return mean.reshape(batch, 3, height, width).transpose(0, 2, 3, 1)
 
     def _matches(self, prompt: str) -> np.ndarray:
-        by_noun = np.array([_noun_score(prompt, c) for c in self.captions])
         # The longest name wins: "coffee table" is not a "table".
-        selected = (by_noun == by_noun.max()) if by_noun.max() > 0 else np.ones_like(by_noun, bool)
-        view = np.array([_names(prompt, c.view) for c in self.captions])
-        return selected & view if np.any(selected & view) else selected
+        nouns = np.array([_longest(prompt, (c.noun, *c.synonyms)) for c in self.captions])
+        selected = nouns == nouns.max()
+        views = np.array([_longest(prompt, c.views) for c in self.captions])
+        return selected & (views == views[selected].max())
 
 
 _TEMPLATE_WORDS = (
     "a an the of and with photo dslr picture image render rendering 3d model high quality "
-    "detailed realistic zoomed out front side back overhead view"
+    "detailed realistic zoomed out front side back left right overhead view from above at eye level"
 ).split()
 
 
@@ -161,12 +162,9 @@ def _names(prompt: str, name: str) -> bool:
     words = [_singular(w) for w in _words(prompt)]
     target = [_singular(w) for w in _words(name)]
     span = len(target)
-    return bool(target) and any(
-        words[i : i + span] == target for i in range(len(words) - span + 1)
-    )
+    return bool(target) and any(words[i : i + span] == target for i in range(len(words) - span + 1))
 
 
-def _noun_score(prompt: str, caption: Caption) -> int:
-    """Length of the longest name of the picture that the prompt contains, 0 if none."""
-    names = (caption.noun, *caption.synonyms)
+def _longest(prompt: str, names: Sequence[str]) -> int:
+    """Length of the longest of these names that the prompt contains, 0 if none."""
     return max((len(name) for name in names if _names(prompt, name)), default=0)

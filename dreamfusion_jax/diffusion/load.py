@@ -10,7 +10,7 @@ from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
+from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
 
 # "embedded" is the shipped prior with the better scores: see the README.
 DEFAULT = "furniture-views"
@@ -47,11 +47,16 @@ def furniture_views(image_size: int) -> EmpiricalPrior:
             f"The prior furniture-views has pictures of {rgba.shape[2]} pixels; "
             f"train.image_size {image_size} does not divide that."
         )
-    view = np.asarray(view_index(library.azimuth, library.elevation))
+    coarse = np.asarray(view_index(library.azimuth, library.elevation))
+    fine = np.asarray(fine_view_index(library.azimuth, library.elevation))
     captions = [
-        Caption(noun, tuple(library.synonyms.get(noun, ())), VIEW_WORDS[view[i, j]])
+        Caption(
+            noun=noun,
+            synonyms=tuple(library.synonyms.get(noun, ())),
+            views=(VIEW_WORDS[coarse[i, j]], FINE_WORDS[fine[i, j]]),
+        )
         for i, noun in enumerate(library.nouns)
-        for j in range(view.shape[1])
+        for j in range(coarse.shape[1])
     ]
     pictures = rgba.reshape(-1, *rgba.shape[2:])
     return EmpiricalPrior.from_pictures(_box_downsample(pictures, image_size), captions)

@@ -1,6 +1,7 @@
 """The protocol that every frozen diffusion prior fulfils."""
 
-from typing import Any, Protocol, Sequence, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 

@@ -2,19 +2,21 @@
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """Maps continuous time t in [0, 1] (0 clean, 1 noise) to (alpha_t, sigma_t)."""
 
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
-    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]: ...
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+        """The signal's and the noise's scale at t."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class CosineSchedule:
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+        """The signal's and the noise's scale at t."""
         angle = jnp.asarray(t) * (self.t_max * math.pi / 2)
         return jnp.cos(angle), jnp.sin(angle)
 
@@ -45,6 +48,7 @@ class DiscreteSchedule:
 
     @property
     def num_steps(self) -> int:
+        """The number of discrete steps."""
         return len(self.betas)
 
     def step(self, t: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -54,6 +58,7 @@ class DiscreteSchedule:
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+        """The signal's and the noise's scale at t."""
         log_alpha_bar = np.cumsum(np.log1p(-np.asarray(self.betas, np.float64)))
         grid = np.arange(self.num_steps, dtype=np.float32)
         log_bar = jnp.interp(self.step(t), grid, log_alpha_bar.astype(np.float32))

@@ -7,7 +7,7 @@ import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
@@ -31,10 +31,10 @@ def sds_gradient(
     params: Any,
     image: Float[Array, "batch height width channels"],
     embeddings: TextEmbeddings,
-    key: PRNGKeyArray,
+    key: Key[Array, "*keys"],
     *,
     guidance_weight: float = 100.0,
-    t_range: tuple[float, float] | tuple[Array, Array] = (0.02, 0.98),
+    t_range: tuple[float | Float[Array, ""], float | Float[Array, ""]] = (0.02, 0.98),
     weighting: str = "sigma_squared",
 ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
     """w(t) (eps_hat(z_t; y, t) - eps), paper Eq. 3 without the factor dx/dtheta.
@@ -67,10 +67,10 @@ def diffusion_loss_gradient(
     params: Any,
     image: Float[Array, "batch height width channels"],
     embeddings: TextEmbeddings,
-    key: PRNGKeyArray,
+    key: Key[Array, "*keys"],
     *,
     guidance_weight: float = 100.0,
-    t_range: tuple[float, float] | tuple[Array, Array] = (0.02, 0.98),
+    t_range: tuple[float | Float[Array, ""], float | Float[Array, ""]] = (0.02, 0.98),
     weighting: str = "sigma_squared",
 ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
     """The full gradient of the diffusion loss, through the U-Net (paper Eq. 2).
@@ -88,7 +88,7 @@ def diffusion_loss_gradient(
     return jax.grad(loss, has_aux=True)(image)
 
 
-def _diffuse(prior: Prior, image: Array, key: PRNGKeyArray, t_range, weighting: str):
+def _diffuse(prior: Prior, image: Array, key: Key[Array, "*keys"], t_range, weighting: str):
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting is {weighting!r}, expected one of {WEIGHTINGS}.")
     keys = jax.random.split(key, image.shape[0]) if key.ndim == 0 else key
@@ -134,7 +134,7 @@ class Guidance:
         params: Any,
         image: Float[Array, "batch height width channels"],
         embeddings: TextEmbeddings,
-        key: PRNGKeyArray,
+        key: Key[Array, "*keys"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
         """The gradient with respect to the images at a step of the run."""

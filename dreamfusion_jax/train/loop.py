@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.views import view_prompts
 from dreamfusion_jax.scene.render import Scene, init_params
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
@@ -58,9 +57,7 @@ def train(
     start = int(state.step)
     log = MetricsLog(workdir, resume_step=start)
 
-    embeddings = prior.encode(
-        view_prompts(config.prompt, view_dependent=config.guidance.view_dependent)
-    )
+    embeddings = prior.encode(task.view_prompts.prompts(config.prompt))
     state, frozen = replicate(state), replicate((prior.params, embeddings, seed_key))
     run = _programs(task)
     steps, per_call = config.train.steps, config.train.steps_per_call

@@ -1,7 +1,8 @@
 """Devices: the only file that knows pmap, meshes and hosts."""
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import to_model_range
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.guidance.sds import Guidance
-from dreamfusion_jax.prompts.views import select_rows, view_index
+from dreamfusion_jax.prompts.views import ViewPrompts, select_rows
 from dreamfusion_jax.scene.cameras import CameraDistribution, sample_camera
 from dreamfusion_jax.scene.lights import LightDistribution, sample_light
 from dreamfusion_jax.scene.rays import cast_rays
@@ -34,6 +34,7 @@ class Task:
     lights: LightDistribution
     blur: Ramp
     prior: Prior
+    view_prompts: ViewPrompts
     guidance: Guidance
     regularisers: Regularisers
     optimizer: optax.GradientTransformation
@@ -46,7 +47,7 @@ def train_step(
     state: TrainState,
     prior_params: Any,
     embeddings: TextEmbeddings,
-    seed_key: PRNGKeyArray,
+    seed_key: Key[Array, ""],
     device_index: Int[Array, ""],
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Takes one step on `task.views` views of this device; gradients are averaged over AXIS."""
@@ -60,7 +61,7 @@ def train_step(
     render = functools.partial(render_views, task, state.step, keys, cameras, lights)
     (x, penalties), vjp, (opacity, orientation) = jax.vjp(render, state.params, has_aux=True)
 
-    rows = select_rows(embeddings, view_index(cameras.azimuth, cameras.elevation))
+    rows = select_rows(embeddings, task.view_prompts.index(cameras.azimuth, cameras.elevation))
     guidance_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 4)
     grad_x, aux = task.guidance.gradient(
         task.prior, prior_params, x, rows, guidance_keys, state.step
@@ -80,7 +81,7 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def sample_view(task: Task, step: Int[Array, ""], key: PRNGKeyArray) -> tuple[Camera, Light]:
+def sample_view(task: Task, step: Int[Array, ""], key: Key[Array, ""]) -> tuple[Camera, Light]:
     """Draws the camera and the light of one view."""
     camera = sample_camera(jax.random.fold_in(key, 0), task.cameras)
     return camera, sample_light(jax.random.fold_in(key, 1), camera, step, task.lights)
@@ -89,7 +90,7 @@ def sample_view(task: Task, step: Int[Array, ""], key: PRNGKeyArray) -> tuple[Ca
 def render_views(
     task: Task,
     step: Int[Array, ""],
-    keys: PRNGKeyArray,
+    keys: Key[Array, "views"],
     cameras: Camera,
     lights: Light,
     params: Any,

@@ -6,6 +6,7 @@ from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance.sds import LOSSES, WEIGHTINGS, Guidance
 from dreamfusion_jax.optim.build import build_optimizer
+from dreamfusion_jax.prompts.views import ViewPrompts
 from dreamfusion_jax.scene.cameras import CameraDistribution
 from dreamfusion_jax.scene.lights import LightDistribution
 from dreamfusion_jax.scene.regularisers import Regularisers
@@ -36,6 +37,7 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
         lights=LightDistribution(**config.light),
         blur=Ramp(**config.blur),
         prior=prior,
+        view_prompts=ViewPrompts(guidance.view_words),
         guidance=Guidance(
             loss=guidance.loss,
             weight=guidance.weight,

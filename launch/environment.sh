@@ -1,0 +1,32 @@
+# Sourced by the other scripts: makes a virtual environment and installs the package in it.
+#   install_environment FOLDER REQUIREMENT
+# PYTHON chooses the interpreter (3.11 or newer; default: the first that fits).
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+    if command -v "$candidate" >/dev/null 2>&1 &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "Python 3.11 or newer is needed; install it, or name it: PYTHON=/path/to/python3 bash $0" >&2
+  return 2
+}
+
+install_environment() {
+  local folder=$1 requirement=$2 python stamp
+  python=$(find_python) || return 2
+  stamp="$folder/.installed-$(echo "$requirement" | cksum | cut -d' ' -f1)"
+  if [ ! -x "$folder/bin/python" ] && ! "$python" -m venv "$folder"; then
+    echo "Could not make a virtual environment in $folder; on Debian: apt install python3-venv" >&2
+    return 2
+  fi
+  # Installed once; again when what is installed has changed.
+  if [ ! -f "$stamp" ] || [ setup.py -nt "$stamp" ]; then
+    echo "Installing $requirement into $folder ..."
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement" || return 2
+    touch "$stamp"
+  fi
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Installs the [test] extra and runs the suite: bash launch/test.sh [--fast | pytest arguments]
+# --fast leaves out the tests marked slow.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/environment.sh
+
+install_environment .venv '.[test]'
+if [ "${1:-}" = --fast ]; then
+  shift
+  set -- -m "not slow" "$@"
+fi
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,36 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.diffusion import schedules
+
+SCHEDULES = {
+    "cosine": schedules.CosineSchedule(),
+    "linear": schedules.DiscreteSchedule(schedules.linear_betas()),
+    "scaled_linear": schedules.DiscreteSchedule(schedules.scaled_linear_betas()),
+    "squaredcos": schedules.DiscreteSchedule(schedules.squaredcos_betas()),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_variance_is_preserved_and_signal_falls(name):
+    alpha, sigma = SCHEDULES[name].alpha_sigma(jnp.linspace(0, 1, 101))
+    np.testing.assert_allclose(alpha**2 + sigma**2, 1, atol=2e-6)
+    assert np.all(np.diff(alpha) < 0)
+    assert alpha[0] > 0.99 and alpha[-1] < 0.1
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos"])
+def test_discrete_schedule_is_exact_at_its_steps(name):
+    schedule = SCHEDULES[name]
+    expected = np.cumprod(1 - np.asarray(schedule.betas))
+    t = jnp.arange(schedule.num_steps) / (schedule.num_steps - 1)
+    alpha, _ = schedule.alpha_sigma(t)
+    np.testing.assert_allclose(alpha**2, expected, rtol=2e-4, atol=1e-9)
+
+
+def test_published_end_points():
+    # alpha_bar at the last step of Stable Diffusion's schedule, from its published betas.
+    alpha, _ = SCHEDULES["scaled_linear"].alpha_sigma(jnp.ones(()))
+    assert float(alpha) ** 2 == pytest.approx(0.0047, abs=1e-4)
+    assert schedules.squaredcos_betas()[-1] == 0.999
