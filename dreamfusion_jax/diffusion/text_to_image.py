@@ -92,8 +92,12 @@ class TextToImagePrior:
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """Encodes prompts, one row each; "" is the unconditional prompt."""
+        return self.encode_with(self.params, prompts)
+
+    def encode_with(self, params: Any, prompts: Sequence[str]) -> TextEmbeddings:
+        """`encode` with other parameters (of a model in training)."""
         ids, mask = tokenize(self.tokenizer, prompts, self.tokens)
-        states = self._encode({"params": self.params["text_encoder"]}, ids, mask)
+        states = self._encode({"params": params["text_encoder"]}, ids, mask)
         return TextEmbeddings(states=states, mask=jnp.asarray(mask))
 
     def eps_hat(

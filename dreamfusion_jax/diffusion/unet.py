@@ -195,11 +195,26 @@ _ONLY = {
 }
 
 
+# diffusers' values of keys that a config.json leaves out.
+_DEFAULTS = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "attention_head_dim": 8,
+    "cross_attention_dim": 1280,
+    "encoder_hid_dim": None,
+    "addition_embed_type": None,
+    "cross_attention_norm": None,
+    "act_fn": "silu",
+}
+
+
 def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
     """The UNet that a diffusers `config.json` (or the embedded model's) describes.
 
     Raises UserError where the config asks for a block or a setting that is not built here.
     """
+    config = _DEFAULTS | config
     for key, value in _ONLY.items():
         if config.get(key, value) != value:
             raise UserError(

@@ -1,0 +1,250 @@
+"""Trains the embedded text-to-image prior."""
+
+import functools
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import PIL.Image
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from tqdm.auto import tqdm
+
+from dreamfusion_jax.diffusion.cfg import to_image_range
+from dreamfusion_jax.diffusion.samplers import sample
+from dreamfusion_jax.diffusion.schedules import CosineSchedule
+from dreamfusion_jax.diffusion.text_to_image import (
+    TIME_UNIT,
+    TextToImagePrior,
+    init_params,
+    networks_from_config,
+    save_prior,
+)
+from dreamfusion_jax.diffusion.unet import UNet
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.t5 import T5Encoder
+from dreamfusion_jax.prompts.tokenizer import train_tokenizer
+from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
+from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
+from dreamfusion_jax.train.prior_data import (
+    Augmentation,
+    CaptionedImages,
+    DeviceData,
+    draw_batch,
+    to_device,
+)
+
+MODEL_FOLDER = "model"
+
+
+class PriorState(NamedTuple):
+    """Everything a run needs to go on; `ema` is the moving average that is shipped."""
+
+    step: Int[Array, ""]
+    params: Any
+    ema: Any
+    opt_state: optax.OptState
+
+
+def train_prior(
+    config: ml_collections.ConfigDict,
+    data: CaptionedImages,
+    workdir: Path,
+    *,
+    progress: bool = True,
+) -> Path:
+    """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
+
+    Writes checkpoints/, metrics.jsonl, samples/*.png and, at each checkpoint, model/ with
+    the averaged weights, which `TextToImagePrior.load` reads. All randomness depends on
+    config.seed and the step, so an interrupted and repeated run equals an unbroken one.
+
+    Returns the model's folder. Raises UserError for a loss that is not finite, intervals
+    that do not divide, or a disk that is full.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    check_intervals(config.train)
+    write_config(workdir, config)
+    model = model_config(config)
+    tokenizer = train_tokenizer(data.all_captions())
+    model["text_encoder"]["vocab_size"] = tokenizer.get_vocab_size()
+    device_data = to_device(data, tokenizer, model["tokens"])
+    state, run = build(config, model)
+    checkpoints = Checkpoints(workdir / FOLDER)
+    if checkpoints.latest_step() is not None:
+        state = PriorState(*checkpoints.restore({"state": tuple(state)})["state"])
+    step = int(state.step)
+    log = MetricsLog(workdir, resume_step=step)
+    sheet = Sheet(config.sheet, TextToImagePrior.build(model, tokenizer, None), workdir)
+    train, total = config.train, config.train.steps * config.train.batch
+    with tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress) as bar:
+        while step < train.steps:
+            began = time.perf_counter()
+            state, metrics = run(state, device_data)
+            metrics = {name: np.asarray(values) for name, values in metrics.items()}
+            stop_if_not_finite(step, metrics)
+            step += train.steps_per_call
+            images = train.steps_per_call * train.batch
+            rate = images / (time.perf_counter() - began)
+            log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
+            bar.set_postfix(step=step, loss=f"{metrics['loss'].mean():.4f}", refresh=False)
+            bar.update(images)
+            if step % train.checkpoint_every == 0 or step == train.steps:
+                checkpoints.save(step, {"state": tuple(state)})
+                save_prior(workdir / MODEL_FOLDER, model, tokenizer, state.ema)
+            if step % config.sheet.every == 0 or step == train.steps:
+                sheet.draw(step, state.ema)
+    checkpoints.close()
+    return workdir / MODEL_FOLDER
+
+
+def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
+    """The initial state, and the compiled program (state, data) -> (state, metrics)."""
+    unet, text_encoder = networks_from_config(model)
+    optimizer = make_optimizer(config.optim, config.train.steps)
+    key = jax.random.key(config.seed)
+
+    def initial(key):
+        params = init_params(unet, text_encoder, model, key)
+        return PriorState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+
+    how = Augmentation(config.train.batch, model["image_size"], **config.augment)
+    schedule = CosineSchedule(t_max=model["t_max"])
+
+    def one_step(state: PriorState, data: DeviceData):
+        step_key = jax.random.fold_in(key, state.step)
+        batch_key, loss_key = jax.random.split(step_key)
+        batch = draw_batch(batch_key, data, how)
+        loss_fn = functools.partial(
+            denoising_loss, unet, text_encoder, schedule, model["prediction"]
+        )
+        loss, grads = jax.value_and_grad(loss_fn)(state.params, loss_key, *batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # Early averages forget the random start quickly.
+        decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update(params, state.ema, 1 - decay)
+        metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads)}
+        return PriorState(state.step + 1, params, ema, opt_state), metrics
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def run(state, data):
+        return jax.lax.scan(
+            lambda s, _: one_step(s, data), state, None, length=config.train.steps_per_call
+        )
+
+    # Copied, so that params and ema are separate buffers and can be donated.
+    return jax.tree.map(jnp.copy, jax.jit(initial)(jax.random.fold_in(key, 2**31 - 1))), run
+
+
+def denoising_loss(
+    unet: UNet,
+    text_encoder: T5Encoder,
+    schedule: CosineSchedule,
+    prediction: str,
+    params: Any,
+    key: Key[Array, ""],
+    x: Float[Array, "batch size size 3"],
+    tokens: Int[Array, "batch length"],
+    present: Bool[Array, "batch length"],
+) -> Float[Array, ""]:
+    """Mean squared error of the predicted eps or v at random times.
+
+    The times of a batch are evenly spaced with one random offset (Kingma et al. 2021),
+    which makes the loss less noisy than independent draws.
+    """
+    time_key, noise_key = jax.random.split(key)
+    batch = x.shape[0]
+    t = (jax.random.uniform(time_key) + jnp.arange(batch) / batch) % 1.0
+    alpha, sigma = (a[:, None, None, None] for a in schedule.alpha_sigma(t))
+    eps = jax.random.normal(noise_key, x.shape)
+    target = eps if prediction == "eps" else alpha * eps - sigma * x
+    states = text_encoder.apply({"params": params["text_encoder"]}, tokens, present)
+    z_t = alpha * x + sigma * eps
+    out = unet.apply({"params": params["unet"]}, z_t, t * TIME_UNIT, states, present)
+    return jnp.mean(jnp.square(out - target))
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict, steps: int
+) -> optax.GradientTransformation:
+    """AdamW with warm-up, cosine decay and a clipped gradient norm."""
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, steps, config.final_learning_rate
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(rate, b1=0.9, b2=config.beta2, weight_decay=config.weight_decay),
+    )
+
+
+def model_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The content of the model's config.json."""
+    model = config.model.to_dict()
+    for part in ("unet", "text_encoder"):
+        model[part] = {
+            k: [int(u) if isinstance(u, float) else u for u in v] if isinstance(v, tuple) else v
+            for k, v in model[part].items()
+        }
+    return model
+
+
+def check_intervals(train: ml_collections.ConfigDict) -> None:
+    """Refuses intervals that are not whole numbers of compiled calls."""
+    for name in ("steps", "checkpoint_every"):
+        if train[name] < 1 or train[name] % train.steps_per_call:
+            raise UserError(
+                f"train.{name}={train[name]} must be a positive multiple of "
+                f"train.steps_per_call={train.steps_per_call}"
+            )
+
+
+def stop_if_not_finite(step: int, metrics: dict[str, np.ndarray]) -> None:
+    """Raises UserError where a loss or gradient norm is NaN or infinite."""
+    found = first_non_finite(metrics)
+    if found is not None:
+        raise UserError(
+            f"the {found[1]} is not finite at step {step + found[0] + 1}; the last checkpoint is "
+            "kept: lower optim.learning_rate and start in a new workdir"
+        )
+
+
+class Sheet:
+    """Sample sheets of fixed prompts and fixed noise, drawn while the training runs."""
+
+    def __init__(self, config: ml_collections.ConfigDict, prior: TextToImagePrior, workdir: Path):
+        self._config, self._prior = config, prior
+        self._folder = workdir / "samples"
+        self._folder.mkdir(exist_ok=True)
+
+    def draw(self, step: int, params: Any) -> Path:
+        """Writes samples/STEP.png, one picture per prompt of the config."""
+        config, path = self._config, self._folder / f"{step:07d}.png"
+        embeddings = self._prior.encode_with(params, [*config.prompts, ""])
+        x = sample(
+            self._prior,
+            params,
+            jax.random.key(0),
+            embeddings,
+            steps=config.steps,
+            guidance_weight=config.guidance_weight,
+        )
+        PIL.Image.fromarray(tile(np.asarray(to_image_range(x)), config.columns)).save(path)
+        return path
+
+
+def tile(
+    pictures: Float[np.ndarray, "n height width 3"], columns: int
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Pictures in [0, 1] side by side, row by row, with a white pixel between them."""
+    pictures = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    missing = -len(pictures) % columns
+    pictures = np.pad(pictures, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1.0)
+    n, height, width, _ = pictures.shape
+    rows = pictures.reshape(n // columns, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    sheet = rows.reshape(n // columns * height, columns * width, 3)
+    return (sheet * 255 + 0.5).astype(np.uint8)

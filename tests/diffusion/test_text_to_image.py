@@ -1,0 +1,96 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.text_to_image import (
+    TextToImagePrior,
+    eps_from_prediction,
+    networks_from_config,
+    param_shapes,
+    save_prior,
+)
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.tokenizer import train_tokenizer
+
+CONFIG = {
+    "image_size": 4,
+    "tokens": 6,
+    "prediction": "v",
+    "t_max": 0.99,
+    "unet": {
+        "in_channels": 3,
+        "out_channels": 3,
+        "patch_size": 2,
+        "block_out_channels": [8],
+        "layers_per_block": 1,
+        "down_block_types": ["ResnetDownsampleBlock2D"],
+        "up_block_types": ["ResnetUpsampleBlock2D"],
+        "attention_head_dim": 8,
+        "cross_attention_dim": 8,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 1,
+        "norm_num_groups": 2,
+    },
+    "text_encoder": {
+        "vocab_size": 16,
+        "d_model": 8,
+        "num_layers": 1,
+        "num_heads": 1,
+        "d_kv": 8,
+        "d_ff": 8,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    rng = np.random.default_rng(0)
+    shapes = param_shapes(*networks_from_config(CONFIG), CONFIG)
+    params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.2, shapes)
+    save_prior(folder, CONFIG, train_tokenizer(["a red teapot, front view"]), params)
+    return folder
+
+
+def test_loaded_prior_fulfils_the_protocol(folder):
+    prior = TextToImagePrior.load(folder)
+    assert isinstance(prior, Prior)
+    assert prior.image_shape == (4, 4, 3)
+    rows = prior.encode(["a teapot", "red teapot", ""])
+    assert rows.states.shape == (3, 6, 8)
+    z, t = jnp.ones((3, 4, 4, 3)), jnp.array([0.1, 0.5, 0.9])
+    eps = prior.eps_hat(prior.params, z, t, rows)
+    assert eps.shape == z.shape and bool(jnp.isfinite(eps).all())
+    assert prior.unknown_words("a blue teapot") == ["blue"]
+
+
+def test_v_gives_back_the_noise():
+    rng = np.random.default_rng(1)
+    x, eps = rng.standard_normal((2, 2, 4, 4, 3)).astype(np.float32)
+    alpha, sigma = np.float32([0.6, 0.8]), np.float32([0.8, 0.6])
+    a, s = alpha[:, None, None, None], sigma[:, None, None, None]
+    found = eps_from_prediction(a * eps - s * x, a * x + s * eps, alpha, sigma, "v")
+    np.testing.assert_allclose(found, eps, atol=1e-5)
+
+
+def test_bad_folders_are_named(folder, tmp_path):
+    with pytest.raises(UserError, match="not a model folder"):
+        TextToImagePrior.load(tmp_path)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"prediction": "x0"}))
+    with pytest.raises(UserError, match="prediction='x0'"):
+        TextToImagePrior.load(tmp_path)
+    wider = CONFIG | {"text_encoder": CONFIG["text_encoder"] | {"d_ff": 12}}
+    (tmp_path / "config.json").write_text(json.dumps(wider))
+    with pytest.raises(UserError, match="do not fit"):
+        TextToImagePrior.load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    weights = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="cannot read the weights"):
+        TextToImagePrior.load(tmp_path)

@@ -1,0 +1,122 @@
+import sys
+from pathlib import Path
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.diffusion.unet import (
+    UNet,
+    depth_to_space,
+    space_to_depth,
+    timestep_features,
+    unet_from_config,
+)
+from dreamfusion_jax.diffusion.weights import from_published
+from dreamfusion_jax.errors import UserError
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+sys.path.insert(0, str(GOLDEN))
+from make_unet_t5 import UNETS, named_array  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(GOLDEN / "unet_t5.npz")
+
+
+def published_params(names):
+    """The Flax tree of name-seeded weights, from names like "conv_in.weight:32,3,3,3"."""
+    pairs = (str(n).split(":") for n in names)
+    shaped = ((n, tuple(map(int, shape.split(",")))) for n, shape in pairs)
+    return from_published((n, named_array(n, shape)) for n, shape in shaped)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_equals_diffusers(golden, name):
+    unet = unet_from_config(UNETS[name])
+    g = {k.split("/")[1]: golden[k] for k in golden.files if k.startswith(name + "/")}
+    params = published_params(g["names"])
+    out = jax.jit(unet.apply)({"params": params}, g["x"], g["t"], g["text"], g.get("mask"))
+    difference = np.abs(np.asarray(out) - g["out"]).max() / g["out"].std()
+    print(f"{name}: max difference {difference:.2e} of the output's std")
+    assert difference < 2e-4
+
+
+def test_published_names_cover_the_whole_tree(golden):
+    unet = unet_from_config(UNETS["if_small"])
+    x, text = golden["if_small/x"], golden["if_small/text"]
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), x, jnp.zeros(2), text)["params"]
+    published = published_params(golden["if_small/names"])
+    ours = flax.traverse_util.flatten_dict(shapes)
+    theirs = flax.traverse_util.flatten_dict(published)
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+def test_if_xl_has_the_published_size():
+    """4.3 billion parameters (CHECKPOINTS: DeepFloyd IF-I-XL)."""
+    args = (jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), jnp.zeros((1, 77, 4096)))
+    shapes = jax.eval_shape(UNet().init, jax.random.key(0), *args)
+    count = sum(np.prod(s.shape) for s in jax.tree.leaves(shapes))
+    assert 4.2e9 < count < 4.4e9
+
+
+def test_masked_tokens_do_not_matter():
+    unet = UNet(
+        out_channels=3,
+        block_out_channels=(8,),
+        layers_per_block=1,
+        down_block_types=("SimpleCrossAttnDownBlock2D",),
+        up_block_types=("ResnetUpsampleBlock2D",),
+        attention_head_dim=4,
+        cross_attention_dim=8,
+        encoder_hid_dim=None,
+        addition_embed_type_num_heads=2,
+        cross_attention_norm=None,
+        norm_num_groups=2,
+        patch_size=2,
+    )
+    rng = np.random.default_rng(0)
+    x, text = rng.standard_normal((1, 4, 4, 3)), rng.standard_normal((1, 3, 8))
+    x, text, t = x.astype(np.float32), text.astype(np.float32), jnp.full(1, 500.0)
+    mask = np.array([[True, True, False]])
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), x, t, text, mask)
+    params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, shapes)
+    apply = jax.jit(unet.apply)
+    out = apply(params, x, t, text, mask)
+    assert out.shape == (1, 4, 4, 3)
+    hidden, seen = text.copy(), text.copy()
+    hidden[:, 2] += 1.0
+    seen[:, 1] += 1.0
+    np.testing.assert_allclose(apply(params, x, t, hidden, mask), out, atol=1e-5)
+    assert np.abs(apply(params, x, t, seen, mask) - out).max() > 1e-3
+
+
+def test_patches_are_undone():
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    deep = space_to_depth(x, 2)
+    assert deep.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(deep[0, 0, 0], x[0, :2, :2].ravel())
+    np.testing.assert_array_equal(depth_to_space(deep, 2), x)
+
+
+def test_timestep_features():
+    features = timestep_features(jnp.array([2.0]), 4)
+    np.testing.assert_allclose(
+        features[0], [np.cos(2), np.cos(0.02), np.sin(2), np.sin(0.02)], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"down_block_types": ["DownBlock2D"]}, "DownBlock2D"),
+        ({"resnet_time_scale_shift": "default"}, "resnet_time_scale_shift"),
+        ({"class_embed_type": "timestep"}, "class_embed_type"),
+    ],
+)
+def test_unsupported_config_is_named(change, named):
+    with pytest.raises(UserError, match=named):
+        unet_from_config(UNETS["if_small"] | change)

@@ -1,0 +1,116 @@
+import json
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from dreamfusion_jax.configs import prior_furniture
+from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.prior import (
+    check_intervals,
+    model_config,
+    stop_if_not_finite,
+    tile,
+    train_prior,
+)
+from dreamfusion_jax.train.prior_data import CaptionedImages
+
+
+def small_config(steps):
+    config = prior_furniture.get_config().unlock()
+    config.model.image_size = 4
+    config.model.tokens = 4
+    config.model.unet.update(
+        {
+            "block_out_channels": (8,),
+            "down_block_types": ("ResnetDownsampleBlock2D",),
+            "up_block_types": ("ResnetUpsampleBlock2D",),
+            "attention_head_dim": 8,
+            "cross_attention_dim": 8,
+            "addition_embed_type_num_heads": 1,
+            "norm_num_groups": 2,
+        }
+    )
+    config.model.text_encoder.update(
+        {"d_model": 8, "num_layers": 1, "num_heads": 1, "d_kv": 8, "d_ff": 8}
+    )
+    config.optim.update({"learning_rate": 3e-3, "warmup_steps": 10})
+    config.train.update(
+        {"steps": steps, "batch": 16, "steps_per_call": 100, "checkpoint_every": 100}
+    )
+    config.sheet.update({"every": 200, "prompts": ("red", "green"), "columns": 2, "steps": 4})
+    return config.lock()
+
+
+def two_colours():
+    rgba = np.full((2, 8, 8, 4), 255, np.uint8)
+    rgba[0, ..., 1:3] = 0
+    rgba[1, ..., 0:3:2] = 0
+    return CaptionedImages(rgba, [["red"], ["green"]])
+
+
+@pytest.mark.slow
+def test_learns_colours_and_resumes_exactly(tmp_path):
+    """Words choose colours after 200 steps; 100 + 100 steps give the same bits as 200."""
+    data = two_colours()
+    folder = train_prior(small_config(200), data, tmp_path / "whole", progress=False)
+    prior = TextToImagePrior.load(folder)
+    z = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    t = np.full(2, 0.8, np.float32)
+    alpha, sigma = prior.schedule.alpha_sigma(t[0])
+    eps = prior.eps_hat(prior.params, z, t, prior.encode(["red", "green"]))
+    x = np.asarray((z - sigma * eps) / alpha).mean((1, 2))
+    assert x[0, 0] > 0.3 > -0.3 > x[0, 1] and x[1, 1] > 0.3 > -0.3 > x[1, 0]
+
+    class Stop(Exception):
+        pass
+
+    import dreamfusion_jax.train.prior as module
+
+    saved = module.save_prior
+
+    def save_and_stop(*args):
+        saved(*args)
+        raise Stop
+
+    module.save_prior = save_and_stop
+    try:
+        with pytest.raises(Stop):
+            train_prior(small_config(200), data, tmp_path / "parts", progress=False)
+    finally:
+        module.save_prior = saved
+    resumed = train_prior(small_config(200), data, tmp_path / "parts", progress=False)
+    assert (resumed / "model.safetensors").read_bytes() == (
+        folder / "model.safetensors"
+    ).read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [100, 200]
+    with PIL.Image.open(tmp_path / "parts/samples/0000200.png") as sheet:
+        assert sheet.size == (10, 5)
+
+
+def test_intervals_must_divide():
+    config = small_config(150)
+    with pytest.raises(UserError, match="train.steps=150"):
+        check_intervals(config.train)
+
+
+def test_non_finite_loss_is_named():
+    metrics = {"loss": np.array([0.1, np.nan]), "gradient_norm": np.array([1.0, 2.0])}
+    with pytest.raises(UserError, match="loss is not finite at step 12"):
+        stop_if_not_finite(10, metrics)
+
+
+def test_model_config_is_plain_json():
+    model = model_config(prior_furniture.get_config())
+    assert json.loads(json.dumps(model)) == model
+    assert model["unet"]["block_out_channels"] == [48, 64, 128]
+
+
+def test_tile():
+    pictures = np.zeros((3, 2, 2, 3))
+    sheet = tile(pictures, 2)
+    assert sheet.shape == (6, 6, 3)
+    assert sheet[0, 0].max() == 0 and sheet[2, 0].min() == 255 and sheet[4, 4].min() == 255
