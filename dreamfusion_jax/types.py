@@ -6,7 +6,11 @@ counter-clockwise; elevation is measured from the xy-plane. Angles in radians.
 """
 
 import flax.struct
-from jaxtyping import Array, Bool, Float
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+Array = jax.Array | np.ndarray  # on a device, or brought back from it
 
 
 @flax.struct.dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from tqdm.auto import tqdm
@@ -106,7 +107,7 @@ def _save(checkpoints: Checkpoints, state: TrainState) -> None:
 def _restore(checkpoints: Checkpoints, like: TrainState) -> TrainState:
     step = checkpoints.latest_step()
     items = checkpoints.restore({"scene": like.params, "optimizer": like.opt_state}, step)
-    return TrainState(np.int32(step), items["scene"], items["optimizer"])
+    return TrainState(jnp.int32(step), items["scene"], items["optimizer"])
 
 
 def _stop_if_not_finite(step: int, metrics: dict, checkpoints: Checkpoints) -> None:

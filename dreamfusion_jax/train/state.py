@@ -5,7 +5,9 @@ from typing import Any
 import flax.struct
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Int
+
+from dreamfusion_jax.types import Array
 
 
 @flax.struct.dataclass

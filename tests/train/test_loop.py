@@ -1,0 +1,72 @@
+import jax
+import numpy as np
+import pytest
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
+from dreamfusion_jax.train.loop import Callbacks, train
+from dreamfusion_jax.train.metrics import read_metrics
+
+
+def equal_bits(a, b) -> bool:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
+
+
+def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_path):
+    config = tiny_config()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = train(config, ball_prior, tmp_path / "a", progress=False)
+    assert int(whole.step) == 8
+
+    def interrupt(step, scene, params):
+        assert isinstance(scene, Scene)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, ball_prior, tmp_path / "b", callbacks=Callbacks(interrupt), progress=False)
+    resumed = train(config, ball_prior, tmp_path / "b", progress=False)
+    assert equal_bits(whole, resumed)
+    rows_a, rows_b = read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b")
+    assert [r["step"] for r in rows_b] == [2, 4, 6, 8]
+    assert [r["residual"] for r in rows_a] == [r["residual"] for r in rows_b]
+
+    write_config(tmp_path / "b", config)
+    run = restore_run(tmp_path / "b")
+    assert run.step == 8 and run.config.prompt == "a ball"
+    assert equal_bits(run.params, whole.params)
+
+    # A checkpoint of another config, and a damaged one, are told apart from a good one.
+    with pytest.raises(UserError, match="another config"):
+        train(tiny_config(scene__field__width=24), ball_prior, tmp_path / "b", progress=False)
+    for file in (tmp_path / "b" / FOLDER / "8" / "scene").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(UserError, match="cannot be read"):
+        restore_run(tmp_path / "b")
+
+
+def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, tmp_path):
+    config = tiny_config(optim__learning_rate=1e30, optim__warmup_steps=1)
+    with pytest.raises(UserError, match=r"not finite at step \d+.*no checkpoint yet"):
+        train(config, ball_prior, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__checkpoint_every": 3}, "multiple of train.steps_per_call"),
+        ({"train__steps": 0}, "train.steps is 0"),
+        ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
+        ({"guidance__t_min": 0.99}, "must lie below"),
+        ({"optim__name": "sgdx"}, "sgdx"),
+        ({"train__views": 0}, "train.views is 0"),
+    ],
+)
+def test_senseless_values_are_refused(tiny_config, ball_prior, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        train(tiny_config(**changes), ball_prior, tmp_path, progress=False)
+    assert not any(tmp_path.iterdir())
