@@ -1,0 +1,155 @@
+"""Reads the furniture catalogues of Debian's `sweethome3d-furniture` package.
+
+The package holds five `.sh3f` zip files. Each has a `PluginFurnitureCatalog.properties`
+(Java properties: Latin-1 with \\u escapes, keys `field#number`) and OBJ models with
+textures. Nothing here needs root: a `.deb` is an `ar` archive around a tar file.
+"""
+
+import dataclasses
+import pathlib
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+
+from dreamfusion_jax.errors import UserError
+
+PROPERTIES = "PluginFurnitureCatalog.properties"
+HOW_TO_GET = (
+    "get it with `apt-get download sweethome3d-furniture` (no root needed) and pass the "
+    "path of the .deb file"
+)
+LICENCES = {
+    "BlendSwap-CC-0": "CC0-1.0",
+    "BlendSwap-CC-BY": "CC-BY-3.0",
+    "KatorLegaz": "CC-BY-3.0-US",
+    "Reallusion": "CC-BY-3.0-US",
+    "Scopia": "CC-BY-3.0",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One object of a catalogue.
+
+    `rotation` is applied to the vertices of the OBJ file (row-major 3x3); afterwards the
+    object is stretched to `width` (x), `height` (y) and `depth` (z), in centimetres.
+    `uid` is stable: the catalogue's folder and the name of the model file.
+    """
+
+    uid: str
+    name: str
+    tags: tuple[str, ...]
+    category: str
+    creator: str
+    licence: str
+    model: pathlib.Path
+    rotation: tuple[float, ...]
+    width: float
+    depth: float
+    height: float
+
+
+def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = None) -> list[Entry]:
+    """All entries of a `.deb` file, or of a folder that holds the catalogues.
+
+    Args:
+      source: the `.deb`, or a folder with `.sh3f` files or with unpacked catalogues.
+      cache: where a `.deb` is unpacked to (kept and used again); default: a folder in the
+        system's temporary directory.
+
+    Raises:
+      UserError: `source` is missing or holds no catalogue.
+    """
+    source = pathlib.Path(source).expanduser()
+    if not source.exists():
+        raise UserError(f"The furniture package {source} does not exist: {HOW_TO_GET}.")
+    if source.is_file():
+        stem = pathlib.Path(tempfile.gettempdir()) / f"dreamfusion_{source.stem}"
+        folder = pathlib.Path(cache) if cache else stem
+        if not any(folder.rglob(PROPERTIES)):
+            unpack_deb(source, folder)
+    elif any(source.rglob(PROPERTIES)):
+        folder = source
+    else:
+        folder = pathlib.Path(cache) if cache else source / "unpacked"
+        unpack_catalogues(source, folder)
+    found = sorted(folder.rglob(PROPERTIES))
+    if not found:
+        raise UserError(f"{source} holds no furniture catalogue: {HOW_TO_GET}.")
+    return [entry for path in found for entry in read_catalogue(path)]
+
+
+def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpacks the catalogues of a Debian package into `folder`, one sub-folder each."""
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch_folder = pathlib.Path(scratch)
+        tarball = _ar_member(deb, "data.tar", scratch_folder)
+        with tarfile.open(tarball) as archive:
+            members = [m for m in archive.getmembers() if m.name.endswith(".sh3f")]
+            archive.extractall(scratch_folder, members=members, filter="data")
+        unpack_catalogues(scratch_folder, folder)
+
+
+def unpack_catalogues(source: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpacks every `.sh3f` file found under `source` into `folder/<its name>/`."""
+    for path in sorted(source.rglob("*.sh3f")):
+        part = folder / (path.stem + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(part)
+        part.rename(folder / path.stem)  # complete or absent, never half
+
+
+def _ar_member(path: pathlib.Path, prefix: str, folder: pathlib.Path) -> pathlib.Path:
+    """Copies the member of an `ar` archive whose name starts with `prefix` to `folder`."""
+    with path.open("rb") as file:
+        if file.read(8) != b"!<arch>\n":
+            raise UserError(f"{path} is not a Debian package: {HOW_TO_GET}.")
+        while header := file.read(60):
+            name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
+            if name.startswith(prefix):
+                out = folder / name
+                out.write_bytes(file.read(size))
+                return out
+            file.seek(size + size % 2, 1)
+    raise UserError(f"The Debian package {path} is cut short or damaged: {HOW_TO_GET}.")
+
+
+def parse_properties(text: str) -> dict[int, dict[str, str]]:
+    """`field#number=value` lines, as {number: {field: value}} with the escapes resolved."""
+    entries: dict[int, dict[str, str]] = {}
+    for line in re.sub(r"\\\r?\n[ \t]*", "", text).splitlines():
+        match = re.match(r"\s*(\w+)#(\d+)\s*[=:]\s*(.*)", line)
+        if match:
+            field, number, value = match.groups()
+            value = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), value)
+            entries.setdefault(int(number), {})[field] = value.strip()
+    return entries
+
+
+def read_catalogue(path: pathlib.Path) -> list[Entry]:
+    """The entries of one `PluginFurnitureCatalog.properties` whose model file exists."""
+    parsed = parse_properties(path.read_text(encoding="latin-1"))
+    entries = (_entry(path.parent, fields) for _, fields in sorted(parsed.items()))
+    return [entry for entry in entries if entry.model.is_file()]
+
+
+def _entry(folder: pathlib.Path, fields: dict[str, str]) -> Entry:
+    model = folder / fields["model"].lstrip("/")
+    tags = (tag.strip() for tag in fields.get("tags", "").split(","))
+    identity = "1 0 0 0 1 0 0 0 1"
+    return Entry(
+        uid=f"{folder.name}/{model.stem}",
+        name=fields["name"],
+        tags=tuple(tag for tag in tags if tag and tag != "Blend Swap"),
+        category=fields.get("category", ""),
+        creator=fields.get("creator", ""),
+        licence=LICENCES.get(folder.name, "see the catalogue"),
+        model=model,
+        rotation=tuple(float(v) for v in fields.get("modelRotation", identity).split()),
+        width=float(fields["width"]),
+        depth=float(fields["depth"]),
+        height=float(fields["height"]),
+    )

@@ -1,0 +1,156 @@
+"""The shipped library of object views, and the ground truth for evaluation.
+
+Reading needs numpy and Pillow only. `priors/furniture/` has `index.json` and one WebP
+sprite sheet of 8x8 views per noun; `priors/furniture_truth/` has `index.json`, one sheet
+of 4x4 unseen views per noun and `points.npz`. Both are made by
+
+    python -m dreamfusion_jax.datasets.library --source=sweethome3d-furniture_1.8-1_all.deb
+
+(needs the `[data]` extra; `apt-get download sweethome3d-furniture` fetches the package).
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from dreamfusion_jax.errors import UserError
+
+PRIORS = pathlib.Path(__file__).parent.parent / "priors"
+LIBRARY = PRIORS / "furniture"
+TRUTH = PRIORS / "furniture_truth"
+SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Library:
+    """Views of objects, all looking at the origin.
+
+    `rgba` has straight alpha; angles are in radians, `distance` in object diagonals,
+    `focal` in image widths. `synonyms` and `colours` ("" where none is clear) by noun.
+    """
+
+    nouns: tuple[str, ...]
+    rgba: UInt8[np.ndarray, "nouns views 64 64 4"]
+    azimuth: Float32[np.ndarray, "nouns views"]
+    elevation: Float32[np.ndarray, "nouns views"]
+    distance: float
+    focal: float
+    synonyms: dict[str, tuple[str, ...]]
+    colours: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Truth:
+    """Views of one object that are not in the library, and points on its true surface."""
+
+    noun: str
+    rgba: UInt8[np.ndarray, "views 64 64 4"]
+    azimuth: Float32[np.ndarray, "views"]
+    elevation: Float32[np.ndarray, "views"]
+    distance: float
+    focal: float
+    points: Float32[np.ndarray, "points 3"]
+
+
+def nouns(folder: str | pathlib.Path | None = None) -> tuple[str, ...]:
+    """The nouns of the library."""
+    return tuple(entry["noun"] for entry in read_index(folder or LIBRARY)["objects"])
+
+
+def load_library(
+    folder: str | pathlib.Path | None = None, nouns: tuple[str, ...] | list[str] | None = None
+) -> Library:
+    """The views of all nouns, or of some (about 1 MB of memory each).
+
+    Raises:
+      UserError: the folder is no library, or a noun is not in it.
+    """
+    folder = pathlib.Path(folder or LIBRARY)
+    index = read_index(folder)
+    entries = {entry["noun"]: entry for entry in index["objects"]}
+    chosen = tuple(entries) if nouns is None else tuple(nouns)
+    for noun in chosen:
+        _check_known(noun, entries, folder)
+    sheets = [read_sheet(folder / entries[noun]["file"]) for noun in chosen]
+    return Library(
+        nouns=chosen,
+        rgba=np.stack(sheets) if sheets else np.zeros((0, 0, SIZE, SIZE, 4), np.uint8),
+        azimuth=np.array([entries[noun]["azimuth"] for noun in chosen], np.float32),
+        elevation=np.array([entries[noun]["elevation"] for noun in chosen], np.float32),
+        distance=index["distance"],
+        focal=index["focal"],
+        synonyms={noun: tuple(entries[noun]["synonyms"]) for noun in chosen},
+        colours={noun: entries[noun]["colour"] for noun in chosen},
+    )
+
+
+def load_truth(noun: str, folder: str | pathlib.Path | None = None) -> Truth:
+    """Ground truth of one noun: 8 azimuths at 15 degrees of elevation, then 8 at 30.
+
+    Raises:
+      UserError: the noun is not in the library.
+    """
+    folder = pathlib.Path(folder or TRUTH)
+    index = read_index(folder)
+    _check_known(noun, index["files"], folder)
+    with np.load(folder / "points.npz") as points:
+        surface = points[noun].astype(np.float32) / index["points_per_unit"]
+    return Truth(
+        noun=noun,
+        rgba=read_sheet(folder / index["files"][noun]),
+        azimuth=np.array(index["azimuth"], np.float32),
+        elevation=np.array(index["elevation"], np.float32),
+        distance=index["distance"],
+        focal=index["focal"],
+        points=surface,
+    )
+
+
+def read_index(folder: str | pathlib.Path) -> dict:
+    """The parsed `index.json` of a folder. Raises UserError where it cannot be read."""
+    path = pathlib.Path(folder) / "index.json"
+    try:
+        return _parse(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} holds no library of views: index.json is missing or damaged; install the "
+            "package again or make one with `python -m dreamfusion_jax.datasets.library`."
+        ) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(path: pathlib.Path, modified: int) -> dict:
+    del modified  # part of the cache's key
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views 64 64 4"]:
+    """Cuts a sprite sheet into its views, row by row."""
+    try:
+        with Image.open(path) as image:
+            sheet = np.asarray(image.convert("RGBA"))
+    except OSError as error:
+        raise UserError(
+            f"The pictures in {path} are missing or damaged: install the package again."
+        ) from error
+    rows, columns = sheet.shape[0] // SIZE, sheet.shape[1] // SIZE
+    cut = sheet.reshape(rows, SIZE, columns, SIZE, 4).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(cut.reshape(rows * columns, SIZE, SIZE, 4))
+
+
+def _check_known(noun: str, known, folder: pathlib.Path) -> None:
+    if noun not in known:
+        raise UserError(
+            f"{noun!r} is not in the library {folder.name}, which knows: {', '.join(known)}."
+        )
+
+
+if __name__ == "__main__":
+    from dreamfusion_jax.datasets.library_build import main
+
+    main()

@@ -1,0 +1,180 @@
+"""Makes the shipped library of views and the ground truth: see `library`."""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+import zlib
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from dreamfusion_jax.datasets import library
+from dreamfusion_jax.datasets.catalogue import Entry, open_source
+from dreamfusion_jax.datasets.colours import dominant_colour
+from dreamfusion_jax.datasets.library_objects import CHOICES, Choice
+from dreamfusion_jax.errors import UserError
+
+DISTANCE = 1.5
+FOCAL = 1.25
+LIGHT = {"ambient": 0.7, "diffuse": 0.4, "right": 0.3, "up": 0.8}  # beside the camera
+QUALITY = 88
+POINTS = 4096
+POINTS_PER_UNIT = 8192  # resolution of the stored coordinates
+
+
+def library_views(noun: str, lower: int = 48, overhead: int = 16) -> Float[np.ndarray, "views 2"]:
+    """Azimuth and elevation (radians) of a noun's views, the same at every call.
+
+    `lower` views have elevations in [-10, 60] degrees, `overhead` views in [60, 90]. In each
+    group both angles are stratified: one view per bin, jittered, the bins paired at random.
+    """
+    rng = np.random.default_rng(zlib.crc32(noun.encode()))
+    groups = []
+    for count, low, high in ((lower, -10.0, 60.0), (overhead, 60.0, 90.0)):
+        azimuth = 360 * (np.arange(count) + rng.random(count)) / count
+        strata = (rng.permutation(count) + rng.random(count)) / count
+        groups.append(np.stack([azimuth, low + (high - low) * strata], -1))
+    return np.radians(np.concatenate(groups)).round(4)
+
+
+def truth_views() -> Float[np.ndarray, "16 2"]:
+    """Azimuths 22.5, 67.5, ... at 15 and at 30 degrees of elevation, in radians."""
+    azimuth = 22.5 + 45.0 * np.arange(8)
+    return np.radians([(a, e) for e in (15.0, 30.0) for a in azimuth])
+
+
+class Studio:
+    """Photographs catalogue entries from given angles."""
+
+    def __init__(self):
+        from dreamfusion_jax.datasets.renderer import Renderer
+
+        self._renderer = Renderer(library.SIZE)
+
+    def show(self, entry: Entry, turn: float):
+        """Puts an object on the stage and returns it."""
+        from dreamfusion_jax.datasets.objects import load_object
+
+        obj = load_object(entry, np.radians(turn))
+        self._renderer.show(obj)
+        return obj
+
+    def shoot(self, views: Float[np.ndarray, "views 2"]) -> UInt8[np.ndarray, "views 64 64 4"]:
+        """One picture per (azimuth, elevation), lit from beside the camera."""
+        from dreamfusion_jax.datasets.renderer import look_at_origin
+
+        shots = []
+        for azimuth, elevation in views:
+            position, rotation = look_at_origin(azimuth, elevation, DISTANCE)
+            light = position + rotation @ np.array([LIGHT["right"], LIGHT["up"], 0.0])
+            shade = {"ambient": LIGHT["ambient"], "diffuse": LIGHT["diffuse"]}
+            shots.append(self._renderer.render(position, rotation, FOCAL, light=light, **shade))
+        return np.stack(shots)
+
+
+def write_sheet(path: pathlib.Path, views: UInt8[np.ndarray, "views 64 64 4"]) -> None:
+    """A square sprite sheet as lossy WebP with a lossless alpha channel."""
+    side = int(np.sqrt(len(views)))
+    sheet = views.reshape(side, side, library.SIZE, library.SIZE, 4).transpose(0, 2, 1, 3, 4)
+    image = Image.fromarray(sheet.reshape(side * library.SIZE, side * library.SIZE, 4))
+    image.save(path, "WEBP", quality=QUALITY, method=4, alpha_quality=100)
+
+
+def build(
+    source: str, folder: pathlib.Path, truth: pathlib.Path, only: tuple[str, ...] = ()
+) -> None:
+    """Renders the nouns `only` (default: all that the index lacks) and updates the indices."""
+    entries = {entry.uid: entry for entry in open_source(source)}
+    chosen = {choice.noun: choice for choice in CHOICES}
+    for path in (folder, truth):
+        path.mkdir(parents=True, exist_ok=True)
+    objects = {e["noun"]: e for e in _existing(folder).get("objects", [])}
+    points = _existing_points(truth)
+    wanted = only or tuple(noun for noun in chosen if noun not in objects)
+    if unknown := [noun for noun in wanted if noun not in chosen]:
+        raise UserError(f"{unknown[0]!r} is not in library_objects.py; add a line for it there.")
+    studio = Studio()
+    try:
+        for noun in tqdm(wanted, unit="object"):
+            objects[noun], points[noun] = _add(studio, entries, chosen[noun], folder, truth)
+    finally:  # what is rendered is kept, also after Ctrl-C
+        _write_indices(folder, truth, [objects[n] for n in chosen if n in objects], points)
+
+
+def _add(studio: Studio, entries, choice: Choice, folder, truth) -> tuple[dict, np.ndarray]:
+    from dreamfusion_jax.datasets.objects import surface_points
+
+    entry = entries[choice.uid]
+    obj = studio.show(entry, choice.turn)
+    views, file = library_views(choice.noun), _slug(choice.noun) + ".webp"
+    shots = studio.shoot(views)
+    write_sheet(folder / file, shots)
+    write_sheet(truth / file, studio.shoot(truth_views()))
+    points = np.round(surface_points(obj, POINTS) * POINTS_PER_UNIT).astype(np.int16)
+    record = {
+        "noun": choice.noun,
+        "synonyms": list(choice.synonyms),
+        "colour": dominant_colour(shots),
+        "file": file,
+        "object": entry.uid,
+        "name": entry.name,
+        "category": entry.category,
+        "creator": entry.creator,
+        "licence": entry.licence,
+        "azimuth": [float(v) for v in views[:, 0]],
+        "elevation": [float(v) for v in views[:, 1]],
+    }
+    return record, points
+
+
+def _write_indices(folder, truth, objects: list[dict], points: dict[str, np.ndarray]) -> None:
+    camera = {"distance": DISTANCE, "focal": FOCAL, "size": library.SIZE, "light": LIGHT}
+    _write_json(folder / "index.json", {**camera, "objects": objects})
+    azimuth, elevation = truth_views().T.round(6).tolist()
+    files = {entry["noun"]: entry["file"] for entry in objects}
+    angles = {"azimuth": azimuth, "elevation": elevation, "points_per_unit": POINTS_PER_UNIT}
+    _write_json(truth / "index.json", {**camera, **angles, "files": files})
+    np.savez_compressed(truth / "points.npz", **{noun: points[noun] for noun in files})
+    for path in [*folder.glob("*.webp"), *truth.glob("*.webp")]:
+        if path.name not in files.values():
+            path.unlink()  # of a noun that is no longer chosen
+
+
+def _write_json(path: pathlib.Path, content: dict) -> None:
+    lines = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(lines.replace('{"noun"', '\n{"noun"') + "\n", encoding="utf-8")
+
+
+def _existing(folder: pathlib.Path) -> dict:
+    return library.read_index(folder) if (folder / "index.json").exists() else {}
+
+
+def _existing_points(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    if not (folder / "points.npz").exists():
+        return {}
+    with np.load(folder / "points.npz") as stored:
+        return dict(stored)
+
+
+def _slug(noun: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", noun.lower().replace("'", ""))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogues")
+    parser.add_argument("--folder", type=pathlib.Path, default=library.LIBRARY)
+    parser.add_argument("--truth", type=pathlib.Path, default=library.TRUTH)
+    parser.add_argument("--nouns", default="", help="comma separated; default: those missing")
+    arguments = parser.parse_args()
+    only = tuple(noun.strip() for noun in arguments.nouns.split(",") if noun.strip())
+    try:
+        build(arguments.source, arguments.folder, arguments.truth, only)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
