@@ -1,0 +1,96 @@
+import ast
+import pathlib
+
+import pytest
+
+from dreamfusion_jax.config import config_names, load_config, override
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.scene.render import Scene
+
+TABLE = pathlib.Path(__file__).parent.parent / "golden" / "paper_numbers.md"
+
+
+def rows() -> list[tuple[str, str]]:
+    cells = [line.split("|")[1:3] for line in TABLE.read_text().splitlines() if line[:1] == "|"]
+    return [(key.strip(), value.strip()) for key, value in cells[2:]]
+
+
+@pytest.mark.parametrize(("key", "value"), rows())
+def test_paper_config_has_the_papers_numbers(key, value):
+    entry = load_config("paper")
+    for part in key.split("."):
+        entry = entry[part]
+    assert entry == (value if isinstance(entry, str) else ast.literal_eval(value))
+
+
+def test_opacity_weight_is_within_the_papers_range():
+    assert 1e-3 <= load_config("paper").regularisers.opacity <= 5e-3
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_configs_are_locked_and_documented(name):
+    import importlib
+
+    config = load_config(name)
+    assert config.is_locked
+    docstring = importlib.import_module(f"dreamfusion_jax.configs.{name}").__doc__
+    for word in ("Command:", "Hardware:", "Time:", "Expected:"):
+        assert word in docstring
+    if "scene" in config:
+        hash(Scene.from_config(config.scene))
+
+
+def test_overrides_take_the_type_of_the_value():
+    config = load_config("quick")
+    override(
+        config,
+        {
+            "train.steps": "7",
+            "guidance.weight": "20",
+            "camera.focal_range": "(1, 1.2)",
+            "prior": "furniture-unet",
+            "optim.adam.eps": 1e-8,
+        },
+    )
+    assert config.train.steps == 7 and isinstance(config.train.steps, int)
+    assert config.guidance.weight == 20.0 and isinstance(config.guidance.weight, float)
+    assert config.camera.focal_range == (1.0, 1.2)
+    assert config.prior == "furniture-unet" and config.optim.adam.eps == 1e-8
+    assert config.is_locked
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.step", "5", "no config key 'train.step'. Did you mean train.steps"),
+        ("steps", "5", "Did you mean .*train.steps"),
+        ("train.steps", "many", r"value like 1?\d+ \(int\), not 'many'"),
+        ("train.steps", "1.5", "not 1.5"),
+        ("camera.focal_range", "1.0", "not 1.0"),
+        ("camera", "1.0", "no config key 'camera'"),
+        ("prior", 5, r"\(str\), not 5"),
+    ],
+)
+def test_bad_overrides_are_one_sentence(key, value, message):
+    with pytest.raises(UserError, match=message):
+        override(load_config("paper"), {key: value})
+
+
+def test_configs_from_files(tmp_path):
+    good = tmp_path / "mine.py"
+    good.write_text(
+        "from dreamfusion_jax.configs import quick\n"
+        "def get_config():\n"
+        "    config = quick.get_config()\n"
+        "    with config.unlocked():\n"
+        "        config.train.steps = 3\n"
+        "    return config\n"
+    )
+    assert load_config(str(good)).train.steps == 3
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    (tmp_path / "empty.py").write_text("")
+    for name, message in (("bad", "cannot be run"), ("empty", "no function"), ("x", "no config")):
+        with pytest.raises(UserError, match=message):
+            load_config(str(tmp_path / f"{name}.py"))
+    with pytest.raises(UserError, match="give one of .*quick"):
+        load_config("fast")

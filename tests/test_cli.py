@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from dreamfusion_jax import api, cli
+from dreamfusion_jax.config import load_config
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.err + captured.out
+
+
+COMMANDS = ("generate", "render", "export", "sample", "evaluate", "train-prior")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: dreamfusion " + command in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", " "), "prompt is empty"),
+        (("generate", "cat " * 200), "at most 400 characters"),
+        (("generate", "a cat", "--config=fast"), "no config 'fast'"),
+        (("generate", "a cat", "--config.train.stepz=5"), "Did you mean train.steps"),
+        (("generate", "a cat", "--config.train.steps=five"), "not 'five'"),
+        (("generate", "a cat", "--steps=5"), "'--steps=5' is not known"),
+        (("generate", "a cat", "--config.prior=/no/such/folder"), "no prior '/no/such/folder'"),
+        (("generate", "a cat", "--config.train.image_size=48"), "does not divide"),
+        (("render", "/no/such/run"), "no config.json"),
+        (("render", "/no/such/run", "--size=2"), "size 2"),
+        (("render", "x", "--config.seed=1"), "takes no --config values"),
+        (("export", "x", "--out=mesh.stl3"), "must end in"),
+        (("sample", "a cat", "--count=0"), "at least 1"),
+        (("evaluate", "/no/such/run"), "no config.json"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments, message, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    code, output = run(capsys, *arguments)
+    assert code == 2
+    assert message in output
+    assert len(output.strip().splitlines()) == 1 and "Traceback" not in output
+    assert not any(tmp_path.iterdir())
+
+
+def test_unreadable_model_folder(capsys, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    code, output = run(capsys, "generate", "a cat", f"--config.prior={tmp_path}")
+    assert code == 2 and "missing or damaged" in output
+
+
+def config_for(prompt: str):
+    config = load_config("quick")
+    with config.unlocked():
+        config.prompt = prompt
+    return config
+
+
+def test_workdir_is_claimed_once(tmp_path):
+    workdir = tmp_path / "deep" / "run"
+    api.claim_workdir(workdir, config_for("a cat"))
+    written = (workdir / "config.json").read_text()
+    api.claim_workdir(workdir, config_for("a cat"))  # the same run goes on
+
+    other = config_for("a cat")
+    with other.unlocked():
+        other.train.steps = 3
+    for config, message in (
+        (config_for("a dog"), "prompt 'a cat', not 'a dog'"),
+        (other, "train.steps"),
+    ):
+        with pytest.raises(api.UserError, match=message):
+            api.claim_workdir(workdir, config)
+    assert (workdir / "config.json").read_text() == written
+    assert json.loads(written)["prompt"] == "a cat"
+
+
+def test_workdir_with_other_things_or_without_permission_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(api.UserError, match="not empty and holds no run"):
+        api.claim_workdir(tmp_path, config_for("a cat"))
+    with pytest.raises(api.UserError, match="Cannot write"):
+        api.claim_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_slugs():
+    assert (
+        api.default_workdir("A DSLR photo of a Café, 3/4 view!").name
+        == "a-dslr-photo-of-a-caf-3-4-view"
+    )
+    assert api.default_workdir("猫").name == "prompt"
