@@ -87,7 +87,9 @@ def _coupled_newton(
     identity = jnp.eye(len(damped), dtype=damped.dtype)
 
     def distance(m):
-        return jnp.max(jnp.abs(m - identity))
+        gaps = jnp.abs(m - identity)
+        # A compiled max need not carry NaN on: XLA's CPU backend returns -inf for all-NaN.
+        return jnp.where(jnp.isnan(gaps).any(), jnp.nan, jnp.max(gaps))
 
     def unfinished(state):
         i, _, _, error, grew = state

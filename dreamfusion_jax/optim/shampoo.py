@@ -215,7 +215,10 @@ def _check_at_least(name: str, value: Scalar, least: int) -> None:
 def _concrete(name: str, value: Scalar) -> int:
     """A number that decides about shapes."""
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"{name} decides about shapes and cannot be traced; got {value}.")
+        raise ValueError(
+            f"{name} decides about shapes and cannot be traced; got {value}. "
+            f"If inject_hyperparams does so, give it static_args={name!r}."
+        )
     return operator.index(value)
 
 
