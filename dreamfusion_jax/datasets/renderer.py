@@ -129,6 +129,7 @@ def _actor(part: Part) -> pyvista.Actor:
         mesh.active_texture_coordinates = part.uv
         texture = pyvista.Texture(part.texture)
         texture.repeat, texture.interpolate, texture.mipmap = True, True, True
+        texture.SetMaximumAnisotropicFiltering(1.0)  # llvmpipe may loop for ever in it
         texture.SetBlendingMode(vtk.vtkTexture.VTK_TEXTURE_BLENDING_MODE_MODULATE)
         actor.texture = texture
     return actor

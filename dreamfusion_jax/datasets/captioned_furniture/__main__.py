@@ -1,0 +1,42 @@
+"""Makes the data set: `python -m dreamfusion_jax.datasets.captioned_furniture --help`."""
+
+import argparse
+import sys
+
+from dreamfusion_jax.datasets.captioned_furniture import captioned_furniture_dataset_builder as made
+from dreamfusion_jax.errors import UserError
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=made.__doc__)
+    parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogues")
+    parser.add_argument("--data_dir", required=True, help="where the data set is written")
+    parser.add_argument("--config", default="all", choices=[c.name for c in _configs()])
+    parser.add_argument("--views", type=int, help="views of each object, instead of the config's")
+    parser.add_argument("--nouns", help="comma separated, instead of the config's objects")
+    a = parser.parse_args()
+    try:
+        print(build(a.source, a.data_dir, a.config, a.views, a.nouns))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def build(source: str, data_dir: str, config: str, views: int | None, nouns: str | None):
+    """Renders and writes the data set; returns its folder."""
+    chosen = next(c for c in _configs() if c.name == config)
+    changed = {"views": views or chosen.views, "nouns": nouns or chosen.nouns, "source": source}
+    name = config if not (views or nouns) else f"{config}_{changed['views']}_custom"
+    config = made.Config(name=name, description=chosen.description, **changed)
+    builder = made.Builder(config=config, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare()
+    return builder.data_path
+
+
+def _configs():
+    return made.Builder.BUILDER_CONFIGS
+
+
+if __name__ == "__main__":
+    main()
