@@ -81,10 +81,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.regularisers = ml_collections.ConfigDict(
         {
-            "orientation_start": 1e-4,
-            "orientation_end": 1e-2,
-            "orientation_steps": 5000,
-            "opacity": 1e-3,
+            "orientation": {"start": 1e-4, "end": 1e-2, "steps": 5000},
+            "opacity": {"start": 1e-3, "end": 1e-3, "steps": 1},
         }
     )
     config.optim = ml_collections.ConfigDict(

@@ -37,8 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
             "direction_std": 0.3,
         }
     )
-    # Objects fit into a sphere of radius 0.5; less empty space, fewer samples.
-    config.scene.radius = 0.75
+    # Objects have a diagonal of 1. A tight sphere leaves the corners of each view to the
+    # background and needs few samples.
+    config.scene.radius = 0.52
     config.scene.coarse_samples = 32
     config.scene.fine_samples = 16
     config.scene.field.update({"width": 64, "blocks": 2, "frequencies": 6, "density_offset": -3.0})
@@ -47,7 +48,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.blur.steps = 500
     # The exact denoiser needs no guidance: its conditional half is already right.
     config.guidance.update({"weight": 0.0, "view_words": "fine"})
-    config.regularisers.update({"orientation_steps": 500, "opacity": 1e-2})
+    config.regularisers.orientation.steps = 500
+    # At first strong: fog that fills the view would pass for a background.
+    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 600})
     config.optim.update(
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-4}
     )

@@ -11,10 +11,10 @@ from dreamfusion_jax.scene.schedules import Ramp
 
 @dataclasses.dataclass(frozen=True)
 class Regularisers:
-    """Weights of the penalties, which are averaged over rays: orientation(step) and opacity."""
+    """Weights of the penalties at a step; the penalties are averaged over rays."""
 
     orientation: Ramp
-    opacity: float
+    opacity: Ramp
 
 
 def orientation_penalty(

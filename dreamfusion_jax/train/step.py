@@ -109,5 +109,5 @@ def render_views(
     image = jax.vmap(render_one)(keys, cameras, lights)
     orientation = jnp.mean(image.orientation)
     penalties = task.regularisers.orientation(step) * orientation
-    penalties += task.regularisers.opacity * jnp.mean(opacity_penalty(image.opacity))
+    penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
     return (to_model_range(image.rgb), penalties), (jnp.mean(image.opacity), orientation)

@@ -46,12 +46,7 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
             weighting=guidance.weighting,
         ),
         regularisers=Regularisers(
-            orientation=Ramp(
-                regularisers.orientation_start,
-                regularisers.orientation_end,
-                regularisers.orientation_steps,
-            ),
-            opacity=regularisers.opacity,
+            orientation=Ramp(**regularisers.orientation), opacity=Ramp(**regularisers.opacity)
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,

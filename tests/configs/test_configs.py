@@ -24,7 +24,8 @@ def test_paper_config_has_the_papers_numbers(key, value):
 
 
 def test_opacity_weight_is_within_the_papers_range():
-    assert 1e-3 <= load_config("paper").regularisers.opacity <= 5e-3
+    opacity = load_config("paper").regularisers.opacity
+    assert 1e-3 <= opacity.start == opacity.end <= 5e-3
 
 
 @pytest.mark.parametrize("name", config_names())
