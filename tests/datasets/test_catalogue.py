@@ -1,0 +1,91 @@
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from dreamfusion_jax.datasets.catalogue import open_source, parse_properties
+from dreamfusion_jax.errors import UserError
+
+PROPERTIES = """# a comment with name#9=nothing
+id=Tiny#Catalogue
+name#1=Caf\\u00e9 table
+tags#1=Blend Swap, Table, \\
+  Round
+category#1=Exterior
+model#1=/tiny/table/table.obj
+modelRotation#1=0 0 1 0 1 0 -1 0 0
+width#1=80.5
+depth#1=60
+height#1=75.0
+creator#1=Someone
+name#2=Not there
+model#2=/tiny/gone/gone.obj
+width#2=1
+depth#2=1
+height#2=1
+"""
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    folder = tmp_path / "catalogues" / "BlendSwap-CC-BY"
+    (folder / "tiny" / "table").mkdir(parents=True)
+    (folder / "tiny" / "table" / "table.obj").write_text("v 0 0 0\n")
+    path = folder / "PluginFurnitureCatalog.properties"
+    path.write_text(PROPERTIES, encoding="latin-1")
+    return folder
+
+
+def check(entries):
+    (entry,) = entries  # the second one has no model file
+    assert entry.uid == "BlendSwap-CC-BY/table"
+    assert entry.name == "Café table"
+    assert entry.tags == ("Table", "Round")
+    assert entry.rotation == (0, 0, 1, 0, 1, 0, -1, 0, 0)
+    assert (entry.width, entry.depth, entry.height) == (80.5, 60.0, 75.0)
+    assert (entry.creator, entry.licence) == ("Someone", "CC-BY-3.0")
+    assert entry.model.is_file()
+
+
+def test_properties_with_escapes_continuations_and_latin_1():
+    parsed = parse_properties("name#12=l\\u00e9 \xe9\r\ntags#12 : a,\\\r\n   b\nid=x\n#name#1=y")
+    assert parsed == {12: {"name": "lé é", "tags": "a,b"}}
+
+
+def test_unpacked_folder(catalogue):
+    check(open_source(catalogue.parent))
+
+
+def test_zipped_folder_and_deb(catalogue, tmp_path):
+    sh3f = tmp_path / "zipped" / "BlendSwap-CC-BY.sh3f"
+    sh3f.parent.mkdir()
+    with zipfile.ZipFile(sh3f, "w") as archive:
+        for path in catalogue.rglob("*.*"):
+            archive.write(path, path.relative_to(catalogue))
+    check(open_source(sh3f.parent))
+
+    tarball = io.BytesIO()
+    with tarfile.open(fileobj=tarball, mode="w:xz") as archive:
+        archive.add(sh3f, "./usr/share/sweethome3d/furniture/BlendSwap-CC-BY.sh3f")
+    deb = tmp_path / "furniture.deb"
+    deb.write_bytes(ar({"debian-binary": b"2.0\n\n", "data.tar.xz": tarball.getvalue()}))
+    check(open_source(deb, cache=tmp_path / "cache"))
+    deb.write_bytes(b"!<arch>\n")  # the second time the cache answers
+    check(open_source(deb, cache=tmp_path / "cache"))
+
+
+def ar(members: dict[str, bytes]) -> bytes:
+    content = b"!<arch>\n"
+    for name, data in members.items():
+        content += f"{name + '/':<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        content += data + b"\n" * (len(data) % 2)
+    return content
+
+
+def test_errors_say_how_to_get_the_package(tmp_path):
+    (tmp_path / "note.deb").write_text("this is text")
+    (tmp_path / "empty").mkdir()
+    for name in ("missing.deb", "note.deb", "empty"):
+        with pytest.raises(UserError, match="apt-get download"):
+            open_source(tmp_path / name, cache=tmp_path / "cache")
