@@ -79,7 +79,7 @@ def compute_roots(
     lengths, sizes = [len(s) for s in statistics], [s.shape[-1] for s in statistics]
     exponents = _exponents(np.concatenate([*layout.ranks().values()]), exponent_override)
     work = _pad_and_stack(statistics), _pad_and_stack(previous), exponents, epsilon
-    if axis_name is None:
+    if axis_name is None or jax.lax.axis_size(axis_name) == 1:
         roots = _roots_by_exponent(*work)
     else:
         roots = _roots_over_devices(*work, axis_name)
