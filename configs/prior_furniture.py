@@ -29,12 +29,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0
 
     config.data = ml_collections.ConfigDict()
-    config.data.source = "library"  # or "captioned_furniture", the TFDS data set
     config.data.nouns = NOUNS  # () takes all
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 32
-    config.model.tokens = 16  # the longest prompt, with its view words
+    config.model.tokens = 20  # the longest prompt, with its view words
     config.model.prediction = "v"  # or "eps"
     config.model.t_max = 0.9946  # cosine schedule, log-SNR -9.5 at t = 1
     config.model.unet = ml_collections.ConfigDict(
@@ -76,20 +75,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim = ml_collections.ConfigDict()
     config.optim.learning_rate = 1e-3
     config.optim.final_learning_rate = 1e-5
-    config.optim.warmup_steps = 200
+    config.optim.warmup_steps = 100
     config.optim.weight_decay = 0.01
     config.optim.beta2 = 0.99
     config.optim.clip_norm = 1.0
-    config.optim.ema = 0.999
+    config.optim.ema = 0.998
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 3200
-    config.train.batch = 32
-    config.train.steps_per_call = 20
-    config.train.checkpoint_every = 200
+    config.train.steps = 4000
+    config.train.batch = 16
+    config.train.steps_per_call = 10
+    config.train.checkpoint_every = 100
 
     config.sheet = ml_collections.ConfigDict()
-    config.sheet.every = 800
+    config.sheet.every = 500
     config.sheet.prompts = tuple(f"a {noun}, front view" for noun in NOUNS)
     config.sheet.columns = 8
     config.sheet.steps = 25

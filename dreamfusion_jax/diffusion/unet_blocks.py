@@ -26,7 +26,9 @@ _ACTIVATIONS = {
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """The activation function of that name (diffusers' names)."""
     if name not in _ACTIVATIONS:
-        raise UserError(f"act_fn {name!r} in the UNet's config.json is not one of {[*_ACTIVATIONS]}")
+        raise UserError(
+            f"act_fn {name!r} in the UNet's config.json is not one of {[*_ACTIVATIONS]}"
+        )
     return _ACTIVATIONS[name]
 
 

@@ -82,9 +82,7 @@ class T5Attention(nn.Module):
         weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
         out = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(*x.shape[:2], inner)
         init = nn.initializers.normal(inner**-0.5)
-        dense = nn.Dense(
-            x.shape[-1], use_bias=False, kernel_init=init, dtype=self.dtype, name="o"
-        )
+        dense = nn.Dense(x.shape[-1], use_bias=False, kernel_init=init, dtype=self.dtype, name="o")
         return dense(out), bias
 
     def _position_bias(self, tokens):
@@ -127,9 +125,7 @@ class GatedGelu(nn.Module):
 
         def dense(features, name, fan_in):
             init = nn.initializers.normal(fan_in**-0.5)
-            return nn.Dense(
-                features, use_bias=False, kernel_init=init, dtype=self.dtype, name=name
-            )
+            return nn.Dense(features, use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
 
         width = x.shape[-1]
         gate = jax.nn.gelu(dense(self.hidden, "wi_0", width)(x), approximate=True)
@@ -144,9 +140,7 @@ class T5FeedForwardLayer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch tokens width"]
-    ) -> Float[Array, "batch tokens width"]:
+    def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
         """[B, T, D] -> the same."""
         h = RMSNorm(self.eps, self.dtype, name="layer_norm")(x)
         return x + GatedGelu(self.hidden, self.dtype, name="DenseReluDense")(h)

@@ -18,7 +18,7 @@ def train_tokenizer(captions: Iterable[str], max_words: int = 4096) -> tokenizer
     """A word-level tokenizer (lower case, punctuation apart) with the captions' vocabulary."""
     tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.StripAccents()]
+        [normalizers.NFKD(), normalizers.Lowercase(), normalizers.StripAccents()]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     specials = [PAD, END, UNKNOWN]

@@ -137,8 +137,10 @@ def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
             lambda s, _: one_step(s, data), state, None, length=config.train.steps_per_call
         )
 
+    # The rbg generator: threefry over a hundred arrays takes XLA minutes to compile.
+    state = jax.jit(initial)(jax.random.key(config.seed, impl="rbg"))
     # Copied, so that params and ema are separate buffers and can be donated.
-    return jax.tree.map(jnp.copy, jax.jit(initial)(jax.random.fold_in(key, 2**31 - 1))), run
+    return jax.tree.map(jnp.copy, state), run
 
 
 def denoising_loss(
@@ -169,9 +171,7 @@ def denoising_loss(
     return jnp.mean(jnp.square(out - target))
 
 
-def make_optimizer(
-    config: ml_collections.ConfigDict, steps: int
-) -> optax.GradientTransformation:
+def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
     """AdamW with warm-up, cosine decay and a clipped gradient norm."""
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup_steps, steps, config.final_learning_rate

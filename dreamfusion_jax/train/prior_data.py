@@ -4,19 +4,24 @@ Everything random happens on the device, inside the compiled step.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from dreamfusion_jax.datasets.library import Library
+from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption
+from dreamfusion_jax.datasets.library import Library, load_library
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import tokenize
-from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
+from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+
+CAPTIONS = 12  # different captions of each picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,52 +56,115 @@ class Augmentation(NamedTuple):
     drop_caption: float  # share of empty captions
 
 
-def from_library(library: Library, nouns: Sequence[str] = ()) -> CaptionedImages:
-    """The shipped views of some nouns (all by default) with captions from their names.
+def load_data(
+    config: ml_collections.ConfigDict, folder: str | os.PathLike | None = None
+) -> CaptionedImages:
+    """The training data of a config: a TFDS folder, or the shipped views without one."""
+    if folder is not None:
+        return from_tfds(folder, config.data.nouns, config.seed)
+    return from_library(load_library(), config.data.nouns, config.seed)
+
+
+def from_library(library: Library, nouns: Sequence[str] = (), seed: int = 0) -> CaptionedImages:
+    """The shipped views of some nouns (all by default).
 
     Raises UserError for a noun that the library does not have.
     """
-    unknown = [noun for noun in nouns if noun not in library.nouns]
-    if unknown:
-        raise UserError(
-            f"config.data.nouns has {unknown[0]!r}, which is not in the library of views; "
-            f"choose from {', '.join(library.nouns)}"
-        )
+    _check_nouns(nouns, library.nouns)
     index = [library.nouns.index(noun) for noun in (nouns or library.nouns)]
-    view = np.asarray(view_index(library.azimuth[index], library.elevation[index]))
-    captions = [
-        library_captions(library.nouns[i], library.synonyms.get(library.nouns[i], ()), v)
-        for i, row in zip(index, view, strict=True)
-        for v in row
+    parts = [
+        CaptionParts(
+            noun := library.nouns[i],
+            tuple(library.synonyms.get(noun, ())),
+            colour=library.colours.get(noun, ""),
+        )
+        for i in index
+        for _ in range(library.rgba.shape[1])
     ]
     rgba = library.rgba[index]
-    return CaptionedImages(rgba.reshape(-1, *rgba.shape[2:]), captions)
+    return CaptionedImages(
+        rgba.reshape(-1, *rgba.shape[2:]),
+        captions_of(parts, library.azimuth[index].ravel(), library.elevation[index].ravel(), seed),
+    )
 
 
-def library_captions(noun: str, synonyms: Sequence[str], view: int) -> list[str]:
-    """Captions of one view: most say the view word, a few use another name."""
-    named = with_article(noun)
-    texts = [f"{named}, {{v}}"] * 2 + [
-        f"{noun}, {{v}}",
-        f"a photo of {named}, {{v}}",
-        f"a DSLR photo of {named}, {{v}}",
-        f"a 3D render of {named}, {{v}}",
-        named,
-        f"a photo of {named}",
+def from_tfds(
+    folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0
+) -> CaptionedImages:
+    """The training split of a built `captioned_furniture` (needs the [data] extra).
+
+    Raises UserError where the folder holds no such data set, or not these nouns.
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        rows = list(tfds.builder_from_directory(str(folder)).as_data_source(split="train"))
+    except ImportError as error:
+        raise UserError(
+            "reading a TFDS folder needs more packages: pip install 'dreamfusion_jax[data]'"
+        ) from error
+    except Exception as error:  # tfds raises many kinds
+        raise UserError(
+            f"{folder} holds no captioned_furniture data set that can be read ({error}); give the "
+            "folder that has its dataset_info.json"
+        ) from error
+    names = [_text(row["noun"]) for row in rows]
+    _check_nouns(nouns, tuple(dict.fromkeys(names)))
+    rows = [r for r, name in zip(rows, names, strict=True) if not nouns or name in nouns]
+    parts = [
+        CaptionParts(
+            _text(row["noun"]),
+            tuple(filter(None, _text(row["synonyms"]).split(", "))),
+            colour=_text(row["colour"]),
+        )
+        for row in rows
     ]
-    others = [f"{with_article(other)}, {{v}}" for other in synonyms]
-    texts += [others[i % len(others)] for i in range(2)] if others else texts[:2]
-    return [text.format(v=VIEW_WORDS[view]) for text in texts]
+    azimuth = np.array([row["azimuth"] for row in rows], np.float32)
+    elevation = np.array([row["elevation"] for row in rows], np.float32)
+    rgba = np.stack([row["image"] for row in rows])
+    return CaptionedImages(rgba, captions_of(parts, azimuth, elevation, seed))
 
 
-def with_article(noun: str) -> str:
-    """ "armchair" -> "an armchair"."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+def captions_of(
+    parts: Sequence[CaptionParts],
+    azimuth: Float[np.ndarray, "n"],
+    elevation: Float[np.ndarray, "n"],
+    seed: int,
+) -> list[list[str]]:
+    """CAPTIONS captions of each picture, none empty; half name the view finely.
+
+    Both sets of view words occur, so that a prompt may use the paper's or the finer ones.
+    """
+    azimuth, elevation = jnp.asarray(azimuth), jnp.asarray(elevation)
+    views = (
+        [VIEW_WORDS[i] for i in np.asarray(view_index(azimuth, elevation))],
+        [FINE_WORDS[i] for i in np.asarray(fine_view_index(azimuth, elevation))],
+    )
+    rng = np.random.default_rng(seed)
+    captions = []
+    for i, part in enumerate(parts):
+        texts: list[str] = []
+        while len(texts) < CAPTIONS:
+            text = sample_caption(rng, part, views[len(texts) % 2][i])
+            texts += [text] if text else []  # empty ones are drawn with each batch
+        captions.append(texts)
+    return captions
 
 
-def to_device(
-    data: CaptionedImages, tokenizer: tokenizers.Tokenizer, length: int
-) -> DeviceData:
+def _check_nouns(nouns: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [noun for noun in nouns if noun not in known]
+    if unknown:
+        raise UserError(
+            f"config.data.nouns has {unknown[0]!r}, which the data do not have; "
+            f"choose from {', '.join(known)}"
+        )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def to_device(data: CaptionedImages, tokenizer: tokenizers.Tokenizer, length: int) -> DeviceData:
     """Tokenises the captions (the same number for every picture) and premultiplies colours."""
     count = len(data.captions[0])
     ids, present = tokenize(tokenizer, data.all_captions(), length)
@@ -153,9 +221,7 @@ def place(
     return jax.vmap(one)(pictures, factor, offset)
 
 
-def backgrounds(
-    key: Key[Array, ""], batch: int, size: int
-) -> Float[Array, "batch size size 3"]:
+def backgrounds(key: Key[Array, ""], batch: int, size: int) -> Float[Array, "batch size size 3"]:
     """Random backgrounds in [0, 1]: linear gradients, half of them flat."""
     colour_key, flat_key, angle_key = jax.random.split(key, 3)
     first, second = jax.random.uniform(colour_key, (2, batch, 1, 1, 3))

@@ -7,6 +7,7 @@ from dreamfusion_jax.datasets.library import Library
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
 from dreamfusion_jax.train.prior_data import (
+    CAPTIONS,
     Augmentation,
     CaptionedImages,
     backgrounds,
@@ -25,19 +26,21 @@ def small_library():
     azimuth = np.array([[0.0, np.pi / 2, np.pi]] * 2, np.float32)
     elevation = np.array([[0.2, 0.2, 1.4]] * 2, np.float32)
     synonyms = {"teapot": ("tea pot",), "apple": ()}
-    return Library(
-        ("teapot", "apple"), rgba, azimuth, elevation, 1.5, 1.1, synonyms, {"teapot": ""}
-    )
+    colours = {"teapot": "white", "apple": ""}
+    return Library(("teapot", "apple"), rgba, azimuth, elevation, 1.5, 1.1, synonyms, colours)
 
 
-def test_library_captions_name_the_object_and_the_view():
+def test_captions_name_the_object_and_the_view():
     data = from_library(small_library(), ["apple", "teapot"])
     assert data.rgba.shape == (6, 64, 64, 4)
-    assert "an apple, front view" in data.captions[0]
-    assert "an apple, side view" in data.captions[1]
-    assert "a tea pot, overhead view" in data.captions[5]
-    assert len({len(c) for c in data.captions}) == 1
+    assert {len(c) for c in data.captions} == {CAPTIONS}
     assert all("apple" in c for captions in data.captions[:3] for c in captions)
+    words = " ".join(data.captions[0] + data.captions[3])
+    assert "front view" in words and "front view at eye level" in words
+    assert "back" not in words and "overhead" not in words
+    assert "overhead view" in " ".join(data.captions[5])
+    assert "tea pot" in " ".join(sum(data.captions[3:], []))
+    assert from_library(small_library(), ["apple", "teapot"]).captions == data.captions
 
 
 def test_unknown_noun():
