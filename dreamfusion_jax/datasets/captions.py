@@ -6,6 +6,7 @@ that a prompt of the text-to-3D program looks like a training caption.
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -91,4 +92,5 @@ def view_words(
     azimuth: Float[np.ndarray, "views"], elevation: Float[np.ndarray, "views"]
 ) -> list[str]:
     """The paper's view word of each camera: overhead above 60 degrees, else by quadrant."""
-    return [VIEW_WORDS[i] for i in np.asarray(view_index(azimuth, elevation))]
+    index = view_index(jnp.asarray(azimuth), jnp.asarray(elevation))
+    return [VIEW_WORDS[i] for i in np.asarray(index)]

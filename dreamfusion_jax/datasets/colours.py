@@ -59,7 +59,8 @@ def recoloured(
     middle = np.degrees(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()))
     offset = (hue - middle + 180) % 360 - 180
     shifted = np.where(coloured, (CENTRE_HUE[word] + 0.2 * offset) % 360, hue)
-    value = np.where(coloured, np.maximum(value, 0.65 * value + 0.3), value)  # else brown, black
+    floor = 0.6 if word in ("orange", "yellow") else 0.3  # darker ones are brown or black
+    value = np.where(coloured, np.maximum(value, floor + (1 - floor) * value**2), value)
     saturation = np.where(coloured, np.maximum(saturation, 0.6), saturation)
     out = rgba.copy()
     rgb = hsv_to_rgb(shifted, saturation, value).reshape(*rgba.shape[:-1], 3)

@@ -1,6 +1,6 @@
 """The NOTICE file: who made the objects that the shipped pictures show.
 
-    python -m dreamfusion_jax.datasets.notice > NOTICE
+python -m dreamfusion_jax.datasets.notice > NOTICE
 """
 
 from dreamfusion_jax.datasets import library
@@ -35,7 +35,7 @@ Noun in this package: model, its title, creator, licence
 def notice(objects: list[dict]) -> str:
     """The text for the objects of a library's index."""
     lines = [
-        f"  {o['noun']}: {o['object']}, \"{o['name']}\", {o['creator']}, {o['licence']}"
+        f'  {o["noun"]}: {o["object"]}, "{o["name"]}", {o["creator"]}, {o["licence"]}'
         for o in sorted(objects, key=lambda o: o["noun"].lower())
     ]
     return HEAD + "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ def entry(tmp_path):
     Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "red.png")
     return Entry(
         uid="test/box", name="Box", tags=(), category="", creator="", licence="",
-        model=tmp_path / "box.obj", rotation=(1, 0, 0, 0, 1, 0, 0, 0, 1),
+        model=tmp_path / "box.obj", rotation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
         width=20.0, depth=30.0, height=60.0,
     )  # fmt: skip
 

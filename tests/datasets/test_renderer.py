@@ -50,17 +50,21 @@ def test_camera_is_the_pinhole(renderer, focal):
 
 
 def test_look_at_origin_agrees_with_the_scene():
+    import jax.numpy as jnp
+
     from dreamfusion_jax.scene.cameras import orbit_camera
 
     for azimuth, elevation in ((0.0, 0.0), (1.0, 0.5), (4.0, 1.5), (2.0, -0.2)):
         position, rotation = look_at_origin(azimuth, elevation, 1.5)
-        camera = orbit_camera(np.float32(azimuth), elevation, 1.5, 1.25)
+        camera = orbit_camera(jnp.float32(azimuth), elevation, 1.5, 1.25)
         np.testing.assert_allclose(camera.position, position, atol=1e-5)
         np.testing.assert_allclose(camera.rotation, rotation, atol=1e-5)
 
 
 def test_every_view_is_drawn_anew_and_alpha_is_straight(renderer):
-    red, blue = (cube((s * 0.2, 0, 0), 0.3, c) for s, c in ((1, (1.0, 0, 0)), (-1, (0, 0, 1.0))))
+    red, blue = (
+        cube((s * 0.2, 0, 0), 0.3, c) for s, c in ((1, (1.0, 0.0, 0.0)), (-1, (0.0, 0.0, 1.0)))
+    )
     renderer.show(Object3D((red, blue)))
     shots = [
         renderer.render(*look_at_origin(a, 0.1, 1.5), 1.25, ambient=1.0, diffuse=0.0)

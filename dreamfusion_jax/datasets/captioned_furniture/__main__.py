@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import zlib
 
 from dreamfusion_jax.datasets.captioned_furniture import captioned_furniture_dataset_builder as made
 from dreamfusion_jax.errors import UserError
@@ -25,11 +26,16 @@ def main() -> None:
 
 def build(source: str, data_dir: str, config: str, views: int | None, nouns: str | None):
     """Renders and writes the data set; returns its folder."""
-    chosen = next(c for c in _configs() if c.name == config)
-    changed = {"views": views or chosen.views, "nouns": nouns or chosen.nouns, "source": source}
-    name = config if not (views or nouns) else f"{config}_{changed['views']}_custom"
-    config = made.Config(name=name, description=chosen.description, **changed)
-    builder = made.Builder(config=config, data_dir=data_dir, file_format="array_record")
+    chosen: str | made.Config = config
+    if views or nouns:  # another data set, beside those of the named configs
+        base = next(c for c in _configs() if c.name == config)
+        views, nouns = views or base.views, nouns or base.nouns
+        name = f"{config}_{views}_{zlib.crc32(nouns.encode()):08x}"
+        about = f"{base.description}; {views} views; objects: {nouns or 'all'}"
+        chosen = made.Config(name=name, description=about, views=views, nouns=nouns)
+    builder = made.Builder(
+        source=source, config=chosen, data_dir=data_dir, file_format="array_record"
+    )
     builder.download_and_prepare()
     return builder.data_path
 

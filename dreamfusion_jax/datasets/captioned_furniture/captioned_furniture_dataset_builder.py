@@ -34,18 +34,20 @@ UNUSED_CATEGORIES = ("Doors and windows", "Staircases")
 class Config(tfds.core.BuilderConfig):
     """How many views of which objects.
 
-    `source` is the .deb file or its unpacked catalogues (default: a .deb file in the manual
-    download folder); `nouns` selects objects by noun, "library" those of the shipped
-    library, "" all usable ones.
+    `nouns` selects objects by noun, by commas; "library" those of the shipped library, ""
+    all usable ones.
     """
 
     views: int = 128
     nouns: str = ""
-    source: str = ""
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Captioned views of some 700 everyday objects, 64x64 with alpha."""
+    """Captioned views of some 700 everyday objects, 64x64 with alpha.
+
+    `source` is the .deb file or its unpacked catalogues; without it a .deb file is looked
+    for in the manual download folder.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "sweethome3d-furniture 1.8, cameras of the DreamFusion paper."}
@@ -54,6 +56,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Config(name="all", description="all usable objects, 128 views each"),
         Config(name="library", views=96, nouns="library", description="the library's objects"),
     ]
+
+    def __init__(self, *, source: str = "", **kwargs):
+        self._source = source
+        super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         text, number = tfds.features.Text(), tfds.features.Scalar(np.float32)
@@ -95,7 +101,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return splits
 
     def _entries(self, dl_manager) -> list[Entry]:
-        source = self.builder_config.source
+        source = self._source
         if not source:
             found = sorted(dl_manager.manual_dir.glob("sweethome3d-furniture*.deb"))
             if not found:
@@ -109,11 +115,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             obj = load_object(entry, np.radians(_TURNS.get(entry.uid, 0.0)))
             if not usable(obj):
                 continue
-            views = render_views(renderer, obj, entry.uid, self.builder_config.views)
-            colour = dominant_colour(np.stack([view.rgba for view in views]))
-            for index, view in enumerate(views):
-                if keep(index):
-                    yield f"{entry.uid}:{index:04d}", example(entry, parts_of(entry, colour), view)
+            count = self.builder_config.views
+            views = render_views(renderer, obj, entry.uid, count, keep)
+            colour = dominant_colour(np.stack([view.rgba for _, view in views]))
+            for index, view in views:
+                yield f"{entry.uid}:{index:04d}", example(entry, parts_of(entry, colour), view)
         renderer.close()
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -36,13 +37,21 @@ def usable(obj: Object3D) -> bool:
     return bool(np.ptp(points, axis=0).min() >= THINNEST)
 
 
-def render_views(renderer: Renderer, obj: Object3D, name: str, count: int) -> list[View]:
-    """`count` views; the same ones at every call with the same `name`."""
+def render_views(
+    renderer: Renderer, obj: Object3D, name: str, count: int, keep: Callable[[int], bool]
+) -> list[tuple[int, View]]:
+    """Those of an object's `count` views whose index `keep` accepts, with their indices.
+
+    View i of an object called `name` is the same at every call.
+    """
     seed = zlib.crc32(name.encode())
     renderer.show(obj)
     cameras = framed_cameras(seed, surface_points(obj, 512), count)
-    rng = np.random.default_rng(seed)
-    return [_view(renderer, camera, rng) for camera in cameras]
+    return [
+        (i, _view(renderer, camera, np.random.default_rng((seed, i))))
+        for i, camera in enumerate(cameras)
+        if keep(i)
+    ]
 
 
 def framed_cameras(seed: int, points: Float[np.ndarray, "points 3"], count: int) -> list[dict]:
