@@ -15,7 +15,7 @@ shapes = {"kernel": (70, 60), "head": (60, 70), "bias": (60,), "scale": (70,)}
 rng = np.random.default_rng(0)
 gradients = [
     {name: rng.normal(size=(4, *shape)).astype(np.float32) for name, shape in shapes.items()}
-    for _ in range(4)
+    for _ in range(3)
 ]
 params = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
 settings = {"start_preconditioning_step": 1, "block_size": 64}
@@ -70,6 +70,6 @@ print("done")
 @pytest.mark.slow
 def test_four_devices_equal_one_and_share_the_roots():
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=600
     )
     assert result.stdout.endswith("done\n"), result.stdout + result.stderr
