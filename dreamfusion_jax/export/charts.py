@@ -31,7 +31,7 @@ def line_chart(title: str, steps: Sequence[float | int], values: Sequence[float 
     def up(v):
         return _HEIGHT - _BOTTOM - (v - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    ticks = [(t, f"1e{t:g}" if logarithmic else f"{t:.4g}") for t in _ticks(low, high)]
+    ticks = [(t, f"{10**t:.2g}" if logarithmic else f"{t:.4g}") for t in _ticks(low, high)]
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
         f'<text class="title" x="{_LEFT}" y="16">{html.escape(title)}</text>'

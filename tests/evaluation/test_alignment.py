@@ -20,6 +20,7 @@ def test_agreement_of_equal_pictures_is_one_and_colour_counts():
     assert agreement(a, np.zeros_like(a)) < 0
 
 
+@pytest.mark.slow
 def test_aligned_cameras_undo_the_turn_and_the_scale(truth_pictures, turned_scene, params):
     occupied = occupied_cells(turned_scene, params)
     views = truth_pictures.take(slice(0, 16, 5)).shrunk(32)

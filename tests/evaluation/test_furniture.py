@@ -33,6 +33,7 @@ def truth(truth_pictures, truth_scene, params):
     )
 
 
+@pytest.mark.slow
 def test_a_turned_and_shrunk_copy_scores_well(truth, turned_scene, params):
     scores = furniture.score_scene(turned_scene, params, "lamp", truth)
     assert scores.iou > 0.92 and min(scores.iou_per_view) > 0.85
@@ -56,6 +57,7 @@ def fresh_run(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_runs_are_scored_by_their_prompt(fresh_run, tmp_path, capsys):
     result = furniture.evaluate_furniture([fresh_run], tmp_path / "all.json")
     assert result == json.loads((tmp_path / "all.json").read_text())
