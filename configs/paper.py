@@ -22,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.scene.radius = 1.4
     config.scene.coarse_samples = 64
     config.scene.fine_samples = 64
+    config.scene.points_per_chunk = 0  # all at once: the paper's hardware has the memory
     config.scene.field = ml_collections.ConfigDict(
         {
             "width": 128,

@@ -42,6 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.scene.radius = 0.52
     config.scene.coarse_samples = 32
     config.scene.fine_samples = 16
+    config.scene.points_per_chunk = 512  # what fits into the cache of one core
     config.scene.field.update({"width": 64, "blocks": 2, "frequencies": 6, "density_offset": -3.0})
     # A flat random colour is what the prior marginalises over.
     config.scene.background.kind = "colour"

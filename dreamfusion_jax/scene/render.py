@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.scene.background import EnvironmentMap, random_colour
 from dreamfusion_jax.scene.fields import MlpField, query_density, query_field
@@ -20,7 +21,6 @@ from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 from dreamfusion_jax.types import Camera, FieldOutput, Light, Rays, RenderOutput
 
-# One camera, any batch of rays: what `jax.vmap` maps over views.
 FINAL_BLUR = 2e-3  # lambda_Sigma at the end of its annealing: used for inspection
 
 
@@ -28,6 +28,7 @@ FINAL_BLUR = 2e-3  # lambda_Sigma at the end of its annealing: used for inspecti
 class Scene:
     """The modules and sampling numbers of a scene; its parameters live elsewhere.
 
+    `points_per_chunk` bounds what is worked on at a time, see `query_field`.
     `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view.
     """
 
@@ -36,6 +37,7 @@ class Scene:
     radius: float = 1.4
     coarse_samples: int = 64
     fine_samples: int = 32
+    points_per_chunk: int = 0
     colour_mean: float = 0.5
     colour_std: float = 0.3
 
@@ -49,12 +51,13 @@ class Scene:
             radius=config.radius,
             coarse_samples=config.coarse_samples,
             fine_samples=config.fine_samples,
+            points_per_chunk=config.points_per_chunk,
             colour_mean=config.background.colour_mean,
             colour_std=config.background.colour_std,
         )
 
 
-def init_params(scene: Scene, key: PRNGKeyArray) -> dict:
+def init_params(scene: Scene, key: Key[Array, ""]) -> dict:
     """Fresh parameters {"field": ..., "background": ...} (no background: {})."""
     field_key, background_key = jax.random.split(key)
     params = {"field": scene.field.init(field_key, jnp.zeros((1, 3)), 0.0), "background": {}}
@@ -64,7 +67,7 @@ def init_params(scene: Scene, key: PRNGKeyArray) -> dict:
 
 
 def background_colours(
-    scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+    scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
 ) -> Float[Array, "*rays 3"]:
     """What a training view shows where there is no object."""
     if scene.background is not None:
@@ -79,40 +82,50 @@ def render_rays(
     rays: Rays,
     light: Light,
     background: Float[Array, "*rays 3"],
-    key: PRNGKeyArray | None,
+    key: Key[Array, "*views"] | None,
     *,
     blur: float | Float[Array, ""] = FINAL_BLUR,
 ) -> RenderOutput:
-    """Renders rays that share one light.
+    """Renders rays: of one view, or of several with a light and a key each.
+
+    Views are not vmapped over: the field sees all their points as one flat batch.
 
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
-      rays: any batch of rays.
-      light: one light (no batch dimension).
+      rays: any batch of rays; with several views they are the leading dimension.
+      light: one light, or one for each view.
       background: colours in [0, 1] behind the object.
-      key: jitters the samples; None renders at fixed samples.
+      key: jitters the samples, one or one for each view; None renders at fixed samples.
       blur: lambda_Sigma, the standard deviation of the field's input Gaussians.
     """
-    coarse_key, fine_key = (None, None) if key is None else jax.random.split(key)
-    edges = _place_samples(scene, params, rays, blur**2, coarse_key, fine_key)
+    edges = _place_samples(scene, params, rays, blur**2, key)
     distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
     points = _along(rays, distances)
-    field = query_field(scene.field, params["field"], points, blur**2)
+    field = query_field(scene.field, params["field"], points, blur**2, chunk=scene.points_per_chunk)
     weights = rendering_weights(field.density, jnp.diff(edges, axis=-1))
     return _composite_all(field, points, distances, weights, rays, light, background)
 
 
 def _place_samples(
-    scene: Scene, params: dict, rays: Rays, variance, coarse_key, fine_key
+    scene: Scene, params: dict, rays: Rays, variance, key: Key[Array, "*views"] | None
 ) -> Float[Array, "*rays edges"]:
     # The coarse pass only says where to look: no gradient, no albedo, no normals.
     frozen = jax.lax.stop_gradient(params["field"])
     edges = uniform_edges(rays, scene.coarse_samples)
-    points = _along(rays, stratified_points(edges, coarse_key))
+    points = _along(rays, _with_keys(stratified_points, edges, key=key))
     density = query_density(scene.field, frozen, points, variance)
     weights = rendering_weights(density, jnp.diff(edges, axis=-1))
-    return fine_edges(edges, weights, scene.fine_samples, fine_key)
+    place = functools.partial(fine_edges, intervals=scene.fine_samples)
+    fine_key = None if key is None else _with_keys(lambda k: jax.random.fold_in(k, 1), key=key)
+    return _with_keys(place, edges, weights, key=fine_key)
+
+
+def _with_keys(function: Callable, *arrays: Array, key: Key[Array, "*views"] | None) -> Array:
+    """function(*arrays, key=key), mapped over the views if there is a key for each."""
+    if key is None or key.ndim == 0:
+        return function(*arrays, key)
+    return jax.vmap(function)(*arrays, key)
 
 
 def _along(rays: Rays, distances: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples 3"]:

@@ -28,9 +28,9 @@ def stratified_points(
 def fine_edges(
     edges: Float[Array, "*rays edges"],
     weights: Float[Array, "*rays samples"],
-    intervals: int,
     key: PRNGKeyArray | None,
     *,
+    intervals: int,
     padding: float = 0.01,
 ) -> Float[Array, "*rays fine_edges"]:
     """Edges of `intervals` intervals, dense where the coarse weights are large.

@@ -15,11 +15,14 @@ def shade(
     Args:
       field: density, albedo and normals at the points.
       points: where the field was queried.
-      light: one light for all points (no batch dimension). `textureless` 1 replaces
-        the albedo by white.
+      light: one light, or one for each entry of the leading dimensions of `points`.
+        `textureless` 1 replaces the albedo by white.
     """
-    to_light = light.position - points
+    # One value a light, next to the points' own dimensions.
+    shape = light.diffuse.shape + (1,) * (points.ndim - light.diffuse.ndim)
+    diffuse, ambient = light.diffuse.reshape(shape), light.ambient.reshape(shape)
+    to_light = light.position.reshape(*shape[:-1], 3) - points
     to_light = to_light * jax.lax.rsqrt(jnp.sum(to_light**2, -1, keepdims=True) + 1e-10)
     cosine = jnp.maximum(jnp.sum(field.normals * to_light, -1, keepdims=True), 0.0)
-    albedo = field.albedo + light.textureless * (1.0 - field.albedo)
-    return albedo * (light.diffuse * cosine + light.ambient)
+    albedo = field.albedo + light.textureless.reshape(shape) * (1.0 - field.albedo)
+    return albedo * (diffuse * cosine + ambient)

@@ -97,16 +97,14 @@ def render_views(
 ) -> tuple[tuple[Float[Array, "views h w 3"], Float[Array, ""]], tuple[Array, Array]]:
     """Renders all views in the prior's range, and the weighted sum of the regularisers."""
 
-    def render_one(key, camera, light):
-        rays = cast_rays(camera, task.image_size, task.scene.radius)
-        background = background_colours(
-            task.scene, params, rays.directions, jax.random.fold_in(key, 2)
-        )
-        sample_key = jax.random.fold_in(key, 3)
-        blur = task.blur(step)
-        return render_rays(task.scene, params, rays, light, background, sample_key, blur=blur)
-
-    image = jax.vmap(render_one)(keys, cameras, lights)
+    rays = jax.vmap(lambda camera: cast_rays(camera, task.image_size, task.scene.radius))(cameras)
+    background_keys, sample_keys = (
+        jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
+    )
+    behind = functools.partial(background_colours, task.scene, params)
+    background = jax.vmap(behind)(rays.directions, background_keys)
+    blur = task.blur(step)
+    image = render_rays(task.scene, params, rays, lights, background, sample_keys, blur=blur)
     orientation = jnp.mean(image.orientation)
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))

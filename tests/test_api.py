@@ -1,0 +1,99 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import imageio_ffmpeg
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+import trimesh
+
+import dreamfusion_jax
+from dreamfusion_jax import cli
+from dreamfusion_jax.datasets.library import load_truth
+from dreamfusion_jax.evaluation.furniture import score_scene
+from dreamfusion_jax.train.checkpoint import restore_run
+
+SMALL = {
+    "train.steps": 60,
+    "train.image_size": 16,
+    "train.steps_per_call": 10,
+    "train.checkpoint_every": 20,
+    "train.preview_every": 20,
+    "scene.field.width": 32,
+    "scene.field.blocks": 1,
+    "scene.coarse_samples": 16,
+    "scene.fine_samples": 8,
+    "export.turntable_frames": 4,
+    "export.turntable_size": 32,
+    "export.mesh_resolution": 32,
+}
+FLAGS = [f"--config.{key}={value}" for key, value in SMALL.items()]
+
+
+@pytest.mark.slow
+def test_prompt_to_files(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    result = dreamfusion_jax.generate("a shiny teddy bear", workdir=workdir, progress=False, **SMALL)
+    assert "does not know: shiny" in capsys.readouterr().err
+    assert [p.name for p in result.images] == ["000020.png", "000040.png", "000060.png"]
+    assert [row["step"] for row in result.metrics] == [10, 20, 30, 40, 50, 60]
+    assert all(np.isfinite(list(row.values())).all() for row in result.metrics)
+
+    frames = imageio_ffmpeg.read_frames(str(result.video))
+    assert next(frames)["size"] == (96, 32)
+    assert np.frombuffer(next(frames), np.uint8).std() > 5
+    mesh = trimesh.load(result.mesh, force="mesh")
+    assert len(mesh.faces) > 50 and mesh.extents.max() < 1.2
+    report = (workdir / "report.html").read_text()
+    assert "a shiny teddy bear" in report and "data:video/mp4" in report
+
+    # Nothing is done again for a finished run, and its files can be made anew.
+    before = (workdir / "metrics.jsonl").read_text()
+    assert cli.main(["generate", "a shiny teddy bear", f"--workdir={workdir}", *FLAGS]) == 0
+    assert (workdir / "metrics.jsonl").read_text() == before
+    assert cli.main(["render", str(workdir), "--size=24", f"--out={tmp_path / 'sheet.png'}"]) == 0
+    assert PIL.Image.open(tmp_path / "sheet.png").size[0] == 4 * 24
+    for suffix in ("ply", "obj"):
+        out = tmp_path / f"mesh.{suffix}"
+        assert cli.main(["export", str(workdir), "--resolution=24", f"--out={out}"]) == 0
+        assert len(trimesh.load(out, force="mesh").faces) > 50
+    scores = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(workdir), f"--out={scores}"]) == 0
+    assert json.loads(scores.read_text())["runs"][0]["scores"]["noun"] == "teddy bear"
+
+
+@pytest.mark.slow
+def test_kill_9_loses_at_most_one_interval(tmp_path):
+    command = [sys.executable, "-m", "dreamfusion_jax.cli", "generate", "a teddy bear", *FLAGS]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [*command, f"--workdir={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 200
+    while not (killed / "checkpoints" / "20").is_dir() and time.time() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "mesh.glb").exists()  # it was killed while it was training
+    for workdir in (killed, whole):
+        subprocess.run([*command, f"--workdir={workdir}"], check=True, capture_output=True)
+    a, b = (jax.tree.leaves(restore_run(workdir).params) for workdir in (killed, whole))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.slow
+def test_distillation_recovers_a_silhouette(tmp_path):
+    """Score distillation from the shipped pictures makes the shape of the true object."""
+    changes = SMALL | {"train.steps": 10, "optim.learning_rate": 1e-6, "optim.warmup_steps": 9}
+    truth, ious = load_truth("teddy bear"), []
+    for name, settings in (("start", changes), ("end", SMALL | {"train.steps": 200})):
+        workdir = tmp_path / name
+        dreamfusion_jax.generate("a teddy bear", workdir=workdir, progress=False, **settings)
+        run = restore_run(workdir)
+        ious.append(score_scene(run.scene, run.params, "teddy bear", truth).iou)
+    assert ious[1] > 0.65 and ious[1] > ious[0] + 0.15
