@@ -51,7 +51,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.guidance.update({"weight": 0.0, "view_words": "fine"})
     config.regularisers.orientation.steps = 500
     # At first strong: fog that fills the view would pass for a background.
-    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 600})
+    config.regularisers.opacity.update({"start": 5e-2, "end": 1e-2, "steps": 750})
     config.optim.update(
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-4}
     )
@@ -59,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 1500,
             "image_size": 32,
-            "views": 1,
+            "views": 2,
             "steps_per_call": 25,
             "checkpoint_every": 250,
             "preview_every": 250,

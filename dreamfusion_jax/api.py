@@ -17,6 +17,7 @@ import PIL.Image
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
+from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
@@ -32,6 +33,7 @@ from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.train.checkpoint import read_config, restore_run, write_config
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
+from dreamfusion_jax.train.parallel import use_cpu_cores
 
 MAX_PROMPT_CHARACTERS = 400
 
@@ -80,9 +82,13 @@ def generate(
     with config.unlocked():
         config.prompt = prompt
     workdir = Path(workdir) if workdir is not None else default_workdir(prompt)
+    use_cpu_cores(config.train.views)
     prior = load_prior(config.prior, image_size=config.train.image_size)
     warn_unknown_words(prior, prompt, config.prior)
     claim_workdir(workdir, config)
+    if isinstance(prior, EmpiricalPrior) and config.guidance.weight == 0:
+        # Without guidance only the pictures of the prompt are ever asked for.
+        prior = prior.narrowed([prompt])
     save_preview = functools.partial(_save_preview, workdir, view_settings(config.export))
     train(config, prior, workdir, callbacks=Callbacks(preview=save_preview), progress=progress)
     return export_all(workdir, progress=progress)

@@ -9,6 +9,7 @@ marginalised exactly, as everything is Gaussian given the picture.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -150,8 +151,9 @@ _TEMPLATE_WORDS = (
 ).split()
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9']+", text.lower())
+@functools.lru_cache(maxsize=4096)  # the same few names, for thousands of pictures
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"[a-z0-9']+", text.lower()))
 
 
 def _singular(word: str) -> str:
@@ -165,6 +167,7 @@ def _names(prompt: str, name: str) -> bool:
     return bool(target) and any(words[i : i + span] == target for i in range(len(words) - span + 1))
 
 
-def _longest(prompt: str, names: Sequence[str]) -> int:
+@functools.lru_cache(maxsize=4096)
+def _longest(prompt: str, names: tuple[str, ...]) -> int:
     """Length of the longest of these names that the prompt contains, 0 if none."""
     return max((len(name) for name in names if _names(prompt, name)), default=0)

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from dreamfusion_jax.datasets.library import load_library
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
@@ -41,14 +43,14 @@ def load_prior(name_or_path: str, *, image_size: int | None = None) -> Prior:
 def furniture_views(image_size: int) -> EmpiricalPrior:
     """The closed-form denoiser of the shipped object views at a size that divides 64."""
     library = load_library()
-    rgba = library.rgba.astype(np.float32) / 255
-    if image_size < 1 or rgba.shape[2] % image_size:
+    full = library.rgba.shape[2]
+    if image_size < 1 or full % image_size:
         raise UserError(
-            f"The prior furniture-views has pictures of {rgba.shape[2]} pixels; "
+            f"The prior furniture-views has pictures of {full} pixels; "
             f"train.image_size {image_size} does not divide that."
         )
-    coarse = np.asarray(view_index(library.azimuth, library.elevation))
-    fine = np.asarray(fine_view_index(library.azimuth, library.elevation))
+    angles = jnp.asarray(library.azimuth), jnp.asarray(library.elevation)
+    coarse, fine = np.asarray(view_index(*angles)), np.asarray(fine_view_index(*angles))
     captions = [
         Caption(
             noun=noun,
@@ -58,11 +60,16 @@ def furniture_views(image_size: int) -> EmpiricalPrior:
         for i, noun in enumerate(library.nouns)
         for j in range(coarse.shape[1])
     ]
-    pictures = rgba.reshape(-1, *rgba.shape[2:])
-    return EmpiricalPrior.from_pictures(_box_downsample(pictures, image_size), captions)
+    # One object at a time: the whole library in float32 would be half a gigabyte.
+    pictures = [
+        box_downsample(views.astype(np.float32) / 255, image_size) for views in library.rgba
+    ]
+    return EmpiricalPrior.from_pictures(np.concatenate(pictures), captions)
 
 
-def _box_downsample(rgba: np.ndarray, size: int) -> np.ndarray:
+def box_downsample(
+    rgba: Float[np.ndarray, "n full full 4"], size: int
+) -> Float[np.ndarray, "n size size 4"]:
     """Averages straight-alpha pictures over pixel blocks, weighting colour by alpha."""
     n, full, _, _ = rgba.shape
     factor = full // size

@@ -1,6 +1,8 @@
 """Devices: the only file that knows pmap, meshes and hosts."""
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.step import AXIS, Task, train_step
+
+
+def use_cpu_cores(views: int) -> None:
+    """Makes the CPU, where it is what runs, as many devices as cores and views allow.
+
+    XLA hardly spreads the small operations of a NeRF over cores; views side by side it
+    does. Has no effect once JAX has started, nor on accelerators.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = max(n for n in range(1, max(cores, 1) + 1) if max(views, 1) % n == 0)
+    with contextlib.suppress(RuntimeError):  # JAX has started: it stays as it is
+        jax.config.update("jax_num_cpu_devices", usable)
 
 
 def device_count() -> int:
