@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         default="evaluation.json",
         help="JSON file of the scores (default: evaluation.json)",
     )
+    p.add_argument("--gallery", help="PNG of all results below their true objects")
 
     p = _command(commands, "train-prior", _train_prior, "train a text-to-image prior")
     _add_config(p, "prior_furniture")
@@ -183,7 +184,11 @@ def _sample(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dreamfusion_jax.evaluation.furniture import evaluate_furniture
 
-    evaluate_furniture([Path(run) for run in options.runs], options.out)
+    evaluate_furniture(options.runs, options.out)
+    if options.gallery:
+        from dreamfusion_jax.evaluation.gallery import write_gallery
+
+        write_gallery(options.runs, options.gallery)
 
 
 def _train_prior(options: argparse.Namespace) -> None:

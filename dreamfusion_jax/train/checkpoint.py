@@ -109,7 +109,13 @@ def restore_run(workdir: str | Path) -> Run:
     folder = Path(workdir) / FOLDER
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
-    scene = Scene.from_config(config.scene)
+    try:
+        scene = Scene.from_config(config.scene)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{workdir}/config.json was not written by this version of the program "
+            f"({_first_line(error)}); make the run again in another --workdir."
+        ) from error
     like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
     checkpoints = Checkpoints(folder)
     step = checkpoints.latest_step()
