@@ -95,8 +95,8 @@ def render_views(
       size: width and height in pixels.
       occupied: from `occupied_cells`; None finds it.
       lights: one per view; None shows the albedo.
-      normals: False leaves out all that needs the field's gradient, a third of the work
-        remains: normals are then zero and rgb is the albedo.
+      normals: False leaves out all that needs the field's gradient: normals are then
+        zero and rgb is the albedo.
       chunk: rays per call of the compiled program, which bounds the memory.
     """
     occupied = occupied_cells(scene, params) if occupied is None else occupied
@@ -122,11 +122,12 @@ def render_views(
 def _render_chunk(
     scene: Scene, params: dict, rays: tuple[Array, ...], lights: tuple[Array, ...], normals: bool
 ) -> tuple[Array, ...]:
-    def one(ray, light):
-        return render_rays(scene, params, Rays(*ray), Light(*light), jnp.zeros(3), None)
-
-    out = jax.vmap(one)(rays, lights)
-    # What is not returned is not computed: the compiler drops the field's gradient.
+    scene = scene if normals else dataclasses.replace(scene, points_per_chunk=0)
+    # Every ray counts as a view with a light of its own.
+    black = jnp.zeros_like(rays[0])
+    out = render_rays(scene, params, Rays(*rays), Light(*lights), black, None)
+    # What is not returned is not computed: the compiler drops the field's gradient (if
+    # it is not inside a loop over chunks).
     shading = (out.rgb, out.normals) if normals else (out.albedo, jnp.zeros_like(out.albedo))
     return shading[0], out.albedo, out.opacity, out.depth, shading[1]
 
