@@ -6,7 +6,8 @@ instances of it. Submodule names follow transformers' T5EncoderModel.
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -49,13 +50,19 @@ class RMSNorm(nn.Module):
         return (x * jax.lax.rsqrt(power + self.eps) * scale).astype(self.dtype)
 
 
-class T5Attention(nn.Module):
-    """Self-attention without scaling of the logits; the first layer owns the position bias."""
+class AttentionShape(NamedTuple):
+    """Heads, their width, and the position buckets with the distance where they end."""
 
     heads: int
     head_dim: int
     buckets: int
     max_distance: int
+
+
+class T5Attention(nn.Module):
+    """Self-attention without scaling of the logits; the first layer owns the position bias."""
+
+    shape: AttentionShape
     owns_bias: bool
     dtype: Any = jnp.float32
 
@@ -66,15 +73,16 @@ class T5Attention(nn.Module):
         bias: Float[Array, "#batch #heads #tokens tokens"],
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
         """Returns the attention's output and the bias, with positions in it."""
-        inner = self.heads * self.head_dim
+        heads, head_dim = self.shape.heads, self.shape.head_dim
+        inner = heads * head_dim
 
         def project(name, fan_in):
             init = nn.initializers.normal(fan_in**-0.5)
             dense = nn.Dense(inner, use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
-            return dense(x).reshape(*x.shape[:2], self.heads, self.head_dim)
+            return dense(x).reshape(*x.shape[:2], heads, head_dim)
 
         # Unscaled logits: T5 puts 1 / sqrt(head width) into the initial queries.
-        query = project("q", x.shape[-1] * self.head_dim)
+        query = project("q", x.shape[-1] * head_dim)
         key, value = project("k", x.shape[-1]), project("v", x.shape[-1])
         if self.owns_bias:
             bias = bias + self._position_bias(x.shape[1])
@@ -88,28 +96,30 @@ class T5Attention(nn.Module):
     def _position_bias(self, tokens):
         position = np.arange(tokens)
         relative = position[None, :] - position[:, None]
-        index = relative_position_bucket(relative, self.buckets, self.max_distance)
+        buckets = self.shape.buckets
+        index = relative_position_bucket(relative, buckets, self.shape.max_distance)
         init = nn.initializers.normal(0.1)
-        table = nn.Embed(
-            self.buckets, self.heads, embedding_init=init, name="relative_attention_bias"
-        )
+        name = "relative_attention_bias"
+        table = nn.Embed(buckets, self.shape.heads, embedding_init=init, name=name)
         return table(jnp.asarray(index)).transpose(2, 0, 1)[None].astype(jnp.float32)
 
 
 class T5SelfAttentionLayer(nn.Module):
     """Norm, attention, residual."""
 
-    attention: dict[str, Any]
+    shape: AttentionShape
+    owns_bias: bool
     eps: float
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "batch h q tokens"]
+        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "#batch #h #tokens tokens"]
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
         """[B, T, D] and the bias -> the same."""
         h = RMSNorm(self.eps, self.dtype, name="layer_norm")(x)
-        h, bias = T5Attention(**self.attention, dtype=self.dtype, name="SelfAttention")(h, bias)
+        attention = T5Attention(self.shape, self.owns_bias, self.dtype, name="SelfAttention")
+        h, bias = attention(h, bias)
         return x + h, bias
 
 
@@ -149,17 +159,20 @@ class T5FeedForwardLayer(nn.Module):
 class T5Block(nn.Module):
     """One layer of the encoder: self-attention, then feed-forward."""
 
-    attention: dict[str, Any]
+    shape: AttentionShape
+    owns_bias: bool
     hidden: int
     eps: float
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "batch h q tokens"]
+        self, x: Float[Array, "batch tokens width"], bias: Float[Array, "#batch #h #tokens tokens"]
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
         """[B, T, D] and the attention bias -> the same."""
-        layer = T5SelfAttentionLayer(self.attention, self.eps, self.dtype, name="layer_0")
+        layer = T5SelfAttentionLayer(
+            self.shape, self.owns_bias, self.eps, self.dtype, name="layer_0"
+        )
         x, bias = layer(x, bias)
         return T5FeedForwardLayer(self.hidden, self.eps, self.dtype, name="layer_1")(x), bias
 
@@ -168,7 +181,7 @@ class T5Stack(nn.Module):
     """The blocks and the final norm; the position bias of block 0 serves all of them."""
 
     num_layers: int
-    attention: dict[str, Any]
+    shape: AttentionShape
     hidden: int
     eps: float
     dtype: Any = jnp.float32
@@ -180,8 +193,9 @@ class T5Stack(nn.Module):
         """Embedded tokens [B, T, D] -> states [B, T, D]."""
         bias = jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
         for i in range(self.num_layers):
-            attention = {**self.attention, "owns_bias": i == 0}
-            block = T5Block(attention, self.hidden, self.eps, self.dtype, name=f"block_{i}")
+            block = T5Block(
+                self.shape, i == 0, self.hidden, self.eps, self.dtype, name=f"block_{i}"
+            )
             x, bias = block(x, bias)
         return RMSNorm(self.eps, self.dtype, name="final_layer_norm")(x)
 
@@ -207,15 +221,15 @@ class T5Encoder(nn.Module):
         """tokens [B, T] and a mask that is True where a token is present -> [B, T, D]."""
         init = nn.initializers.normal(1.0)
         table = nn.Embed(self.vocab_size, self.d_model, embedding_init=init, name="shared")
-        attention = {
-            "heads": self.num_heads,
-            "head_dim": self.d_kv,
-            "buckets": self.relative_attention_num_buckets,
-            "max_distance": self.relative_attention_max_distance,
-        }
+        shape = AttentionShape(
+            self.num_heads,
+            self.d_kv,
+            self.relative_attention_num_buckets,
+            self.relative_attention_max_distance,
+        )
         stack = T5Stack(
             self.num_layers,
-            attention,
+            shape,
             self.d_ff,
             self.layer_norm_epsilon,
             self.dtype,

@@ -24,6 +24,12 @@ class GaussianPrior:
     image_shape: tuple[int, int, int] = (4, 4, 3)
     params = None
 
+    def encode(self, prompts):
+        return embeddings([float(prompt) for prompt in prompts])
+
+    def unknown_words(self, prompt):
+        return []
+
     def eps_hat(self, params, z_t, t, embeddings):
         alpha, sigma = (a[:, None, None, None] for a in self.schedule.alpha_sigma(t))
         mean = embeddings.states[:, :1, :, None]
@@ -46,7 +52,7 @@ def test_moments_of_a_gaussian(eta, schedule):
         None,
         jax.random.key(0),
         rows,
-        steps=200,
+        steps=500,
         guidance_weight=0.0,
         eta=eta,
         percentile=None,
@@ -93,7 +99,7 @@ def test_dynamic_threshold():
     x = rng.standard_normal((2, 8, 8, 3)).astype(np.float32) * np.array([3.0, 0.2])[
         :, None, None, None
     ].astype(np.float32)
-    out = np.asarray(dynamic_threshold(x, 90.0))
+    out = np.asarray(dynamic_threshold(jnp.asarray(x), 90.0))
     s = np.percentile(np.abs(x[0]), 90)
     np.testing.assert_allclose(out[0], np.clip(x[0], -s, s) / s, rtol=1e-5)
     np.testing.assert_array_equal(out[1], x[1])  # inside [-1, 1] nothing changes

@@ -70,8 +70,8 @@ def test_loaded_prior_fulfils_the_protocol(folder):
 
 def test_v_gives_back_the_noise():
     rng = np.random.default_rng(1)
-    x, eps = rng.standard_normal((2, 2, 4, 4, 3)).astype(np.float32)
-    alpha, sigma = np.float32([0.6, 0.8]), np.float32([0.8, 0.6])
+    x, eps = jnp.asarray(rng.standard_normal((2, 2, 4, 4, 3)), jnp.float32)
+    alpha, sigma = jnp.array([0.6, 0.8]), jnp.array([0.8, 0.6])
     a, s = alpha[:, None, None, None], sigma[:, None, None, None]
     found = eps_from_prediction(a * eps - s * x, a * x + s * eps, alpha, sigma, "v")
     np.testing.assert_allclose(found, eps, atol=1e-5)

@@ -95,7 +95,7 @@ def test_masked_tokens_do_not_matter():
 
 
 def test_patches_are_undone():
-    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    x = jnp.arange(2 * 4 * 6 * 3, dtype=jnp.float32).reshape(2, 4, 6, 3)
     deep = space_to_depth(x, 2)
     assert deep.shape == (2, 2, 3, 12)
     np.testing.assert_array_equal(deep[0, 0, 0], x[0, :2, :2].ravel())
