@@ -57,8 +57,12 @@ def test_moments_of_a_gaussian(eta, schedule):
         eta=eta,
         percentile=None,
     )
+    # Published schedules keep some signal at t = 1 that pure noise lacks: without new noise
+    # the mean falls short by what the flow carries over of it.
+    alpha, sigma = schedule.alpha_sigma(jnp.ones(()))
+    missing = 0.3 * alpha * 0.5 / jnp.sqrt(alpha**2 * 0.3**2 + sigma**2) if eta == 0 else 0.0
     # 12,288 values: standard errors 0.0027 and 0.0019; the rest is the size of the steps.
-    assert float(x.mean()) == pytest.approx(0.5, abs=0.012)
+    assert float(x.mean()) == pytest.approx(float(0.5 - missing), abs=0.012)
     assert float(x.std()) == pytest.approx(0.3, rel=0.04)
 
 
