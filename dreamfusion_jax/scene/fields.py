@@ -1,6 +1,8 @@
 """The neural field: position -> density and albedo (paper section 3.2 and appendix A.2)."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -52,11 +54,19 @@ def density_of(log_density: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 
 def query_density(
-    field: nn.Module, params, points: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
+    field: nn.Module,
+    params,
+    points: Float[Array, "*batch 3"],
+    variance: float | Float[Array, ""],
+    *,
+    chunk: int = 0,
 ) -> Float[Array, "*batch"]:
-    """The density alone: no albedo gradient, no normals."""
-    flat = points.reshape(-1, 3)
-    return density_of(field.apply(params, flat, variance)[0]).reshape(points.shape[:-1])
+    """The density alone: no albedo, no normals. `chunk` as for `query_field`."""
+
+    def query(some):
+        return density_of(field.apply(params, some, variance)[0])
+
+    return _in_chunks(query, points, chunk)
 
 
 def query_field(
@@ -81,29 +91,33 @@ def query_field(
         backward pass. On a CPU, chunks that fit into the cache are several times faster
         than one large batch. 0 takes all at once, as suits an accelerator.
     """
+
+    def query(some):
+        def total(mean):
+            log_density, albedo = field.apply(params, mean, variance)
+            return jnp.sum(log_density), (log_density, albedo)
+
+        gradient, (log_density, albedo) = jax.grad(total, has_aux=True)(some)
+        # rsqrt(sum + tiny), never a division by the norm: where the field is flat the
+        # norm's derivative is NaN.
+        normals = -gradient * jax.lax.rsqrt(jnp.sum(gradient**2, -1, keepdims=True) + 1e-10)
+        return FieldOutput(density=density_of(log_density), albedo=albedo, normals=normals)
+
+    return _in_chunks(query, points, chunk)
+
+
+def _in_chunks(
+    query: Callable[[Float[Array, "points 3"]], Any], points: Float[Array, "*batch 3"], chunk: int
+) -> Any:
+    """query(points), at most `chunk` points at a time."""
+    # Always one flat batch: with more dimensions XLA's CPU backend copies the activations
+    # to transpose them for the gradients of the weights.
     count = math.prod(points.shape[:-1])
+    flat = points.reshape(count, 3)
     if not 0 < chunk < count:
-        return _restore(_query_all(field, params, points.reshape(count, 3), variance), points)
-    query = jax.checkpoint(lambda some: _query_all(field, params, some, variance))
-    padded = jnp.pad(points.reshape(count, 3), ((0, -count % chunk), (0, 0)))
-    output = jax.lax.map(query, padded.reshape(-1, chunk, 3))
-    merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], output)
-    return _restore(merged, points)
-
-
-def _restore(flat: FieldOutput, points: Float[Array, "*batch 3"]) -> FieldOutput:
-    return jax.tree.map(lambda x: x.reshape(*points.shape[:-1], *x.shape[1:]), flat)
-
-
-def _query_all(
-    field: nn.Module, params, points: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
-) -> FieldOutput:
-    def total(mean):
-        log_density, albedo = field.apply(params, mean, variance)
-        return jnp.sum(log_density), (log_density, albedo)
-
-    gradient, (log_density, albedo) = jax.grad(total, has_aux=True)(points)
-    # rsqrt(sum + tiny), never a division by the norm: where the field is flat the
-    # norm's derivative is NaN.
-    normals = -gradient * jax.lax.rsqrt(jnp.sum(gradient**2, -1, keepdims=True) + 1e-10)
-    return FieldOutput(density=density_of(log_density), albedo=albedo, normals=normals)
+        output = query(flat)
+    else:
+        padded = jnp.pad(flat, ((0, -count % chunk), (0, 0))).reshape(-1, chunk, 3)
+        stacked = jax.lax.map(jax.checkpoint(query, prevent_cse=False), padded)
+        output = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], stacked)
+    return jax.tree.map(lambda x: x.reshape(*points.shape[:-1], *x.shape[1:]), output)

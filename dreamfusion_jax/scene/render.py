@@ -114,7 +114,7 @@ def _place_samples(
     frozen = jax.lax.stop_gradient(params["field"])
     edges = uniform_edges(rays, scene.coarse_samples)
     points = _along(rays, _with_keys(stratified_points, edges, key=key))
-    density = query_density(scene.field, frozen, points, variance)
+    density = query_density(scene.field, frozen, points, variance, chunk=scene.points_per_chunk)
     weights = rendering_weights(density, jnp.diff(edges, axis=-1))
     place = functools.partial(fine_edges, intervals=scene.fine_samples)
     fine_key = None if key is None else _with_keys(lambda k: jax.random.fold_in(k, 1), key=key)

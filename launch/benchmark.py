@@ -1,0 +1,220 @@
+"""Measures this program on this machine.
+
+python launch/benchmark.py nerf    one NeRF step on one thread: time and memory
+python launch/benchmark.py step    whole training steps of a config: views a second
+Each prints a table, and the same as one line of JSON for machines (--json FILE writes it).
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one benchmark and prints what it found."""
+    options = _parser().parse_args(arguments)
+    if options.threads == 1:
+        use_one_thread()
+    figures = options.run(options)
+    for key, value in figures.items():
+        print(f"{key:<24} {value}")
+    print(json.dumps(figures))
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def use_one_thread() -> None:
+    """Keeps the whole process on one core; must come before jax is imported."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def nerf(options: argparse.Namespace) -> dict:
+    """Renders rays of one view, lit and with analytic normals, and takes all gradients.
+
+    The cotangents are those of a squared error of the colours plus the regularisers, so
+    that every part of a training step but the prior and the optimiser is in it.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from dreamfusion_jax.scene.cameras import orbit_camera
+    from dreamfusion_jax.scene.fields import MlpField
+    from dreamfusion_jax.scene.lights import point_light
+    from dreamfusion_jax.scene.rays import cast_rays
+    from dreamfusion_jax.scene.render import Scene, init_params, render_rays
+
+    scene = Scene(
+        field=MlpField(width=options.width, blocks=options.blocks, frequencies=options.frequencies),
+        radius=options.radius,
+        coarse_samples=options.coarse,
+        fine_samples=options.fine,
+        points_per_chunk=options.chunk,
+    )
+    params = init_params(scene, jax.random.key(0))
+    camera = orbit_camera(jnp.array(0.5), 0.3, 1.5, 1.1)
+    light = point_light(jnp.array([1.0, 0.5, 1.0]))
+
+    def loss(params, key):
+        rays = cast_rays(camera, options.size, scene.radius)
+        grey = jnp.full(rays.directions.shape, 0.5)
+        image = render_rays(scene, params, rays, light, grey, key)
+        return jnp.mean(image.rgb**2) + jnp.mean(image.orientation) + jnp.mean(image.opacity)
+
+    step = jax.jit(jax.value_and_grad(loss))
+    timing = measure(lambda i: step(params, jax.random.key(i)), options.repeats)
+    return timing | {
+        "rays": options.size**2,
+        "samples a ray": f"{options.coarse} coarse (density) + {options.fine} fine",
+        "network": f"width {options.width}, {options.blocks} blocks, L = {options.frequencies}",
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "points in a chunk": options.chunk,
+        **surroundings(),
+    }
+
+
+def step(options: argparse.Namespace) -> dict:
+    """Runs whole training steps of a config: cameras, rendering, prior, optimiser."""
+    import jax
+
+    from dreamfusion_jax.config import load_config
+    from dreamfusion_jax.diffusion.load import load_prior
+    from dreamfusion_jax.scene.render import init_params
+    from dreamfusion_jax.train.parallel import compile_steps, replicate
+    from dreamfusion_jax.train.state import initial_state
+    from dreamfusion_jax.train.task import make_task
+
+    config = load_config(options.config)
+    prior = load_prior(config.prior, image_size=config.train.image_size)
+    task = make_task(config, prior)
+    key = jax.random.key(0)
+    state = replicate(initial_state(init_params(task.scene, key), task.optimizer))
+    embeddings = prior.encode(task.view_prompts.prompts(options.prompt))
+    frozen = replicate((prior.params, embeddings, key))
+    run = compile_steps(task, options.steps)
+
+    def many_steps(_):
+        nonlocal state
+        state, metrics = run(state, *frozen)
+        return metrics
+
+    timing = measure(many_steps, options.repeats, units=options.steps)
+    return timing | {
+        "views a second": round(config.train.views / timing["wall seconds"], 2),
+        "config": options.config,
+        "views a step": config.train.views,
+        "image": f"{config.train.image_size} x {config.train.image_size}",
+        "samples a ray": f"{config.scene.coarse_samples} coarse + {config.scene.fine_samples} fine",
+        **surroundings(),
+    }
+
+
+def measure(function: Callable[[int], object], repeats: int, *, units: int = 1) -> dict:
+    """Times function(i) on call i: compilation, then the least of `repeats` calls.
+
+    Processor seconds are the ones to compare: other programs on the machine lengthen the
+    wall seconds. Both are for one of the `units` that a call consists of.
+    """
+    import jax
+
+    start = _cpu_seconds()
+    jax.block_until_ready(function(0))
+    first = _cpu_seconds() - start
+    cpu, wall = [], []
+    for i in range(1, repeats + 1):
+        cpu_start, wall_start = _cpu_seconds(), time.perf_counter()
+        jax.block_until_ready(function(i))
+        cpu.append(_cpu_seconds() - cpu_start)
+        wall.append(time.perf_counter() - wall_start)
+    return {
+        "CPU seconds": round(min(cpu) / units, 4),
+        "CPU seconds, median": round(sorted(cpu)[repeats // 2] / units, 4),
+        "wall seconds": round(min(wall) / units, 4),
+        "first call, CPU seconds": round(first, 2),
+        "peak memory, GB": round(_peak_bytes() / 1e9, 3),
+    }
+
+
+def surroundings() -> dict:
+    """The machine and the versions behind a figure."""
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "device": jax.devices()[0].device_kind,
+        "cores used": cores,
+        "processor": _processor(),
+        "jax": jax.__version__,
+        "dreamfusion_jax": importlib.metadata.version("dreamfusion_jax"),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True)
+    add = functools.partial(
+        commands.add_parser, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    number = functools.partial(dict, type=int)
+
+    command = add("nerf", help="one NeRF step, forward and backward")
+    command.set_defaults(run=nerf)
+    command.add_argument("--size", **number(default=64, help="image side in pixels"))
+    command.add_argument("--coarse", **number(default=48, help="coarse samples a ray"))
+    command.add_argument("--fine", **number(default=16, help="fine samples a ray"))
+    command.add_argument("--width", **number(default=64, help="hidden units"))
+    command.add_argument("--blocks", **number(default=2, help="residual blocks"))
+    command.add_argument("--frequencies", **number(default=8, help="octaves of the encoding"))
+    command.add_argument("--chunk", **number(default=1024, help="points in a chunk, 0: all"))
+    command.add_argument("--radius", type=float, default=0.75, help="bounding sphere")
+    command.add_argument("--threads", **number(default=1, help="1, or 0 for all cores"))
+    command.add_argument("--repeats", **number(default=10, help="timed calls"))
+    command.add_argument("--json", help="file for the figures")
+
+    command = add("step", help="whole training steps")
+    command.set_defaults(run=step)
+    command.add_argument("--config", default="quick", help="a config's name or file")
+    command.add_argument("--prompt", default="a teddy bear", help="what to make")
+    command.add_argument("--steps", **number(default=10, help="steps in one compiled call"))
+    command.add_argument("--threads", **number(default=0, help="1, or 0 for all cores"))
+    command.add_argument("--repeats", **number(default=3, help="timed calls"))
+    command.add_argument("--json", help="file for the figures")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
