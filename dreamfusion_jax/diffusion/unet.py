@@ -27,7 +27,7 @@ _PLAIN_UP, _CROSS_UP = "ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"
 
 
 def timestep_features(
-    timesteps: Float[Array, "batch"], width: int, flip_sin_to_cos: bool = True, shift: float = 0.0
+    timesteps: Float[Array, "batch"], width: int, flip_sin_to_cos: bool = True, shift: int = 0
 ) -> Float[Array, "batch width"]:
     """Sines and cosines of the time step at geometric frequencies 1 ... 1e-4."""
     half = width // 2
