@@ -39,13 +39,13 @@ def test_four_devices_give_what_one_gives(tiny_config, ball_prior, tmp_path, req
     state = train(tiny_config(), ball_prior, tmp_path / "one", progress=False)
     for a, b in zip(jax.tree.leaves(state.params), on_four, strict=True):
         # The order of sums differs, and Adam's first steps blow differences up.
-        np.testing.assert_allclose(a, np.array(b), atol=2e-3)
+        np.testing.assert_allclose(a, np.array(b), atol=5e-4)
     # Far from the start: the agreement above says something.
     start = train(tiny_config(train__steps=1), ball_prior, tmp_path / "start", progress=False)
     moved = [
         np.abs(a - b).max()
         for a, b in zip(*map(jax.tree.leaves, (state.params, start.params)), strict=True)
     ]
-    assert max(moved) > 0.02
+    assert max(moved) > 0.004
 
     assert "3 devices cannot share" in run_on(3, tmp_path / "three", request.path.parent)

@@ -71,10 +71,10 @@ def test_place_without_freedom_is_a_box_filter_at_half_size():
     rng = np.random.default_rng(0)
     pictures = rng.random((1, 8, 8, 4)).astype(np.float32)
     how = EXACT._replace(batch=1)
-    smooth = np.asarray(place(jax.random.key(0), pictures.repeat(1, 0), how))
+    smooth = np.asarray(place(jax.random.key(0), jnp.asarray(pictures), how))
     # The antialiased triangle is wider than a box, but keeps the mean of smooth pictures.
     ramp = np.broadcast_to(np.linspace(0, 1, 8)[None, None, :, None], (1, 8, 8, 4))
-    placed = np.asarray(place(jax.random.key(0), ramp.astype(np.float32), how))
+    placed = np.asarray(place(jax.random.key(0), jnp.asarray(ramp, jnp.float32), how))
     box = ramp.reshape(1, 4, 2, 4, 2, 4).mean((2, 4))
     np.testing.assert_allclose(placed[:, :, 1:-1], box[:, :, 1:-1], atol=1e-5)
     assert smooth.shape == (1, 4, 4, 4)
@@ -84,7 +84,7 @@ def test_shift_moves_the_object():
     picture = np.zeros((256, 8, 8, 4), np.float32)
     picture[:, 3:5, 3:5] = 1.0
     how = Augmentation(batch=256, image_size=8, scale=0.0, shift=0.25, drop_caption=0.0)
-    placed = np.asarray(place(jax.random.key(0), picture, how))[..., 3]
+    placed = np.asarray(place(jax.random.key(0), jnp.asarray(picture), how))[..., 3]
     centre = (placed * np.arange(8)).sum((1, 2)) / placed.sum((1, 2)) - 3.5
     assert -2.05 < centre.min() < -1.7 and 1.7 < centre.max() < 2.05  # a quarter of 8 pixels
     np.testing.assert_allclose(placed.sum((1, 2)), 4.0, rtol=1e-4)
