@@ -59,8 +59,8 @@ def test_learns_colours_and_resumes_exactly(tmp_path):
     folder = train_prior(small_config(200), data, tmp_path / "whole", progress=False)
     prior = TextToImagePrior.load(folder)
     z = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
-    t = np.full(2, 0.8, np.float32)
-    alpha, sigma = prior.schedule.alpha_sigma(jnp.asarray(t[0]))
+    t = jnp.full(2, 0.8, np.float32)
+    alpha, sigma = prior.schedule.alpha_sigma(t[0])
     eps = prior.eps_hat(prior.params, z, t, prior.encode(["red", "green"]))
     x = np.asarray((z - sigma * eps) / alpha).mean((1, 2))
     assert x[0, 0] > 0.3 > -0.3 > x[0, 1] and x[1, 1] > 0.3 > -0.3 > x[1, 0]
