@@ -36,6 +36,7 @@ setuptools.setup(
         "pillow",
         "imageio-ffmpeg",
         "scikit-image",
+        "scipy",
         "trimesh>=4.5",
         "safetensors",
         "tokenizers",
