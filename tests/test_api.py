@@ -38,7 +38,9 @@ FLAGS = [f"--config.{key}={value}" for key, value in SMALL.items()]
 @pytest.mark.slow
 def test_prompt_to_files(tmp_path, capsys):
     workdir = tmp_path / "run"
-    result = dreamfusion_jax.generate("a shiny teddy bear", workdir=workdir, progress=False, **SMALL)
+    result = dreamfusion_jax.generate(
+        "a shiny teddy bear", workdir=workdir, progress=False, **SMALL
+    )
     assert "does not know: shiny" in capsys.readouterr().err
     assert [p.name for p in result.images] == ["000020.png", "000040.png", "000060.png"]
     assert [row["step"] for row in result.metrics] == [10, 20, 30, 40, 50, 60]

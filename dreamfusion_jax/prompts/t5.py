@@ -6,7 +6,6 @@ instances of it. Submodule names follow transformers' T5EncoderModel.
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
