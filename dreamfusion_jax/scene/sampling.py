@@ -35,13 +35,15 @@ def fine_edges(
 ) -> Float[Array, "*rays fine_edges"]:
     """Edges of `intervals` intervals, dense where the coarse weights are large.
 
-    The weights become a piecewise-constant density over the coarse intervals, widened
-    by its neighbours' maxima and padded (mip-NeRF section 3.1), so that nothing is
-    missed for good; its quantiles are the new edges. The first and the last edge stay
+    The weights' square roots become a piecewise-constant density over the coarse
+    intervals, widened by its neighbours' maxima and padded (mip-NeRF section 3.1), so
+    that nothing is missed for good; its quantiles are the new edges. (The square root
+    leaves intervals for what is half transparent: with few intervals the image is closer
+    to a dense one than with the weights themselves.) The first and the last edge stay
     those of the ray. With a key the inner quantiles are jittered within their strata.
     """
     edges, weights = jax.lax.stop_gradient((edges, weights))
-    histogram = _blur_pool(weights) + padding / weights.shape[-1]
+    histogram = _blur_pool(jnp.sqrt(weights)) + padding / weights.shape[-1]
     cdf = jnp.cumsum(histogram, axis=-1)
     cdf = jnp.concatenate([jnp.zeros_like(cdf[..., :1]), cdf], axis=-1) / cdf[..., -1:]
     quantiles = jnp.linspace(0.0, 1.0, intervals + 1)[1:-1]
