@@ -21,6 +21,22 @@ NOUNS = (
     "motorbike",
     "birthday cake",
     "table",
+    "snowman",
+    "fire hydrant",
+    "barrel",
+    "cactus",
+    "electric guitar",
+    "grand piano",
+    "horse",
+    "soccer ball",
+    "traffic cone",
+    "palm tree",
+    "bus",
+    "vase",
+    "fire extinguisher",
+    "rocking horse",
+    "tent",
+    "suitcase",
 )
 
 
@@ -83,7 +99,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim.ema = 0.998
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 4000
+    config.train.steps = 7500
     config.train.batch = 16
     config.train.steps_per_call = 10
     config.train.checkpoint_every = 100

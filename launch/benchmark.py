@@ -88,7 +88,9 @@ def step(options: argparse.Namespace) -> dict:
     """Runs whole training steps of a config: cameras, rendering, prior, optimiser."""
     import jax
 
-    from dreamfusion_jax.config import load_config
+    if options.devices:
+        jax.config.update("jax_num_cpu_devices", options.devices)
+    from dreamfusion_jax.config import load_config, override
     from dreamfusion_jax.diffusion.load import load_prior
     from dreamfusion_jax.scene.render import init_params
     from dreamfusion_jax.train.parallel import compile_steps, replicate
@@ -96,6 +98,7 @@ def step(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.train.task import make_task
 
     config = load_config(options.config)
+    override(config, dict(pair.split("=", 1) for pair in options.set))
     prior = load_prior(config.prior, image_size=config.train.image_size)
     task = make_task(config, prior)
     key = jax.random.key(0)
@@ -114,6 +117,7 @@ def step(options: argparse.Namespace) -> dict:
         "views a second": round(config.train.views / timing["wall seconds"], 2),
         "config": options.config,
         "views a step": config.train.views,
+        "devices": jax.device_count(),
         "image": f"{config.train.image_size} x {config.train.image_size}",
         "samples a ray": f"{config.scene.coarse_samples} coarse + {config.scene.fine_samples} fine",
         **surroundings(),
@@ -208,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("step", help="whole training steps")
     command.set_defaults(run=step)
     command.add_argument("--config", default="quick", help="a config's name or file")
+    command.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the config, any number")
     command.add_argument("--prompt", default="a teddy bear", help="what to make")
+    command.add_argument("--devices", **number(default=0, help="CPU devices, 0: jax's choice"))
     command.add_argument("--steps", **number(default=10, help="steps in one compiled call"))
     command.add_argument("--threads", **number(default=0, help="1, or 0 for all cores"))
     command.add_argument("--repeats", **number(default=3, help="timed calls"))
