@@ -84,6 +84,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "orientation": {"start": 1e-4, "end": 1e-2, "steps": 5000},
             "opacity": {"start": 1e-3, "end": 1e-3, "steps": 1},
+            "entropy": {"start": 0.0, "end": 0.0, "steps": 1},  # not in the paper
         }
     )
     config.optim = ml_collections.ConfigDict(

@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
+from dreamfusion_jax.evaluation.gallery import write_gallery
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.glb import write_glb
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
@@ -225,6 +228,33 @@ def sample(
     pictures = [list(to_uint8(np.asarray(to_image_range(row)))) for row in rows]
     save_png(PIL.Image.fromarray(sheet(pictures)), Path(out))
     return Path(out)
+
+
+def evaluate(
+    workdirs: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    gallery: str | Path | None = None,
+) -> dict[str, Any]:
+    """Scores runs of nouns that the library knows against the true objects.
+
+    Args:
+      workdirs: folders of the runs.
+      out: JSON file of the scores; None writes none.
+      gallery: PNG of all results below their true objects; None draws none.
+
+    Returns:
+      The content of the JSON file, see `evaluation.furniture`.
+
+    Raises:
+      UserError: a folder is no run, or there is no true object for its prompt.
+    """
+    runs = [(str(workdir), restore_run(workdir)) for workdir in workdirs]
+    candidates = [Candidate(w, r.config.prompt, r.step, r.scene, r.params) for w, r in runs]
+    scores = evaluate_furniture(candidates, out)
+    if gallery is not None:
+        write_gallery(candidates, gallery)
+    return scores
 
 
 def default_workdir(prompt: str) -> Path:

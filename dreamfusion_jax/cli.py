@@ -182,13 +182,9 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dreamfusion_jax.evaluation.furniture import evaluate_furniture
+    from dreamfusion_jax import api
 
-    evaluate_furniture(options.runs, options.out)
-    if options.gallery:
-        from dreamfusion_jax.evaluation.gallery import write_gallery
-
-        write_gallery(options.runs, options.gallery)
+    api.evaluate(options.runs, options.out, gallery=options.gallery)
 
 
 def _train_prior(options: argparse.Namespace) -> None:

@@ -1,12 +1,11 @@
-"""The furniture suite: finished runs against the true objects of the shipped library."""
+"""The furniture suite: scenes against the true objects of the shipped library."""
 
 import dataclasses
 import json
 import math
 import os
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,19 @@ from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import occupied_cells
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.train.checkpoint import restore_run
 
-RESULT_FILE = "evaluation.json"
 _MESH_RESOLUTION = 96
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A scene to be scored, the prompt it was made from, where it lies and its step."""
+
+    workdir: str
+    prompt: str
+    step: int
+    scene: Scene
+    params: dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,47 +86,40 @@ def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
     )
 
 
-def score_run(workdir: str | os.PathLike, noun: str | None = None) -> RunScores:
-    """Scores the newest checkpoint of a run and writes its evaluation.json.
-
-    Args:
-      workdir: of the run.
-      noun: of the true object; None finds it in the run's prompt.
+def score(candidate: Candidate) -> RunScores:
+    """Scores a scene against the true object that its prompt names.
 
     Raises:
-      UserError: there is no such run or noun, or the scene is not finite.
+      UserError: there is no such object, or the scene is not finite.
     """
-    run = restore_run(workdir)
-    noun = find_noun(run.config.prompt, names()) if noun is None else noun
-    scores = score_scene(run.scene, run.params, noun, load_truth(noun))
-    result = RunScores(str(workdir), run.config.prompt, run.step, scores)
-    write_bytes(Path(workdir) / RESULT_FILE, _json(dataclasses.asdict(result)))
-    return result
+    noun = find_noun(candidate.prompt, names())
+    scores = score_scene(candidate.scene, candidate.params, noun, load_truth(noun))
+    return RunScores(candidate.workdir, candidate.prompt, candidate.step, scores)
 
 
 def evaluate_furniture(
-    workdirs: Sequence[str | os.PathLike], output: str | os.PathLike | None = None
+    candidates: Iterable[Candidate], output: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-    """Scores runs, prints one table and writes one JSON file.
+    """Scores scenes, prints one table and writes one JSON file.
 
     Args:
-      workdirs: of the runs.
+      candidates: the scenes.
       output: the JSON file; None writes none.
 
     Returns:
       What the JSON holds: {"suite", "runs": [...], "mean": {...}, "lowest_iou"}.
 
     Raises:
-      UserError: no workdir is given, or one cannot be scored.
+      UserError: there is no candidate, or one cannot be scored.
     """
-    if not workdirs:
+    runs = [score(candidate) for candidate in candidates]
+    if not runs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
-    runs = [score_run(workdir) for workdir in workdirs]
     result = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}
     result |= summary([r.scores for r in runs])
     print(table(runs))
     if output is not None:
-        write_bytes(output, _json(result))
+        write_bytes(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
@@ -197,7 +198,3 @@ def _optional(value: float | None) -> str:
 
 def _rounded(value: Any) -> float:
     return round(float(value), 5)
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()

@@ -15,6 +15,7 @@ class Regularisers:
 
     orientation: Ramp
     opacity: Ramp
+    entropy: Ramp
 
 
 def orientation_penalty(
@@ -30,3 +31,13 @@ def orientation_penalty(
 def opacity_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
     """sqrt((sum_i w_i)^2 + 0.01): empties rays that see no object."""
     return jnp.sqrt(opacity**2 + 0.01)
+
+
+def entropy_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
+    """-o log o - (1 - o) log(1 - o): rays see an object or they do not (not in the paper).
+
+    Its slope grows as the opacity falls, so it also clears the thin haze that the
+    opacity penalty leaves.
+    """
+    o = jnp.clip(opacity, 1e-4, 1 - 1e-4)
+    return -o * jnp.log(o) - (1 - o) * jnp.log1p(-o)

@@ -28,11 +28,12 @@ FINAL_BLUR = 2e-3  # lambda_Sigma at the end of its annealing: used for inspecti
 class Scene:
     """The modules and sampling numbers of a scene; its parameters live elsewhere.
 
+    `field` is any module with the call of `MlpField`.
     `points_per_chunk` bounds what is worked on at a time, see `query_field`.
     `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view.
     """
 
-    field: MlpField = MlpField()
+    field: nn.Module = MlpField()
     background: EnvironmentMap | None = None
     radius: float = 1.4
     coarse_samples: int = 64

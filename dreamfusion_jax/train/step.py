@@ -16,7 +16,7 @@ from dreamfusion_jax.prompts.views import ViewPrompts, select_rows
 from dreamfusion_jax.scene.cameras import CameraDistribution, sample_camera
 from dreamfusion_jax.scene.lights import LightDistribution, sample_light
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.regularisers import Regularisers, opacity_penalty
+from dreamfusion_jax.scene.regularisers import Regularisers, entropy_penalty, opacity_penalty
 from dreamfusion_jax.scene.render import Scene, background_colours, render_rays
 from dreamfusion_jax.scene.schedules import Ramp
 from dreamfusion_jax.train.state import TrainState
@@ -108,4 +108,5 @@ def render_views(
     orientation = jnp.mean(image.orientation)
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
+    penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
     return (to_model_range(image.rgb), penalties), (jnp.mean(image.opacity), orientation)

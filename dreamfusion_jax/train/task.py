@@ -46,7 +46,9 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
             weighting=guidance.weighting,
         ),
         regularisers=Regularisers(
-            orientation=Ramp(**regularisers.orientation), opacity=Ramp(**regularisers.opacity)
+            orientation=Ramp(**regularisers.orientation),
+            opacity=Ramp(**regularisers.opacity),
+            entropy=Ramp(**regularisers.entropy),
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,

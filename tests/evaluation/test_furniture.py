@@ -2,17 +2,18 @@ import json
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
-from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.datasets.library import Truth
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation import furniture
+from dreamfusion_jax.evaluation.gallery import write_gallery
 from dreamfusion_jax.evaluation.geometry import normalised_surface_points
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
-from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
 
 
 @pytest.fixture(scope="module")
@@ -44,31 +45,30 @@ def test_a_turned_and_shrunk_copy_scores_well(truth, turned_scene, params):
 
 
 @pytest.fixture
-def fresh_run(tmp_path):
-    """A run that was interrupted at step 7: a scene as it is before any training, a ball."""
-    config = load_config("quick")
-    values = {"prompt": "a DSLR photo of a teddy bear", "scene.field.width": 8}
-    override(config, values | {"scene.field.blocks": 1, "scene.field.density_offset": 0.0})
-    write_config(tmp_path, config)
-    params = init_params(Scene.from_config(config.scene), jax.random.key(0))
-    checkpoints = Checkpoints(tmp_path / FOLDER)
-    checkpoints.save(7, {"scene": params})
-    checkpoints.close()
-    return tmp_path
+def ball():
+    """A scene as it is before any training."""
+    scene = Scene(field=MlpField(width=8, blocks=1), radius=0.52)
+    params = jax.jit(lambda key: init_params(scene, key))(jax.random.key(0))
+    return furniture.Candidate("out", "a DSLR photo of a teddy bear", 7, scene, params)
 
 
 @pytest.mark.slow
-def test_runs_are_scored_by_their_prompt(fresh_run, tmp_path, capsys):
-    result = furniture.evaluate_furniture([fresh_run], tmp_path / "all.json")
+def test_scenes_are_scored_by_their_prompt(ball, tmp_path, capsys):
+    result = furniture.evaluate_furniture([ball], tmp_path / "all.json")
     assert result == json.loads((tmp_path / "all.json").read_text())
     (scored,) = result["runs"]
     assert scored["scores"]["noun"] == "teddy bear" and scored["step"] == 7
     # A ball of the right size covers much of a bear, and is no bear.
     assert 0.4 < scored["scores"]["iou"] < 0.9
     assert result["mean"]["iou"] == result["lowest_iou"] == scored["scores"]["iou"]
-    assert json.loads((fresh_run / "evaluation.json").read_text()) == scored
     printed = capsys.readouterr().out
     assert "teddy bear" in printed and f"{result['mean']['iou']:.3f}" in printed
+
+
+def test_gallery_has_four_pictures_a_scene(ball, tmp_path):
+    write_gallery([ball, ball, ball], tmp_path / "gallery.png", size=16, columns=2)
+    with PIL.Image.open(tmp_path / "gallery.png") as picture:
+        assert picture.size == (32, 2 * 4 * 16)
 
 
 def _scores(iou, chamfer):

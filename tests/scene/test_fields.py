@@ -1,0 +1,107 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.scene.fields import MlpField, query_density, query_field
+
+
+class Ball(nn.Module):
+    """log tau falls linearly with the distance from a centre; analytic normals point outwards."""
+
+    centre: tuple[float, float, float] = (0.1, -0.2, 0.3)
+
+    @nn.compact
+    def __call__(self, mean, variance):
+        del variance
+        distance = jnp.linalg.norm(mean - jnp.array(self.centre), axis=-1)
+        return 2.0 - 9.0 * distance, jnp.broadcast_to(0.5, mean.shape)
+
+
+class Constant(nn.Module):
+    """A field that is flat; `value` of the log density."""
+
+    value: float = 1000.0
+
+    @nn.compact
+    def __call__(self, mean, variance):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return scale * jnp.full(mean.shape[:-1], self.value), jnp.broadcast_to(0.5, mean.shape)
+
+
+def test_normals_of_an_analytic_field(points):
+    out = jax.jit(lambda x: query_field(Ball(), {}, x, 0.0))(points)
+    outwards = points - jnp.array(Ball.centre)
+    outwards /= jnp.linalg.norm(outwards, axis=-1, keepdims=True)
+    np.testing.assert_allclose(out.normals, outwards, atol=1e-5)
+
+
+def test_normals_of_the_mlp_are_its_density_gradient_with_the_blob(points):
+    field = MlpField(width=16, blocks=2, frequencies=3)
+    params = jax.jit(field.init)(jax.random.key(0), points, 0.0)
+    step = 1e-2
+    query = jax.jit(lambda x: query_density(field, params, x, 1e-4))
+
+    def density(x):
+        return np.asarray(query(x), np.float64)
+
+    shifts = step * np.eye(3, dtype=np.float32)
+    slope = [(density(points + s) - density(points - s)) / (2 * step) for s in shifts]
+    expected = -np.stack(slope, -1)
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+
+    def normals_of(field):
+        return jax.jit(lambda x: query_field(field, params, x, 1e-4).normals)(points)
+
+    normals = normals_of(field)
+    assert np.sum(normals * expected, -1).min() > 0.999
+    bare = normals_of(MlpField(16, 2, 3, blob_scale=0.0))
+    assert np.sum(normals * bare, -1).mean() < 0.9
+
+
+def test_the_blob_is_added_before_the_exp(points):
+    params = jax.jit(MlpField(16, 2, 3).init)(jax.random.key(0), points, 0.0)
+
+    def density(field):
+        return jax.jit(lambda x: query_density(field, params, x, 0.0))(points)
+
+    with_blob, without = density(MlpField(16, 2, 3)), density(MlpField(16, 2, 3, blob_scale=0.0))
+    blob = 5.0 * np.exp(-np.sum(np.asarray(points) ** 2, -1) / (2 * 0.2**2))
+    np.testing.assert_allclose(with_blob / without, np.exp(blob), rtol=1e-3)
+
+
+def test_the_paper_sized_field_has_its_parts():
+    params = jax.eval_shape(MlpField().init, jax.random.key(0), jnp.zeros((1, 3)), 0.0)["params"]
+    assert params["stem"]["kernel"].shape == (48, 128)
+    assert sum(name.startswith("norm") for name in params) == 5
+    assert params["heads"]["kernel"].shape == (128, 4)
+
+
+@pytest.mark.parametrize("value", [1000.0, -1000.0])
+def test_flat_and_saturated_fields_have_finite_gradients(points, value):
+    field = Constant(value)
+    params = field.init(jax.random.key(0), points, 0.0)
+
+    def loss(params, points):
+        out = query_field(field, params, points, 0.0)
+        return jnp.sum(out.density) + jnp.sum(out.normals) + jnp.sum(out.albedo)
+
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, points)
+    assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradients))
+    assert np.all(query_field(field, params, points, 0.0).normals == 0)
+
+
+@pytest.mark.parametrize("chunk", [7, 64])
+def test_chunks_change_nothing(scene, params, points, chunk):
+    @functools.partial(jax.jit, static_argnums=1)
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient(params, chunk):
+        out = query_field(scene.field, params, points.reshape(5, 10, 3), 1e-3, chunk=chunk)
+        return jnp.sum(jnp.sin(out.density) + jnp.sum(out.normals * out.albedo, -1)), out
+
+    whole, parts = (gradient(params["field"], size) for size in (0, chunk))
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)

@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.scene.regularisers import (
+    entropy_penalty,
+    opacity_penalty,
+    orientation_penalty,
+)
+from dreamfusion_jax.scene.schedules import Ramp
+
+WEIGHTS = jnp.array([[0.5, 0.25]])
+DIRECTION = jnp.array([[0.0, 0.0, 1.0]])
+
+
+def test_orientation_counts_normals_that_face_away():
+    normals = jnp.array([[[0.0, 0.6, 0.8], [0.0, 0.0, -1.0]]])
+    penalty = orientation_penalty(WEIGHTS, normals, DIRECTION)
+    np.testing.assert_allclose(penalty, [0.5 * 0.8**2], rtol=1e-5)
+
+
+def test_orientation_moves_normals_not_weights():
+    normals = jnp.array([[[0.0, 0.6, 0.8], [0.0, 0.0, 1.0]]])
+
+    def total(weights, normals):
+        return jnp.sum(orientation_penalty(weights, normals, DIRECTION))
+
+    by_weight, by_normal = jax.grad(total, argnums=(0, 1))(WEIGHTS, normals)
+    assert np.all(by_weight == 0) and np.any(by_normal != 0)
+
+
+def test_opacity_penalty_of_the_paper():
+    opacity = jnp.array([0.0, 0.3, 1.0])
+    np.testing.assert_allclose(
+        opacity_penalty(opacity), np.sqrt(np.square([0.0, 0.3, 1.0]) + 0.01), rtol=1e-6
+    )
+
+
+def test_entropy_drives_opacity_to_its_ends():
+    slope = jax.vmap(jax.grad(lambda o: entropy_penalty(o)))
+    low, high = slope(jnp.array([0.02, 0.4])), slope(jnp.array([0.6, 0.98]))
+    assert np.all(low > 0) and np.all(high < 0)
+    assert low[0] > low[1]
+    assert entropy_penalty(jnp.array(0.5)) == pytest.approx(np.log(2), rel=1e-5)
+    assert np.all(np.isfinite(slope(jnp.array([0.0, 1.0, 1.0 + 1e-6]))))
+
+
+def test_a_ramp_is_linear_then_held():
+    ramp = Ramp(1.0, 3.0, 10)
+    values = [float(ramp(jnp.array(step))) for step in (0, 5, 10, 1000)]
+    assert values == pytest.approx([1.0, 2.0, 3.0, 3.0])
+    assert float(Ramp(1.0, 3.0, 0)(jnp.array(1))) == 3.0
