@@ -48,11 +48,14 @@ def get_config() -> ml_collections.ConfigDict:
     # A flat random colour is what the prior marginalises over.
     config.scene.background.kind = "colour"
     config.blur.steps = 500
-    # The exact denoiser needs no guidance: its conditional half is already right.
-    config.guidance.update({"weight": 0.0, "view_words": "fine"})
+    # The exact denoiser needs no guidance: its conditional half is already right. Towards the
+    # end less noise is added: what is left to learn are details.
+    config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
     config.regularisers.orientation.steps = 500
-    # At first strong: fog that fills the view would pass for a background.
-    config.regularisers.opacity.update({"start": 5e-2, "end": 1e-2, "steps": 750})
+    # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
+    # first; later it would eat thin parts, and the entropy takes over.
+    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 750})
+    config.regularisers.entropy.update({"end": 2e-2, "steps": 1200})
     config.optim.update(
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-4}
     )

@@ -18,7 +18,6 @@ import PIL.Image
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
@@ -86,14 +85,18 @@ def generate(
         config.prompt = prompt
     workdir = Path(workdir) if workdir is not None else default_workdir(prompt)
     use_cpu_cores(config.train.views)
-    prior = load_prior(config.prior, image_size=config.train.image_size)
+    # Without guidance only what matches the prompt is ever asked for.
+    load = functools.partial(
+        load_prior, config.prior, prompts=() if config.guidance.weight else [prompt]
+    )
+    prior = load(image_size=config.train.image_size)
     warn_unknown_words(prior, prompt, config.prior)
+    final = load(image_size=config.train.final_image_size) if config.train.final_steps else None
     claim_workdir(workdir, config)
-    if isinstance(prior, EmpiricalPrior) and config.guidance.weight == 0:
-        # Without guidance only the pictures of the prompt are ever asked for.
-        prior = prior.narrowed([prompt])
-    save_preview = functools.partial(_save_preview, workdir, view_settings(config.export))
-    train(config, prior, workdir, callbacks=Callbacks(preview=save_preview), progress=progress)
+    callbacks = Callbacks(
+        preview=functools.partial(_save_preview, workdir, view_settings(config.export))
+    )
+    train(config, prior, workdir, final_prior=final, callbacks=callbacks, progress=progress)
     return export_all(workdir, progress=progress)
 
 

@@ -1,7 +1,7 @@
 """The shipped library of object views, and the ground truth for evaluation.
 
 Reading needs numpy and Pillow only. `priors/furniture/` has `index.json` and one WebP
-sprite sheet of 8x8 views per noun; `priors/furniture_truth/` has `index.json`, one sheet
+sprite sheet of 12x12 views per noun; `priors/furniture_truth/` has `index.json`, one sheet
 of 4x4 unseen views per noun and `points.npz`. Both are made by
 
     python -m dreamfusion_jax.datasets.library --source=sweethome3d-furniture_1.8-1_all.deb
@@ -65,7 +65,7 @@ def nouns(folder: str | pathlib.Path | None = None) -> tuple[str, ...]:
 def load_library(
     folder: str | pathlib.Path | None = None, nouns: tuple[str, ...] | list[str] | None = None
 ) -> Library:
-    """The views of all nouns, or of some (about 1 MB of memory each).
+    """The views of all nouns, or of some (about 2.4 MB of memory each).
 
     Raises:
       UserError: the folder is no library, or a noun is not in it.

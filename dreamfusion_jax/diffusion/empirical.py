@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
 from dreamfusion_jax.types import TextEmbeddings
@@ -69,18 +69,11 @@ class EmpiricalPrior:
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """Marks the pictures that match each prompt; no match at all marks every picture."""
-        rows = np.stack([self._matches(prompt) for prompt in prompts])
+        rows = np.stack([matching(prompt, self.captions) for prompt in prompts])
         return TextEmbeddings(
             states=jnp.asarray(rows, jnp.float32)[:, None, :],
             mask=jnp.ones((len(prompts), 1), bool),
         )
-
-    def narrowed(self, prompts: Sequence[str]) -> "EmpiricalPrior":
-        """The same prior with only the pictures that some of these prompts match."""
-        keep = np.flatnonzero(np.any([self._matches(p) for p in prompts], axis=0))
-        params = jax.tree.map(lambda x: x[keep], self.params)
-        captions = tuple(self.captions[i] for i in keep)
-        return dataclasses.replace(self, params=params, captions=captions)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words that neither name a known noun nor belong to the usual templates."""
@@ -137,12 +130,16 @@ class EmpiricalPrior:
         mean += jnp.einsum("bnc,np->bcp", weights[..., None] * colour, behind)
         return mean.reshape(batch, 3, height, width).transpose(0, 2, 3, 1)
 
-    def _matches(self, prompt: str) -> np.ndarray:
-        # The longest name wins: "coffee table" is not a "table".
-        nouns = np.array([_longest(prompt, (c.noun, *c.synonyms)) for c in self.captions])
-        selected = nouns == nouns.max()
-        views = np.array([_longest(prompt, c.views) for c in self.captions])
-        return selected & (views == views[selected].max())
+
+def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
+    """Which captions fit a prompt best: by their noun, and among these by their view.
+
+    The longest name wins: "coffee table" is not a "table".
+    """
+    nouns = np.array([_longest(prompt, (c.noun, *c.synonyms)) for c in captions])
+    selected = nouns == nouns.max()
+    views = np.array([_longest(prompt, c.views) for c in captions])
+    return selected & (views == views[selected].max())
 
 
 _TEMPLATE_WORDS = (

@@ -1,14 +1,16 @@
 """Finding a prior by name or folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from dreamfusion_jax.datasets.library import load_library
-from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.datasets.library import LIBRARY, load_library, read_index
+from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
@@ -19,7 +21,9 @@ DEFAULT = "furniture-views"
 SHIPPED = Path(__file__).parent.parent / "priors"
 
 
-def load_prior(name_or_path: str, *, image_size: int | None = None) -> Prior:
+def load_prior(
+    name_or_path: str, *, image_size: int | None = None, prompts: Sequence[str] = ()
+) -> Prior:
     """Loads a frozen text-to-image prior.
 
     Args:
@@ -28,43 +32,56 @@ def load_prior(name_or_path: str, *, image_size: int | None = None) -> Prior:
         a model that `dreamfusion train-prior` wrote.
       image_size: side in pixels that "furniture-views" works at (64 by default); networks
         have a size of their own.
+      prompts: "furniture-views" reads only the pictures that these match (all by default),
+        which is all that is ever asked for where nothing unconditional is.
 
     Raises:
       UserError: there is no such prior, or its folder cannot be read.
     """
     name = DEFAULT if name_or_path == "embedded" else name_or_path
     if name == "furniture-views":
-        return furniture_views(image_size or 64)
+        return furniture_views(image_size or 64, prompts)
     if name == "furniture-unet":
         return TextToImagePrior.load(SHIPPED / "furniture_unet")
     return TextToImagePrior.load(_model_folder(Path(name)))
 
 
-def furniture_views(image_size: int) -> EmpiricalPrior:
+def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
     """The closed-form denoiser of the shipped object views at a size that divides 64."""
-    library = load_library()
-    full = library.rgba.shape[2]
-    if image_size < 1 or full % image_size:
+    objects = read_index(LIBRARY)["objects"]
+    captions = [caption for entry in objects for caption in _captions(entry)]
+    wanted = np.ones(len(captions), bool)
+    if prompts:
+        wanted = np.any([matching(prompt, captions) for prompt in prompts], axis=0)
+    pictures = []
+    for entry, chosen in zip(objects, wanted.reshape(len(objects), -1), strict=True):
+        if chosen.any():
+            # One object at a time: the whole library in float32 would be a gigabyte.
+            views = load_library(nouns=[entry["noun"]]).rgba[0, chosen]
+            pictures.append(_resized(views, image_size))
+    kept = [caption for caption, chosen in zip(captions, wanted, strict=True) if chosen]
+    return EmpiricalPrior.from_pictures(np.concatenate(pictures), kept)
+
+
+def _captions(entry: dict[str, Any]) -> list[Caption]:
+    azimuth, elevation = (jnp.asarray(entry[name]) for name in ("azimuth", "elevation"))
+    views = zip(
+        np.asarray(view_index(azimuth, elevation)).tolist(),
+        np.asarray(fine_view_index(azimuth, elevation)).tolist(),
+        strict=True,
+    )
+    noun, synonyms = entry["noun"], tuple(entry["synonyms"])
+    return [Caption(noun, synonyms, (VIEW_WORDS[i], FINE_WORDS[j])) for i, j in views]
+
+
+def _resized(views: UInt8[np.ndarray, "n full full 4"], size: int) -> Float[np.ndarray, "..."]:
+    full = views.shape[1]
+    if size < 1 or full % size:
         raise UserError(
-            f"The prior furniture-views has pictures of {full} pixels; "
-            f"train.image_size {image_size} does not divide that."
+            f"The prior furniture-views has pictures of {full} pixels; an image size of {size} "
+            "does not divide that (train.image_size, train.final_image_size)."
         )
-    angles = jnp.asarray(library.azimuth), jnp.asarray(library.elevation)
-    coarse, fine = np.asarray(view_index(*angles)), np.asarray(fine_view_index(*angles))
-    captions = [
-        Caption(
-            noun=noun,
-            synonyms=tuple(library.synonyms.get(noun, ())),
-            views=(VIEW_WORDS[coarse[i, j]], FINE_WORDS[fine[i, j]]),
-        )
-        for i, noun in enumerate(library.nouns)
-        for j in range(coarse.shape[1])
-    ]
-    # One object at a time: the whole library in float32 would be half a gigabyte.
-    pictures = [
-        box_downsample(views.astype(np.float32) / 255, image_size) for views in library.rgba
-    ]
-    return EmpiricalPrior.from_pictures(np.concatenate(pictures), captions)
+    return box_downsample(views.astype(np.float32) / 255, size)
 
 
 def box_downsample(

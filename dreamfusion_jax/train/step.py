@@ -95,8 +95,7 @@ def render_views(
     lights: Light,
     params: Any,
 ) -> tuple[tuple[Float[Array, "views h w 3"], Float[Array, ""]], tuple[Array, Array]]:
-    """Renders all views in the prior's range, and the weighted sum of the regularisers."""
-
+    """Renders all views in the prior's range and size, and sums the weighted regularisers."""
     rays = jax.vmap(lambda camera: cast_rays(camera, task.image_size, task.scene.radius))(cameras)
     background_keys, sample_keys = (
         jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
@@ -109,4 +108,5 @@ def render_views(
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
     penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
-    return (to_model_range(image.rgb), penalties), (jnp.mean(image.opacity), orientation)
+    rgb = jax.image.resize(image.rgb, (task.views, *task.prior.image_shape), "linear")
+    return (to_model_range(rgb), penalties), (jnp.mean(image.opacity), orientation)

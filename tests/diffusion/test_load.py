@@ -1,0 +1,47 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dreamfusion_jax.datasets.library import load_library
+from dreamfusion_jax.diffusion.load import box_downsample, furniture_views, load_prior
+from dreamfusion_jax.errors import UserError
+
+
+def test_box_downsample_weights_colour_by_opacity():
+    picture = np.zeros((1, 2, 2, 4), np.float32)
+    picture[0, 0, 0] = (1.0, 0.5, 0.0, 1.0)  # the other three pixels are clear
+    np.testing.assert_allclose(box_downsample(picture, 1)[0, 0, 0], (1.0, 0.5, 0.0, 0.25))
+
+
+def test_unusable_priors_are_refused_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="no prior 'imagen'"):
+        load_prior("imagen")
+    with pytest.raises(UserError, match="config.json is missing"):
+        load_prior(str(tmp_path))
+    with pytest.raises(UserError, match="48 does not divide"):
+        furniture_views(48, ["a teddy bear"])
+
+
+@pytest.mark.slow
+def test_the_shipped_network_listens_to_its_caption():
+    """It denoises pictures better with their own caption than with another's."""
+    prior = load_prior("furniture-unet")
+    size = prior.image_shape[0]
+    nouns = ["teddy bear", "armchair", "hamburger", "barrel"]
+    library = load_library(nouns=nouns)
+    views = np.concatenate([box_downsample(v[:4] / 255, size) for v in library.rgba])
+    x = jnp.asarray(2 * (views[..., :3] * views[..., 3:] + 0.5 * (1 - views[..., 3:])) - 1)
+    t = jnp.full(len(x), 0.75)
+    alpha, sigma = (a[:, None, None, None] for a in prior.schedule.alpha_sigma(t))
+    eps = jax.random.normal(jax.random.key(0), x.shape)
+    z_t = alpha * x + sigma * eps
+    eps_hat = jax.jit(prior.eps_hat)
+
+    def error(names):
+        embeddings = prior.encode([f"a {name}" for name in np.repeat(names, 4)])
+        return float(jnp.mean((eps_hat(prior.params, z_t, t, embeddings) - eps) ** 2))
+
+    right, wrong = error(nouns), error(nouns[1:] + nouns[:1])
+    assert right < 0.8 * wrong
+    assert prior.unknown_words("a teddy bear zeppelin") == ["zeppelin"]
