@@ -11,7 +11,7 @@ EXTRAS = {
         "importlib_resources",
         "pyvista>=0.44",
     ],
-    "test": ["pytest>=8", "hypothesis", "beartype", "pytest-timeout"],
+    "test": ["pytest>=8", "hypothesis", "beartype", "pytest-timeout", "pytest-xdist"],
 }
 
 setuptools.setup(

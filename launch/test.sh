@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the [test] extra and runs the suite: bash launch/test.sh [--fast | pytest arguments]
-# --fast leaves out the tests marked slow.
+# --fast leaves out the tests marked slow. WORKERS is the number of processes (default: 2).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -10,4 +10,4 @@ if [ "${1:-}" = --fast ]; then
   shift
   set -- -m "not slow" "$@"
 fi
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n "${WORKERS:-2}" --dist=worksteal "$@"

@@ -1,9 +1,18 @@
-"""Shapes in signatures are checked at run time while the tests run."""
+"""Shapes in signatures are checked at run time while the tests run.
 
+Compiled programs are kept, also for the processes that tests start: most of the suite's
+time is compilation.
+"""
+
+import os
 import pathlib
 import sys
 
 from jaxtyping import install_import_hook
+
+ROOT = pathlib.Path(__file__).parent.parent
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Before any module of the package is imported.
