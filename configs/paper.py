@@ -112,8 +112,6 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 15_000,
             "image_size": 64,
-            "final_steps": 0,  # the last steps are rendered at another size (not in the paper)
-            "final_image_size": 64,
             "views": 4,  # a step, over all devices
             "steps_per_call": 50,
             "checkpoint_every": 500,

@@ -86,17 +86,17 @@ def generate(
     workdir = Path(workdir) if workdir is not None else default_workdir(prompt)
     use_cpu_cores(config.train.views)
     # Without guidance only what matches the prompt is ever asked for.
-    load = functools.partial(
-        load_prior, config.prior, prompts=() if config.guidance.weight else [prompt]
+    prior = load_prior(
+        config.prior,
+        image_size=config.train.image_size,
+        prompts=() if config.guidance.weight else [prompt],
     )
-    prior = load(image_size=config.train.image_size)
     warn_unknown_words(prior, prompt, config.prior)
-    final = load(image_size=config.train.final_image_size) if config.train.final_steps else None
     claim_workdir(workdir, config)
     callbacks = Callbacks(
         preview=functools.partial(_save_preview, workdir, view_settings(config.export))
     )
-    train(config, prior, workdir, final_prior=final, callbacks=callbacks, progress=progress)
+    train(config, prior, workdir, callbacks=callbacks, progress=progress)
     return export_all(workdir, progress=progress)
 
 
@@ -192,6 +192,7 @@ def sample(
     prior: str = "embedded",
     method: str = "both",
     count: int = 4,
+    size: int = 32,
     steps: int = 64,
     sds_steps: int = 300,
     guidance_weight: float = 3.0,
@@ -207,6 +208,8 @@ def sample(
       method: "ancestral" (DDPM), "ddim", "sds" (SDS on pixels), or "both": ancestral
         sampling above SDS, same prompt.
       count: images in a row.
+      size: pixels of the images of "furniture-views" (a divisor of 64); a network has a
+        size of its own.
       steps: of the samplers.
       sds_steps: optimiser steps of SDS.
       guidance_weight: omega of the samplers.
@@ -216,7 +219,7 @@ def sample(
     check_prompt(prompt)
     if count < 1 or steps < 1 or sds_steps < 1:
         raise UserError("count, steps and sds-steps must be at least 1.")
-    model = load_prior(prior)
+    model = load_prior(prior, image_size=size)
     warn_unknown_words(model, prompt, prior)
     embeddings = model.encode([prompt] * count + [""])
     key = jax.random.key(seed)
@@ -282,7 +285,7 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
     unknown = prior.unknown_words(prompt)
     if unknown:
         print(
-            f"The prior {name!r} does not know: {', '.join(unknown)}. The result will ignore "
+            f"The prior {name!r} can make nothing of: {', '.join(unknown)}. The result will ignore "
             "them; a larger prior can be chosen with --config.prior=FOLDER (see the README).",
             file=sys.stderr,
         )

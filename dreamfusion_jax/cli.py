@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--method", choices=("both", "ancestral", "ddim", "sds"), default="both")
     p.add_argument("--count", type=int, default=4, help="images of each kind (default: 4)")
+    p.add_argument(
+        "--size",
+        type=int,
+        default=32,
+        help="pixels of furniture-views, a divisor of 64 (default: 32); networks have their own",
+    )
     p.add_argument("--steps", type=int, default=64, help="sampling steps (default: 64)")
     p.add_argument("--sds-steps", type=int, default=300, help="SDS steps (default: 300)")
     p.add_argument("--guidance", type=float, default=3.0, help="omega of the samplers (default: 3)")
@@ -172,6 +178,7 @@ def _sample(options: argparse.Namespace) -> None:
             prior=options.prior,
             method=options.method,
             count=options.count,
+            size=options.size,
             steps=options.steps,
             sds_steps=options.sds_steps,
             guidance_weight=options.guidance,

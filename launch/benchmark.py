@@ -100,7 +100,7 @@ def step(options: argparse.Namespace) -> dict:
     config = load_config(options.config)
     override(config, dict(pair.split("=", 1) for pair in options.set))
     prior = load_prior(config.prior, image_size=config.train.image_size)
-    task = make_task(config, prior, config.train.image_size)
+    task = make_task(config, prior)
     key = jax.random.key(0)
     state = replicate(initial_state(init_params(task.scene, key), task.optimizer))
     embeddings = prior.encode(task.view_prompts.prompts(options.prompt))

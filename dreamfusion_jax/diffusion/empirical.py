@@ -57,14 +57,12 @@ class EmpiricalPrior:
         """Builds the prior from straight-alpha pictures in [0, 1]."""
         rgba = np.asarray(rgba, np.float32)
         n, height, width, _ = rgba.shape
-        foreground = (2 * rgba[..., :3] - 1) * rgba[..., 3:]
-        behind = 1 - rgba[..., 3]
         # Channels first and flattened: every use below is a matrix product.
-        foreground = foreground.transpose(0, 3, 1, 2).reshape(n, 3, height * width)
-        params = {
-            "foreground": jnp.asarray(foreground),
-            "behind": jnp.asarray(behind.reshape(n, height * width)),
-        }
+        colour, opacity = np.split(rgba.reshape(n, height * width, 4).transpose(0, 2, 1), [3], 1)
+        foreground = np.multiply(colour, 2, order="C")  # in place from here: this may be large
+        foreground -= 1
+        foreground *= opacity
+        params = {"foreground": jnp.asarray(foreground), "behind": jnp.asarray(1 - opacity[:, 0])}
         return cls(params, tuple(captions), (height, width, 3), **kwargs)
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from dreamfusion_jax.datasets.library import LIBRARY, load_library, read_index
+from dreamfusion_jax.datasets.library import LIBRARY, SIZE, load_library, read_index
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
@@ -21,16 +21,14 @@ DEFAULT = "furniture-views"
 SHIPPED = Path(__file__).parent.parent / "priors"
 
 
-def load_prior(
-    name_or_path: str, *, image_size: int | None = None, prompts: Sequence[str] = ()
-) -> Prior:
+def load_prior(name_or_path: str, *, image_size: int = 32, prompts: Sequence[str] = ()) -> Prior:
     """Loads a frozen text-to-image prior.
 
     Args:
       name_or_path: "embedded" (the default prior), "furniture-views" (the exact denoiser
         of the shipped pictures), "furniture-unet" (the shipped network), or the folder of
         a model that `dreamfusion train-prior` wrote.
-      image_size: side in pixels that "furniture-views" works at (64 by default); networks
+      image_size: side in pixels that "furniture-views" works at, a divisor of 64; networks
         have a size of their own.
       prompts: "furniture-views" reads only the pictures that these match (all by default),
         which is all that is ever asked for where nothing unconditional is.
@@ -40,7 +38,7 @@ def load_prior(
     """
     name = DEFAULT if name_or_path == "embedded" else name_or_path
     if name == "furniture-views":
-        return furniture_views(image_size or 64, prompts)
+        return furniture_views(image_size, prompts)
     if name == "furniture-unet":
         return TextToImagePrior.load(SHIPPED / "furniture_unet")
     return TextToImagePrior.load(_model_folder(Path(name)))
@@ -53,14 +51,18 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
     wanted = np.ones(len(captions), bool)
     if prompts:
         wanted = np.any([matching(prompt, captions) for prompt in prompts], axis=0)
-    pictures = []
+    _check_size(image_size)
+    # One object at a time: the whole library at 64 pixels in float32 would be a gigabyte.
+    pictures = np.empty((wanted.sum(), image_size, image_size, 4), np.float32)
+    filled = 0
     for entry, chosen in zip(objects, wanted.reshape(len(objects), -1), strict=True):
         if chosen.any():
-            # One object at a time: the whole library in float32 would be a gigabyte.
             views = load_library(nouns=[entry["noun"]]).rgba[0, chosen]
-            pictures.append(_resized(views, image_size))
+            added = slice(filled, filled + len(views))
+            pictures[added] = box_downsample(views.astype(np.float32) / 255, image_size)
+            filled = added.stop
     kept = [caption for caption, chosen in zip(captions, wanted, strict=True) if chosen]
-    return EmpiricalPrior.from_pictures(np.concatenate(pictures), kept)
+    return EmpiricalPrior.from_pictures(pictures, kept)
 
 
 def _captions(entry: dict[str, Any]) -> list[Caption]:
@@ -74,14 +76,12 @@ def _captions(entry: dict[str, Any]) -> list[Caption]:
     return [Caption(noun, synonyms, (VIEW_WORDS[i], FINE_WORDS[j])) for i, j in views]
 
 
-def _resized(views: UInt8[np.ndarray, "n full full 4"], size: int) -> Float[np.ndarray, "..."]:
-    full = views.shape[1]
-    if size < 1 or full % size:
+def _check_size(size: int) -> None:
+    if size < 1 or SIZE % size:
         raise UserError(
-            f"The prior furniture-views has pictures of {full} pixels; an image size of {size} "
-            "does not divide that (train.image_size, train.final_image_size)."
+            f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
+            "does not divide that."
         )
-    return box_downsample(views.astype(np.float32) / 255, size)
 
 
 def box_downsample(

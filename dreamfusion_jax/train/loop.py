@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Array, Key
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.diffusion.prior import Prior
@@ -20,7 +19,7 @@ from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
 from dreamfusion_jax.train.parallel import compile_steps, replicate
 from dreamfusion_jax.train.state import TrainState, initial_state
-from dreamfusion_jax.train.task import Stage, check_intervals, make_stages
+from dreamfusion_jax.train.task import check_intervals, make_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,6 @@ def train(
     prior: Prior,
     workdir: Path,
     *,
-    final_prior: Prior | None = None,
     callbacks: Callbacks = Callbacks(),
     progress: bool = True,
 ) -> TrainState:
@@ -44,37 +42,32 @@ def train(
     Every number that is drawn depends on config.seed and the step alone, so a run that
     was interrupted and repeated equals an unbroken one bit for bit.
 
-    Args:
-      config: of the run.
-      prior: the frozen model.
-      workdir: where checkpoints and metrics go.
-      final_prior: the model for the last train.final_steps steps; None takes `prior`.
-      callbacks: what happens besides.
-      progress: whether to show a progress bar.
-
     Raises:
       UserError: a loss or gradient is not finite (names the step and the last good
         checkpoint), a checkpoint cannot be read or written, or the config is invalid.
       KeyboardInterrupt: after saving a checkpoint.
     """
     check_intervals(config.train)
-    stages = make_stages(config, prior, final_prior or prior)
-    scene = stages[0].task.scene
+    task = make_task(config, prior)
     seed_key = jax.random.key(config.seed)
-    params = init_params(scene, jax.random.fold_in(seed_key, 2**31 - 1))
-    state = initial_state(params, stages[0].task.optimizer)
+    params = init_params(task.scene, jax.random.fold_in(seed_key, 2**31 - 1))
+    state = initial_state(params, task.optimizer)
     checkpoints = Checkpoints(workdir / FOLDER)
     if checkpoints.latest_step() is not None:
         state = _restore(checkpoints, state)
     start = int(state.step)
     log = MetricsLog(workdir, resume_step=start)
 
-    state, steps, step = replicate(state), config.train.steps, start
+    embeddings = prior.encode(task.view_prompts.prompts(config.prompt))
+    state, frozen = replicate(state), replicate((prior.params, embeddings, seed_key))
+    run = _programs(task)
+    steps, per_call = config.train.steps, config.train.steps_per_call
+    step = start
     with tqdm(total=steps, initial=start, unit="step", disable=not progress) as bar:
         try:
-            for count, run in _calls(config, stages, seed_key, start):
-                began = time.perf_counter()
-                state, metrics = run(state)
+            while step < steps:
+                began, count = time.perf_counter(), min(per_call, steps - step)
+                state, metrics = run(count)(state, *frozen)
                 metrics = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
                 _stop_if_not_finite(step, metrics, checkpoints)
                 step += count
@@ -85,7 +78,7 @@ def train(
                 if step % config.train.checkpoint_every == 0 or step == steps:
                     _save(checkpoints, state)
                 if callbacks.preview and (step % config.train.preview_every == 0 or step == steps):
-                    callbacks.preview(step, scene, jax.device_get(state.params))
+                    callbacks.preview(step, task.scene, jax.device_get(state.params))
         except KeyboardInterrupt:
             _save(checkpoints, state)
             raise
@@ -94,22 +87,15 @@ def train(
     return jax.device_get(state)
 
 
-def _calls(
-    config: ml_collections.ConfigDict, stages: list[Stage], seed_key: Key[Array, ""], start: int
-) -> Iterator[tuple[int, Callable[[TrainState], tuple[TrainState, dict]]]]:
-    """The number of steps of each call from step `start` on, and the program that runs them."""
-    step = start
-    for stage in stages:
-        prior, prompts = stage.task.prior, stage.task.view_prompts.prompts(config.prompt)
-        compiled: dict[int, Callable] = {}  # the last call may be shorter than the others
-        frozen = None
-        while step < stage.end:
-            frozen = frozen or replicate((prior.params, prior.encode(prompts), seed_key))
-            count = min(config.train.steps_per_call, stage.end - step)
-            if count not in compiled:
-                compiled[count] = compile_steps(stage.task, count)
-            yield count, lambda state, run=compiled[count], frozen=frozen: run(state, *frozen)
-            step += count
+def _programs(task) -> Callable[[int], Callable]:
+    compiled: dict[int, Callable] = {}  # the last call may be shorter than the others
+
+    def get(count: int) -> Callable:
+        if count not in compiled:
+            compiled[count] = compile_steps(task, count)
+        return compiled[count]
+
+    return get
 
 
 def _save(checkpoints: Checkpoints, state: TrainState) -> None:

@@ -1,7 +1,5 @@
 """From a config to the task that the step is compiled for."""
 
-import dataclasses
-
 import ml_collections
 
 from dreamfusion_jax.diffusion.prior import Prior
@@ -18,7 +16,7 @@ from dreamfusion_jax.train.parallel import views_per_device
 from dreamfusion_jax.train.step import AXIS, Task
 
 
-def make_task(config: ml_collections.ConfigDict, prior: Prior, image_size: int) -> Task:
+def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
     """Builds everything that is fixed during a run.
 
     Raises:
@@ -53,25 +51,9 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior, image_size: int) 
             entropy=Ramp(**regularisers.entropy),
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
-        image_size=image_size,
+        image_size=train.image_size,
         views=views_per_device(train.views),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A part of a run that one program serves: the steps up to `end`."""
-
-    end: int
-    task: Task
-
-
-def make_stages(config: ml_collections.ConfigDict, prior: Prior, final_prior: Prior) -> list[Stage]:
-    """Most of a run at train.image_size, its last steps at train.final_image_size."""
-    train = config.train
-    first = Stage(train.steps - train.final_steps, make_task(config, prior, train.image_size))
-    last = Stage(train.steps, make_task(config, final_prior, train.final_image_size))
-    return [stage for stage in (first, last) if train.final_steps or stage is first]
 
 
 def check_intervals(train: ml_collections.ConfigDict) -> None:
@@ -83,19 +65,10 @@ def check_intervals(train: ml_collections.ConfigDict) -> None:
     for name in ("steps", "image_size", "steps_per_call"):
         if train[name] < 1:
             raise UserError(f"train.{name} is {train[name]}; it must be at least 1.")
-    if not 0 <= train.final_steps <= train.steps or train.final_image_size < 1:
-        raise UserError(
-            f"train.final_steps is {train.final_steps} and train.final_image_size "
-            f"{train.final_image_size}; the first must lie within 0 and train.steps, "
-            f"{train.steps}, the second be at least 1."
-        )
-    counts = {name: train[name] for name in ("checkpoint_every", "preview_every")}
-    if train.final_steps:
-        counts["steps - train.final_steps"] = train.steps - train.final_steps
-    for name, count in counts.items():
-        if count < 1 or count % train.steps_per_call:
+    for name in ("checkpoint_every", "preview_every"):
+        if train[name] < 1 or train[name] % train.steps_per_call:
             raise UserError(
-                f"train.{name} is {count}; it must be a positive multiple of "
+                f"train.{name} is {train[name]}; it must be a positive multiple of "
                 f"train.steps_per_call, {train.steps_per_call}."
             )
 

@@ -36,6 +36,7 @@ def test_opaque_pictures_match_the_softmax_of_distances():
         np.testing.assert_allclose(mean[b], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_background_is_marginalised_as_monte_carlo_does():
     prior = make_prior(opaque=False)
     key_z, key_b = jax.random.split(jax.random.key(2))
@@ -90,6 +91,7 @@ def test_unknown_words_are_named():
     assert prior.unknown_words("two tables") == ["two"]
 
 
+@pytest.mark.slow
 def test_pictures_of_one_prompt_predict_the_same():
     prompt = "a teddy bear, front view at eye level"
     few, prior = furniture_views(8, [prompt]), furniture_views(8)

@@ -41,6 +41,7 @@ def embeddings(means):
     return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("schedule", [CosineSchedule(), DiscreteSchedule(scaled_linear_betas())])
 def test_moments_of_a_gaussian(eta, schedule):
@@ -81,6 +82,7 @@ def test_guidance_moves_the_mean_as_the_paper_defines_it():
     assert float(x.mean()) == pytest.approx(2.5 * 0.3 - 1.5 * 0.1, abs=0.015)
 
 
+@pytest.mark.slow
 def test_same_key_same_images_and_ddim_adds_no_noise():
     prior = GaussianPrior(0.3)
     rows = embeddings([0.0, 0.4, 0.0])

@@ -56,6 +56,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_loaded_prior_fulfils_the_protocol(folder):
     prior = TextToImagePrior.load(folder)
     assert isinstance(prior, Prior)

@@ -34,6 +34,7 @@ def published_params(names):
     return from_published((n, named_array(n, shape)) for n, shape in shaped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNETS)
 def test_equals_diffusers(golden, name):
     unet = unet_from_config(UNETS[name])
@@ -55,6 +56,7 @@ def test_published_names_cover_the_whole_tree(golden):
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
 
+@pytest.mark.slow
 def test_if_xl_has_the_published_size():
     """4.3 billion parameters (CHECKPOINTS: DeepFloyd IF-I-XL)."""
     args = (jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), jnp.zeros((1, 77, 4096)))
@@ -63,6 +65,7 @@ def test_if_xl_has_the_published_size():
     assert 4.2e9 < count < 4.4e9
 
 
+@pytest.mark.slow
 def test_masked_tokens_do_not_matter():
     unet = UNet(
         out_channels=3,

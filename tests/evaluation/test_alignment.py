@@ -31,6 +31,7 @@ def test_aligned_cameras_undo_the_turn_and_the_scale(truth_pictures, turned_scen
     assert agreement(rendered, views.rgba) > 0.85
 
 
+@pytest.mark.slow
 def test_search_finds_a_known_turn_and_scale(truth_pictures, turned_scene, params):
     occupied = occupied_cells(turned_scene, params)
     found = align(turned_scene, params, occupied, truth_pictures)

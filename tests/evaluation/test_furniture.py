@@ -65,6 +65,7 @@ def test_scenes_are_scored_by_their_prompt(ball, tmp_path, capsys):
     assert "teddy bear" in printed and f"{result['mean']['iou']:.3f}" in printed
 
 
+@pytest.mark.slow
 def test_gallery_has_four_pictures_a_scene(ball, tmp_path):
     write_gallery([ball, ball, ball], tmp_path / "gallery.png", size=16, columns=2)
     with PIL.Image.open(tmp_path / "gallery.png") as picture:

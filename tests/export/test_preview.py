@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from dreamfusion_jax.export.preview import preview_grid
 
 
+@pytest.mark.slow
 def test_rows_are_colour_shape_and_normals(ball, params):
     picture = np.asarray(preview_grid(ball, params, size=24)).astype(int)
     assert picture.shape == (72, 96, 3)

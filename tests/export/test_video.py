@@ -14,6 +14,7 @@ def _decode(path):
     return info, np.stack(frames)
 
 
+@pytest.mark.slow
 def test_turntable_shows_colour_normals_and_depth(ball, params, tmp_path):
     seen = []
     path = tmp_path / "turntable.mp4"

@@ -13,6 +13,7 @@ from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import render_rays
 
 
+@pytest.mark.slow
 def test_skipping_empty_space_shows_the_same_pictures(ball, params):
     cameras = orbit_camera(jnp.array([0.3, 2.0]), math.radians(20), 1.5, 1.1)
     fast = render_views(ball, params, cameras, 24)

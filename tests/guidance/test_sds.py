@@ -97,6 +97,7 @@ def test_nothing_flows_through_the_prior_but_in_the_ablation():
     assert scale(sds.diffusion_loss_gradient) > 1e-3
 
 
+@pytest.mark.slow
 def test_diffusion_loss_gradient_is_the_gradient_of_the_loss():
     x, t_range = images(2), (0.3, 0.9)
 
@@ -111,6 +112,7 @@ def test_diffusion_loss_gradient_is_the_gradient_of_the_loss():
     np.testing.assert_allclose(gradient, direct * alpha * (1 - alpha * gain) / sigma, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_keys_per_image_make_images_independent_of_the_batch():
     x, keys = images(3), jax.random.split(KEY, 3)
     together, _ = sds.sds_gradient(PRIOR, PARAMS, x, rows(3), keys)

@@ -55,6 +55,7 @@ def test_precondition_multiplies_along_every_axis():
     np.testing.assert_allclose(got[shape][0], want, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", [2, 0])
 @pytest.mark.parametrize("devices", [2, 4])
 def test_roots_spread_over_an_axis_equal_those_of_one_device(devices, override):

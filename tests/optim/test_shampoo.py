@@ -119,6 +119,7 @@ def numpy_shampoo(
     return np.stack(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "settings", "merged"),
     [
@@ -206,6 +207,7 @@ def trajectory(optimizer, params=PARAMS, steps=3):
 ROBUST = {"matrix_epsilon": 1e-2, "start_preconditioning_step": 1}
 
 
+@pytest.mark.slow
 def test_inject_hyperparams_traces_every_number():
     settings = ROBUST | {"exponent_override": 0, "weight_decay": 0.01, "block_size": 4}
     injected = optax.inject_hyperparams(shampoo)(lambda count: 0.1 / (1 + count), **settings)

@@ -39,6 +39,7 @@ def test_normals_of_an_analytic_field(points):
     np.testing.assert_allclose(out.normals, outwards, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_normals_of_the_mlp_are_its_density_gradient_with_the_blob(points):
     field = MlpField(width=16, blocks=2, frequencies=3)
     params = jax.jit(field.init)(jax.random.key(0), points, 0.0)
@@ -94,6 +95,7 @@ def test_flat_and_saturated_fields_have_finite_gradients(points, value):
     assert np.all(query_field(field, params, points, 0.0).normals == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 64])
 def test_chunks_change_nothing(scene, params, points, chunk):
     @functools.partial(jax.jit, static_argnums=1)

@@ -67,6 +67,7 @@ def test_depth_and_normals_of_the_ball():
     assert out.orientation[centre] < 0.5
 
 
+@pytest.mark.slow
 def test_more_pixels_than_a_chunk_and_any_size(scene, params):
     whole = render_image(scene, params, CAMERA, 9, chunk=10_000)
     parts = render_image(scene, params, CAMERA, 9, chunk=32)
@@ -92,6 +93,7 @@ def training_views(scene, params, *, points_per_chunk=0):
     return rays, lights, background, keys, out, gradient
 
 
+@pytest.mark.slow
 def test_points_per_chunk_changes_neither_image_nor_gradient(scene, params):
     *_, whole, whole_gradient = training_views(scene, params)
     *_, parts, parts_gradient = training_views(scene, params, points_per_chunk=100)
@@ -100,6 +102,7 @@ def test_points_per_chunk_changes_neither_image_nor_gradient(scene, params):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3 * (np.abs(a).max() + 1e-6))
 
 
+@pytest.mark.slow
 def test_views_together_equal_each_alone(scene, params):
     rays, lights, background, keys, out, _ = training_views(scene, params)
     for i in range(2):
@@ -134,6 +137,7 @@ def test_the_coarse_pass_has_no_gradient():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-60.0, 60.0])
 def test_empty_and_solid_scenes_have_finite_gradients(offset, params, scene):
     scene = dataclasses.replace(
@@ -143,6 +147,7 @@ def test_empty_and_solid_scenes_have_finite_gradients(offset, params, scene):
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((out, gradient)))
 
 
+@pytest.mark.slow
 def test_default_sampling_is_close_to_a_dense_reference():
     """48 + 20 samples of an untrained field of the paper's kind against 256 + 256."""
     field = MlpField(width=32, blocks=2, frequencies=6)
@@ -154,6 +159,7 @@ def test_default_sampling_is_close_to_a_dense_reference():
     assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.012
 
 
+@pytest.mark.slow
 def test_background_kinds(scene, params, key):
     directions = jnp.array([[1.0, 0, 0], [0, 1.0, 0]])
     flat = background_colours(scene, params, directions, key)

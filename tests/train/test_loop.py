@@ -14,6 +14,7 @@ def equal_bits(a, b) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
+@pytest.mark.slow
 def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_path):
     config = tiny_config()
     (tmp_path / "a").mkdir()
@@ -49,24 +50,15 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_pat
         restore_run(tmp_path / "b")
 
 
-def test_last_steps_at_another_size(tiny_config, ball_prior, tmp_path):
-    config = tiny_config(train__final_steps=4, train__final_image_size=16)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    whole = train(config, ball_prior, tmp_path / "a", progress=False)
-
-    def interrupt(step, scene, params):
-        if step == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(config, ball_prior, tmp_path / "b", callbacks=Callbacks(interrupt), progress=False)
-    resumed = train(config, ball_prior, tmp_path / "b", progress=False)
-    assert int(whole.step) == 8 and equal_bits(whole, resumed)
-    small = train(tiny_config(), ball_prior, tmp_path / "c", progress=False)
-    assert not equal_bits(whole.params, small.params)
+@pytest.mark.slow
+def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, tmp_path):
+    assert ball_prior.image_shape == (8, 8, 3)
+    state = train(tiny_config(train__image_size=16), ball_prior, tmp_path / "a", progress=False)
+    other = train(tiny_config(), ball_prior, tmp_path / "b", progress=False)
+    assert int(state.step) == 8 and not equal_bits(state.params, other.params)
 
 
+@pytest.mark.slow
 def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, tmp_path):
     config = tiny_config(optim__learning_rate=1e30, optim__warmup_steps=1)
     with pytest.raises(UserError, match=r"not finite at step \d+.*no checkpoint yet"):
@@ -78,8 +70,6 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, tmp_
     [
         ({"train__checkpoint_every": 3}, "multiple of train.steps_per_call"),
         ({"train__steps": 0}, "train.steps is 0"),
-        ({"train__final_steps": 9}, "train.final_steps is 9"),
-        ({"train__final_steps": 3}, "train.steps - train.final_steps is 5"),
         ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),

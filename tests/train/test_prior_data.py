@@ -48,6 +48,7 @@ def test_unknown_noun():
         from_library(small_library(), ["sofa"])
 
 
+@pytest.mark.slow
 def test_batches_hold_the_pictures_over_backgrounds():
     """Two half-transparent pictures of one colour: what is drawn can be solved for."""
     rgba = np.zeros((2, 8, 8, 4), np.uint8)
@@ -67,6 +68,7 @@ def test_batches_hold_the_pictures_over_backgrounds():
     assert 4 <= empty.sum() <= 30  # a quarter of 64
 
 
+@pytest.mark.slow
 def test_place_without_freedom_is_a_box_filter_at_half_size():
     rng = np.random.default_rng(0)
     pictures = rng.random((1, 8, 8, 4)).astype(np.float32)
@@ -80,6 +82,7 @@ def test_place_without_freedom_is_a_box_filter_at_half_size():
     assert smooth.shape == (1, 4, 4, 4)
 
 
+@pytest.mark.slow
 def test_shift_moves_the_object():
     picture = np.zeros((256, 8, 8, 4), np.float32)
     picture[:, 3:5, 3:5] = 1.0
@@ -90,6 +93,7 @@ def test_shift_moves_the_object():
     np.testing.assert_allclose(placed.sum((1, 2)), 4.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_backgrounds_are_half_flat_and_in_range():
     images = np.asarray(backgrounds(jax.random.key(0), 256, 8))
     assert images.min() >= 0 and images.max() <= 1
