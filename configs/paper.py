@@ -112,7 +112,8 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 15_000,
             "image_size": 64,
-            "views": 4,  # a step, over all devices
+            "views": 4,  # of each scene in a step, over all devices
+            "scenes": 8,  # of many prompts, how many are optimised together at most
             "steps_per_call": 50,
             "checkpoint_every": 500,
             "preview_every": 500,

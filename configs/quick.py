@@ -65,6 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
             "steps": 1200,
             "image_size": 32,
             "views": 2,
+            "scenes": 2,  # more do not fit into the cache of a core: slower
             "steps_per_call": 25,
             "checkpoint_every": 200,
             "preview_every": 200,

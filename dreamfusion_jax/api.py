@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
+import importlib.metadata
 import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,12 +31,24 @@ from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.export.video import write_turntable
 from dreamfusion_jax.export.view_settings import view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
-from dreamfusion_jax.train.checkpoint import read_config, restore_run, write_config
+from dreamfusion_jax.prompts.text import check_prompt, slug
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.checkpoint import FOLDER as CHECKPOINTS
+from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
-from dreamfusion_jax.train.parallel import use_cpu_cores
-
-MAX_PROMPT_CHARACTERS = 400
+from dreamfusion_jax.train.parallel import (
+    broadcast,
+    check_hosts_agree,
+    device_count,
+    is_first_host,
+    leave_hosts,
+    on_first_host,
+    use_cpu_cores,
+)
+from dreamfusion_jax.train.runs import Job
+from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,28 +87,107 @@ def generate(
     Raises:
       UserError: bad input, with one sentence that says what to do.
     """
+    config = _resolve(config, overrides)
+    check_prompt(prompt)
+    workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
+    return _optimise(config, [Job(prompt, config.seed, workdir)], progress)[0]
+
+
+def generate_many(
+    prompts: Sequence[str],
+    config: str | ml_collections.ConfigDict = "quick",
+    workdir: str | Path = "outputs/many",
+    *,
+    progress: bool = True,
+    **overrides: Any,
+) -> list[Result]:
+    """Turns many prompts into 3D objects, config.train.scenes at a time in one program.
+
+    Each object is what `generate` makes of its prompt, but for rounding. What is finished
+    is skipped when the call is repeated.
+
+    Args:
+      prompts: what the objects are; see `prompts.text.read_prompts` for files.
+      config: see `generate`, as for the arguments that are not named here.
+      workdir: the folder in which every prompt gets a folder, named by its slug.
+
+    Returns:
+      One result for each prompt.
+    """
+    config = _resolve(config, overrides)
+    for prompt in prompts:
+        check_prompt(prompt)
+    workdir = Path(workdir)
+    on_first_host(lambda: claim_folder(workdir, prompts))
+    jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
+    return _optimise(config, jobs, progress)
+
+
+def _resolve(config: str | ml_collections.ConfigDict, overrides: dict[str, Any]):
     config = (
         load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
     )
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
-    check_prompt(prompt)
-    with config.unlocked():
-        config.prompt = prompt
-    workdir = Path(workdir) if workdir is not None else default_workdir(prompt)
+    return config
+
+
+def _optimise(
+    config: ml_collections.ConfigDict, jobs: Sequence[Job], progress: bool
+) -> list[Result]:
     use_cpu_cores(config.train.views)
-    # Without guidance only what matches the prompt is ever asked for.
+    check_hosts_agree(_facts(config, jobs))
+    prompts = [job.prompt for job in jobs]
     prior = load_prior(
         config.prior,
         image_size=config.train.image_size,
-        prompts=() if config.guidance.weight else [prompt],
+        # Without guidance only what matches the prompts is ever asked for.
+        prompts=() if config.guidance.weight else prompts,
     )
-    warn_unknown_words(prior, prompt, config.prior)
-    claim_workdir(workdir, config)
-    callbacks = Callbacks(
-        preview=functools.partial(_save_preview, workdir, view_settings(config.export))
+    if is_first_host():
+        for prompt in prompts:
+            warn_unknown_words(prior, prompt, config.prior)
+    task = make_task(config, prior, device_count())
+    on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
+    preview = functools.partial(_save_preview, view_settings(config.export))
+    groups = [jobs[i : i + config.train.scenes] for i in range(0, len(jobs), config.train.scenes)]
+    for group in groups:
+        done = {job for job in group if is_finished(job.workdir, config.train.steps)}
+        if not broadcast(np.array(len(done) == len(group))):
+            train(config, task, group, callbacks=Callbacks(preview), progress=progress)
+        if group is groups[-1]:
+            leave_hosts()
+        if is_first_host():
+            for job in group:
+                if job not in done or len(jobs) == 1:
+                    export_all(job.workdir, progress=progress)
+    return [_result(job.workdir) for job in jobs]
+
+
+def _facts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> dict[str, str]:
+    """What all hosts must have in common."""
+    return {
+        "config": config.to_json_best_effort(sort_keys=True),
+        "prompts": repr([(job.prompt, job.seed) for job in jobs]),
+        "version of dreamfusion_jax": importlib.metadata.version("dreamfusion_jax"),
+        "version of jax": jax.__version__,
+    }
+
+
+def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.ConfigDict:
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        own.prompt, own.seed = job.prompt, job.seed
+    return own
+
+
+def _result(workdir: Path) -> Result:
+    return Result(
+        workdir=workdir,
+        video=workdir / "turntable.mp4",
+        mesh=workdir / "mesh.glb",
+        images=tuple(sorted((workdir / "previews").glob("*.png"))),
+        metrics=read_metrics(workdir),
     )
-    train(config, prior, workdir, callbacks=callbacks, progress=progress)
-    return export_all(workdir, progress=progress)
 
 
 def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
@@ -120,13 +210,7 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
         write_glb(mesh, workdir / "mesh.glb")
     finally:  # an object without a surface still has a video and a report
         write_report(workdir)
-    return Result(
-        workdir=workdir,
-        video=workdir / "turntable.mp4",
-        mesh=workdir / "mesh.glb",
-        images=tuple(sorted((workdir / "previews").glob("*.png"))),
-        metrics=read_metrics(workdir),
-    )
+    return _result(workdir)
 
 
 def render(
@@ -263,23 +347,6 @@ def evaluate(
     return scores
 
 
-def default_workdir(prompt: str) -> Path:
-    """outputs/<slug>: the prompt in lower case with hyphens."""
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:80]
-    return Path("outputs") / (slug or "prompt")
-
-
-def check_prompt(prompt: str) -> None:
-    """Raises a UserError for a prompt that is empty or too long."""
-    if not prompt.strip():
-        raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise UserError(
-            f"The prompt has {len(prompt)} characters; text encoders read about 77 words, "
-            f"so give at most {MAX_PROMPT_CHARACTERS} characters."
-        )
-
-
 def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
     """Says which words of a prompt the prior does not know; the run goes on."""
     unknown = prior.unknown_words(prompt)
@@ -291,58 +358,13 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
         )
 
 
-def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes a new workdir, or checks that an existing one belongs to the same run.
-
-    Raises:
-      UserError: the folder is not writable, holds something else, or a run with another
-        prompt or config. Nothing in it is touched.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not any(workdir.iterdir()):
-            write_config(workdir, config)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to {workdir} ({error.strerror}); choose another folder with --workdir."
-        ) from error
-    if not (workdir / "config.json").is_file():
-        raise UserError(
-            f"{workdir} is not empty and holds no run; choose another folder with --workdir."
-        )
-    different = _differences(read_config(workdir), config)
-    if different:
-        key, old, new = different[0]
-        raise UserError(
-            f"{workdir} holds a run with {key} {old!r}, not {new!r}; choose another folder "
-            "with --workdir, or delete this one."
-        )
+def is_finished(workdir: Path, steps: int) -> bool:
+    """Whether a run has made all its steps and its last file, the report."""
+    checkpoint = workdir / CHECKPOINTS / str(steps)
+    return checkpoint.is_dir() and (workdir / "report.html").is_file()
 
 
-# What may change between two calls of the same run: how results are shown.
-_FREE = ("export.", "train.checkpoint_every", "train.preview_every")
-
-
-def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[tuple]:
-    a, b = _flat(old.to_dict()), _flat(new.to_dict())
-    keys = dict.fromkeys(itertools.chain(b, a))
-    return [
-        (key, a.get(key), b.get(key))
-        for key in keys
-        if a.get(key) != b.get(key) and not key.startswith(_FREE)
-    ]
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
-
-
-def _save_preview(workdir: Path, view: dict, step: int, scene, params) -> None:
-    folder = workdir / "previews"
+def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> None:
+    folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
     save_png(preview_grid(scene, params, **view), folder / f"{step:06d}.png")

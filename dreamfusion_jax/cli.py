@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import Preempted, UserError
 
 EXAMPLES = """examples:
   dreamfusion generate "a teddy bear"
   dreamfusion generate "an armchair" --seed=1 --config.train.steps=500
+  dreamfusion generate --prompts=prompts.txt
   dreamfusion render outputs/a-teddy-bear --size=256
   dreamfusion sample "a teddy bear, front view" --out=samples.png
   dreamfusion evaluate --suite=furniture outputs/*
@@ -17,7 +18,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code (2 for bad input, 130 after Ctrl-C)."""
+    """Runs one command; returns the exit code: 2 for bad input, 130 after Ctrl-C, else 0."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"dreamfusion: {error}", file=sys.stderr)
         return 2
+    except Preempted as stop:
+        print(f"dreamfusion: {stop}; repeat the command to go on.", file=sys.stderr)
     except KeyboardInterrupt:
         print("dreamfusion: stopped; repeat the command to go on.", file=sys.stderr)
         return 130
@@ -43,11 +46,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    p = _command(commands, "generate", _generate, "turn a prompt into a 3D object")
-    p.add_argument("prompt", help='what to make, for example "a teddy bear"')
+    p = _command(commands, "generate", _generate, "turn prompts into 3D objects")
+    p.add_argument("prompt", nargs="?", help='what to make, for example "a teddy bear"')
+    p.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="instead of one prompt: a text file with one a line; config.train.scenes of them "
+        "are optimised together",
+    )
     _add_config(p, "quick")
-    p.add_argument("--workdir", help="folder of the results (default: outputs/<prompt>)")
+    p.add_argument(
+        "--workdir",
+        help="folder of the results (default: outputs/<prompt>, or outputs/<name of the file>)",
+    )
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
+    _add_hosts(p)
 
     p = _command(commands, "render", _render, "render a turntable or pictures of a run")
     p.add_argument("workdir", help="folder of a run")
@@ -129,6 +142,27 @@ def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    hosts = parser.add_argument_group("several hosts", "Run the same command on every host.")
+    hosts.add_argument(
+        "--distributed",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="join the other hosts of a TPU pod, Slurm or Open MPI job, as JAX finds them; auto: "
+        "where the environment names several (default)",
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    hosts.add_argument("--processes", type=int, help="how many processes there are")
+    hosts.add_argument("--process", type=int, help="which of them this one is, from 0")
+    hosts.add_argument(
+        "--connect-timeout",
+        type=int,
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait for the others (default: 300)",
+    )
+
+
 def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
     values = {}
     for argument in rest:
@@ -147,10 +181,38 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
 
 def _generate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
+    from dreamfusion_jax.prompts.text import read_prompts
 
+    if (options.prompt is None) == (options.prompts is None):
+        raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    first = _join_hosts(options)
     overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
-    result = api.generate(options.prompt, options.config, options.workdir, **overrides)
-    print(f"{result.workdir}: turntable.mp4, mesh.glb, report.html")
+    how = {"config": options.config, "workdir": options.workdir, **overrides}
+    if prompts is None:
+        results = [api.generate(options.prompt, **how)]
+    else:
+        how["workdir"] = options.workdir or Path("outputs") / Path(options.prompts).stem
+        results = api.generate_many(prompts, **how)
+    for result in results if first else ():
+        print(f"{result.workdir}: turntable.mp4, mesh.glb, report.html")
+
+
+def _join_hosts(options: argparse.Namespace) -> bool:
+    """Whether this is the host that reports."""
+    from dreamfusion_jax.train import parallel
+
+    named = options.coordinator is not None
+    auto = options.distributed == "auto" and (named or parallel.cluster_is_visible())
+    if options.distributed == "on" or auto:
+        parallel.join_hosts(
+            options.coordinator,
+            options.processes,
+            options.process,
+            timeout=options.connect_timeout,
+        )
+        return parallel.is_first_host()
+    return True
 
 
 def _render(options: argparse.Namespace) -> None:

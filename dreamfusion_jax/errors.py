@@ -1,8 +1,15 @@
-"""The one exception that reaches a user as a sentence."""
+"""The exceptions that reach a user as a sentence."""
 
 
 class UserError(Exception):
     """Bad input. The message is one sentence: what is wrong, where, and what to do.
 
     The command line prints it and exits with code 2, without a traceback.
+    """
+
+
+class Preempted(Exception):
+    """The machine is being taken back (SIGTERM); everything is saved.
+
+    The command line says how to go on and exits with code 0.
     """

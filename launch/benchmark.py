@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
         use_one_thread()
     figures = options.run(options)
     for key, value in figures.items():
-        print(f"{key:<24} {value}")
+        print(f"{key:<36} {value}")
     print(json.dumps(figures))
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
@@ -91,33 +91,43 @@ def step(options: argparse.Namespace) -> dict:
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
     from dreamfusion_jax.config import load_config, override
+    from dreamfusion_jax.datasets.library import nouns
     from dreamfusion_jax.diffusion.load import load_prior
-    from dreamfusion_jax.scene.render import init_params
-    from dreamfusion_jax.train.parallel import compile_steps, replicate
+    from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
     from dreamfusion_jax.train.state import initial_state
     from dreamfusion_jax.train.task import make_task
 
     config = load_config(options.config)
     override(config, dict(pair.split("=", 1) for pair in options.set))
-    prior = load_prior(config.prior, image_size=config.train.image_size)
-    task = make_task(config, prior)
-    key = jax.random.key(0)
-    state = replicate(initial_state(init_params(task.scene, key), task.optimizer))
-    embeddings = prior.encode(task.view_prompts.prompts(options.prompt))
-    frozen = replicate((prior.params, embeddings, key))
+    others = [f"a {noun}" for noun in nouns() if noun not in options.prompt]
+    prompts = [options.prompt, *others][: max(options.scenes)]
+    prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
+    task = make_task(config, prior, device_count())
     run = compile_steps(task, options.steps)
+    figures = {}
+    for scenes in options.scenes:
+        seed_keys = jax.random.split(jax.random.key(0), scenes)
+        state = replicate(initial_state(task.scene, task.optimizer, seed_keys))
+        embeddings = prior.encode(task.view_prompts.prompts(*prompts[:scenes]))
+        frozen = replicate((prior.params, embeddings, seed_keys))
 
-    def many_steps(_):
-        nonlocal state
-        state, metrics = run(state, *frozen)
-        return metrics
+        def many_steps(_):
+            nonlocal state
+            state, metrics = run(state, *frozen)  # noqa: B023
+            return metrics
 
-    timing = measure(many_steps, options.repeats, units=options.steps)
-    return timing | {
-        "views a second": round(config.train.views / timing["wall seconds"], 2),
+        timing = measure(many_steps, options.repeats, units=options.steps)
+        rate = scenes * config.train.views / timing["wall seconds"]
+        timing["views a second, a device"] = round(rate / device_count(), 3)
+        alone = figures.setdefault("alone", rate)
+        timing["gain over the first"] = round(rate / alone, 2)
+        name = f"{scenes} scenes" if scenes > 1 else "1 scene"
+        figures |= {f"{name}: {key}": value for key, value in timing.items()}
+    del figures["alone"]
+    return figures | {
         "config": options.config,
-        "views a step": config.train.views,
-        "devices": jax.device_count(),
+        "views of a scene in a step": config.train.views,
+        "devices": device_count(),
         "image": f"{config.train.image_size} x {config.train.image_size}",
         "samples a ray": f"{config.scene.coarse_samples} coarse + {config.scene.fine_samples} fine",
         **surroundings(),
@@ -214,6 +224,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config", default="quick", help="a config's name or file")
     command.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the config, any number")
     command.add_argument("--prompt", default="a teddy bear", help="what to make")
+    command.add_argument(
+        "--scenes", type=int, nargs="+", default=[1], help="how many together, any number of times"
+    )
     command.add_argument("--devices", **number(default=0, help="CPU devices, 0: jax's choice"))
     command.add_argument("--steps", **number(default=10, help="steps in one compiled call"))
     command.add_argument("--threads", **number(default=0, help="1, or 0 for all cores"))

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -70,22 +69,54 @@ def test_prompt_to_files(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_kill_9_loses_at_most_one_interval(tmp_path):
+def test_preempted_and_killed_runs_end_like_an_unbroken_one(tmp_path):
     command = [sys.executable, "-m", "dreamfusion_jax.cli", "generate", "a teddy bear", *FLAGS]
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(
-        [*command, f"--workdir={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 200
-    while not (killed / "checkpoints" / "20").is_dir() and time.time() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (killed / "mesh.glb").exists()  # it was killed while it was training
-    for workdir in (killed, whole):
+    command.append("--config.train.steps=160")
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    for step, number, code in ((20, signal.SIGTERM, 0), (60, signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen(
+            [*command, f"--workdir={broken}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.time() + 200
+        while not (broken / "checkpoints" / str(step)).is_dir() and time.time() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        messages = process.communicate()[1]
+        assert process.returncode == code, messages
+        assert ("is saved; repeat the command to go on" in messages) == (code == 0)
+        assert not (broken / "mesh.glb").exists()  # it was still training
+    for workdir in (broken, whole):
         subprocess.run([*command, f"--workdir={workdir}"], check=True, capture_output=True)
-    a, b = (jax.tree.leaves(restore_run(workdir).params) for workdir in (killed, whole))
+    a, b = (jax.tree.leaves(restore_run(workdir).params) for workdir in (broken, whole))
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.slow
+def test_prompts_of_a_file(tmp_path, capsys):
+    prompts, folder = tmp_path / "prompts.txt", tmp_path / "runs"
+    prompts.write_text("a teapot\na barrel\na table\n")  # two together, then one
+    command = ["generate", f"--prompts={prompts}", f"--workdir={folder}", *FLAGS]
+    assert cli.main(command) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        str(folder / name) for name in ("a-teapot", "a-barrel", "a-table")
+    ]
+    reports = [path.stat().st_mtime_ns for path in sorted(folder.glob("*/report.html"))]
+    assert len(reports) == 3 and len(list(folder.glob("*/mesh.glb"))) >= 1
+    assert restore_run(folder / "a-barrel").config.prompt == "a barrel"
+
+    assert cli.main(command) == 0  # finished: nothing is made again
+    assert [path.stat().st_mtime_ns for path in sorted(folder.glob("*/report.html"))] == reports
+
+    prompts.write_text("a teapot\na sofa\n")
+    assert cli.main(command) == 2
+    assert "holds the runs of other prompts ('a sofa' is in one only)" in capsys.readouterr().err
+    assert cli.main(["generate", f"--prompts={prompts}", "a cat"]) == 2
+    assert cli.main(["generate"]) == 2
+    assert cli.main(["generate", f"--prompts={prompts}", f"--workdir={tmp_path}", *FLAGS]) == 2
+    assert "holds no runs of a prompts file" in capsys.readouterr().err
 
 
 @pytest.mark.slow

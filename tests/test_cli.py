@@ -2,8 +2,10 @@ import json
 
 import pytest
 
-from dreamfusion_jax import api, cli
+from dreamfusion_jax import cli
 from dreamfusion_jax.config import load_config
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.workdir import claim_workdir
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -68,9 +70,9 @@ def config_for(prompt: str):
 
 def test_workdir_is_claimed_once(tmp_path):
     workdir = tmp_path / "deep" / "run"
-    api.claim_workdir(workdir, config_for("a cat"))
+    claim_workdir(workdir, config_for("a cat"))
     written = (workdir / "config.json").read_text()
-    api.claim_workdir(workdir, config_for("a cat"))  # the same run goes on
+    claim_workdir(workdir, config_for("a cat"))  # the same run goes on
 
     other = config_for("a cat")
     with other.unlocked():
@@ -79,24 +81,16 @@ def test_workdir_is_claimed_once(tmp_path):
         (config_for("a dog"), "prompt 'a cat', not 'a dog'"),
         (other, "train.steps"),
     ):
-        with pytest.raises(api.UserError, match=message):
-            api.claim_workdir(workdir, config)
+        with pytest.raises(UserError, match=message):
+            claim_workdir(workdir, config)
     assert (workdir / "config.json").read_text() == written
     assert json.loads(written)["prompt"] == "a cat"
 
 
 def test_workdir_with_other_things_or_without_permission_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(api.UserError, match="not empty and holds no run"):
-        api.claim_workdir(tmp_path, config_for("a cat"))
-    with pytest.raises(api.UserError, match="Cannot write"):
-        api.claim_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        claim_workdir(tmp_path, config_for("a cat"))
+    with pytest.raises(UserError, match="Cannot write"):
+        claim_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_slugs():
-    assert (
-        api.default_workdir("A DSLR photo of a Café, 3/4 view!").name
-        == "a-dslr-photo-of-a-caf-3-4-view"
-    )
-    assert api.default_workdir("猫").name == "prompt"

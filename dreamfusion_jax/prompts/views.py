@@ -62,12 +62,12 @@ class ViewPrompts:
                 f"guidance.view_words is {self.kind!r}; choose one of paper, fine, none."
             )
 
-    def prompts(self, prompt: str) -> list[str]:
-        """One prompt per view word, and "" (the unconditional prompt) at the end."""
+    def prompts(self, *prompts: str) -> list[str]:
+        """Each prompt with every view word, and "" (the unconditional prompt) at the end."""
         if self.kind == "none":
-            return [prompt, ""]
+            return [*prompts, ""]
         words = FINE_WORDS if self.kind == "fine" else VIEW_WORDS
-        return [*(f"{prompt}, {word}" for word in words), ""]
+        return [*(f"{prompt}, {word}" for prompt in prompts for word in words), ""]
 
     def index(
         self, azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
@@ -78,9 +78,19 @@ class ViewPrompts:
         return (fine_view_index if self.kind == "fine" else view_index)(azimuth, elevation)
 
 
-def select_rows(embeddings: TextEmbeddings, index: Int[Array, "batch"]) -> TextEmbeddings:
-    """The rows of the views' prompts, followed by the unconditional one: batch + 1 rows."""
-    rows = jnp.concatenate([index, jnp.array([embeddings.mask.shape[0] - 1])])
+def select_rows(embeddings: TextEmbeddings, index: Int[Array, "scenes views"]) -> TextEmbeddings:
+    """The rows of the views' prompts, followed by the unconditional one.
+
+    Args:
+      embeddings: the same number of rows for each scene, then the unconditional row.
+      index: the prompt of each view, among those of its scene.
+
+    Returns:
+      scenes * views + 1 rows.
+    """
+    last = embeddings.mask.shape[0] - 1
+    first = jnp.arange(len(index)) * (last // len(index))
+    rows = jnp.append((first[:, None] + index).ravel(), last)
     return TextEmbeddings(states=embeddings.states[rows], mask=embeddings.mask[rows])
 
 

@@ -26,14 +26,31 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, create=True
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            create=False,
+            # Whoever makes this object works alone: other hosts are not waited for.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            ),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest_step(self) -> int | None:
         """The newest step on disk, None if there is none."""
         return self._manager.latest_step()
+
+    def all_steps(self) -> list[int]:
+        """The steps on disk, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps."""
+        for later in self.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def save(self, step: int, items: dict[str, Any]) -> None:
         """Writes named pytrees of arrays as checkpoint `step`.

@@ -1,9 +1,9 @@
 """The loop: calls the compiled program, logs, checkpoints, draws previews."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,115 +12,96 @@ import ml_collections
 import numpy as np
 from tqdm.auto import tqdm
 
-from dreamfusion_jax.diffusion.prior import Prior
-from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.render import Scene, init_params
-from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
-from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
-from dreamfusion_jax.train.parallel import compile_steps, replicate
+from dreamfusion_jax.errors import Preempted
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
+from dreamfusion_jax.train.preemption import watch_for_sigterm
+from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
-from dreamfusion_jax.train.task import check_intervals, make_task
+from dreamfusion_jax.train.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """What happens beside the optimisation: `preview(step, scene, params)`, or None."""
+    """What happens beside the optimisation: `preview(job, step, scene, params)`, or None."""
 
-    preview: Callable[[int, Scene, Any], None] | None = None
+    preview: Callable[[Job, int, Scene, Any], None] | None = None
 
 
 def train(
     config: ml_collections.ConfigDict,
-    prior: Prior,
-    workdir: Path,
+    task: Task,
+    jobs: Sequence[Job],
     *,
     callbacks: Callbacks = Callbacks(),
     progress: bool = True,
 ) -> TrainState:
-    """Optimises a scene from its newest checkpoint, or from the start, to the last step.
+    """Optimises scenes from their newest checkpoint, or from the start, to the last step.
 
-    Every number that is drawn depends on config.seed and the step alone, so a run that
-    was interrupted and repeated equals an unbroken one bit for bit.
+    Every number that is drawn depends on the scene's seed and the step alone, so a run that
+    was interrupted and repeated equals an unbroken one bit for bit, and a scene is the same
+    (but for rounding) whatever it is optimised with, on however many devices and hosts.
+
+    Args:
+      config: of all the scenes.
+      task: what `make_task` makes of the config.
+      jobs: the scenes to optimise together.
+      callbacks: what happens besides, on the host that writes.
+      progress: whether to show a progress bar.
+
+    Returns:
+      The last state, with a leading axis of scenes.
 
     Raises:
       UserError: a loss or gradient is not finite (names the step and the last good
-        checkpoint), a checkpoint cannot be read or written, or the config is invalid.
-      KeyboardInterrupt: after saving a checkpoint.
+        checkpoint), or a checkpoint cannot be read or written.
+      KeyboardInterrupt, Preempted: after saving a checkpoint.
     """
-    check_intervals(config.train)
-    task = make_task(config, prior)
-    seed_key = jax.random.key(config.seed)
-    params = init_params(task.scene, jax.random.fold_in(seed_key, 2**31 - 1))
-    state = initial_state(params, task.optimizer)
-    checkpoints = Checkpoints(workdir / FOLDER)
-    if checkpoints.latest_step() is not None:
-        state = _restore(checkpoints, state)
-    start = int(state.step)
-    log = MetricsLog(workdir, resume_step=start)
-
-    embeddings = prior.encode(task.view_prompts.prompts(config.prompt))
-    state, frozen = replicate(state), replicate((prior.params, embeddings, seed_key))
-    run = _programs(task)
-    steps, per_call = config.train.steps, config.train.steps_per_call
-    step = start
-    with tqdm(total=steps, initial=start, unit="step", disable=not progress) as bar:
+    prior, total = task.prior, config.train.steps
+    seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
+    runs = Runs(jobs)
+    state = runs.restore(initial_state(task.scene, task.optimizer, seed_keys))
+    step = int(state.step)
+    embeddings = prior.encode(task.view_prompts.prompts(*(job.prompt for job in jobs)))
+    state, frozen = replicate(state), replicate((prior.params, embeddings, seed_keys))
+    bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
+    with bar, watch_for_sigterm() as preempted:
         try:
-            while step < steps:
-                began, count = time.perf_counter(), min(per_call, steps - step)
-                state, metrics = run(count)(state, *frozen)
-                metrics = {k: np.asarray(v) for k, v in jax.device_get(metrics).items()}
-                _stop_if_not_finite(step, metrics, checkpoints)
+            while step < total:
+                began, count = time.perf_counter(), min(config.train.steps_per_call, total - step)
+                state, metrics = _program(task, count)(state, *frozen)
+                metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
+                runs.stop_if_not_finite(step, metrics)
                 step += count
-                rate = count * config.train.views / (time.perf_counter() - began)
-                log.write(step, means(metrics) | {"views_per_second": round(rate, 3)})
+                views = count * config.train.views * len(jobs)
+                rate = views / (time.perf_counter() - began)
+                runs.log(step, metrics, rate)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
-                if step % config.train.checkpoint_every == 0 or step == steps:
-                    _save(checkpoints, state)
-                if callbacks.preview and (step % config.train.preview_every == 0 or step == steps):
-                    callbacks.preview(step, task.scene, jax.device_get(state.params))
+                stop = preempted() and step < total
+                if step % config.train.checkpoint_every == 0 or step == total or stop:
+                    runs.save(state)
+                if stop:
+                    raise Preempted(f"stopped by SIGTERM at step {step}, which is saved")
+                due = step % config.train.preview_every == 0 or step == total
+                if due and callbacks.preview:
+                    draw = functools.partial(_preview, callbacks.preview, step, task.scene)
+                    runs.each(draw, state.params)
         except KeyboardInterrupt:
-            _save(checkpoints, state)
+            runs.save(state)
             raise
         finally:
-            checkpoints.close()
+            runs.close()
     return jax.device_get(state)
 
 
-def _programs(task) -> Callable[[int], Callable]:
-    compiled: dict[int, Callable] = {}  # the last call may be shorter than the others
-
-    def get(count: int) -> Callable:
-        if count not in compiled:
-            compiled[count] = compile_steps(task, count)
-        return compiled[count]
-
-    return get
+@functools.lru_cache(maxsize=4)  # the last call may be shorter than the others
+def _program(task: Task, count: int) -> Callable:
+    return compile_steps(task, count)
 
 
-def _save(checkpoints: Checkpoints, state: TrainState) -> None:
-    host = jax.device_get(state)
-    if int(host.step) != checkpoints.latest_step():
-        checkpoints.save(int(host.step), {"scene": host.params, "optimizer": host.opt_state})
-
-
-def _restore(checkpoints: Checkpoints, like: TrainState) -> TrainState:
-    step = checkpoints.latest_step()
-    items = checkpoints.restore({"scene": like.params, "optimizer": like.opt_state}, step)
-    return TrainState(jnp.int32(step), items["scene"], items["optimizer"])
-
-
-def _stop_if_not_finite(step: int, metrics: dict, checkpoints: Checkpoints) -> None:
-    found = first_non_finite(metrics)
-    if found is None:
-        return
-    index, name = found
-    good = checkpoints.latest_step()
-    last = f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet"
-    raise UserError(
-        f"{name} is not finite at step {step + index + 1}, so the run has stopped; {last} in "
-        f"{checkpoints.folder}; try a smaller --config.optim.learning_rate or another --seed."
-    )
+def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any) -> None:
+    function(job, step, scene, params)
 
 
 def _summary(metrics: dict[str, np.ndarray], rate: float) -> dict[str, str]:

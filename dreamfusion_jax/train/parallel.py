@@ -3,24 +3,34 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable
-from typing import Any
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.step import AXIS, Task, train_step
+from dreamfusion_jax.train.step import train_step
+from dreamfusion_jax.train.task import AXIS, Task
+
+T = TypeVar("T")
 
 
 def use_cpu_cores(views: int) -> None:
     """Makes the CPU, where it is what runs, as many devices as cores and views allow.
 
     XLA hardly spreads the small operations of a NeRF over cores; views side by side it
-    does. Has no effect once JAX has started, nor on accelerators.
+    does. Has no effect once JAX has started, nor on accelerators, nor where processes are
+    joined: there each is one device.
     """
+    if jax.distributed.is_initialized():
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     usable = max(n for n in range(1, max(cores, 1) + 1) if max(views, 1) % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX has started: it stays as it is
@@ -32,21 +42,6 @@ def device_count() -> int:
     return jax.device_count()
 
 
-def views_per_device(views: int) -> int:
-    """Deals a step's views out to the devices.
-
-    Raises:
-      UserError: the views do not divide evenly.
-    """
-    devices = device_count()
-    if views < 1 or views % devices:
-        raise UserError(
-            f"train.views is {views}, which {devices} devices cannot share evenly; "
-            f"choose a multiple of {devices}."
-        )
-    return views // devices
-
-
 def replicate(tree: Any) -> Any:
     """Puts a copy of every array on each local device, without a leading device axis."""
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -54,27 +49,193 @@ def replicate(tree: Any) -> Any:
 
 
 def compile_steps(task: Task, num_steps: int) -> Callable:
-    """One program that runs `num_steps` steps on all local devices.
+    """One program that runs `num_steps` steps on the devices of all hosts.
 
     Returns:
-      A function (state, prior_params, embeddings, seed_key) -> (state, metrics), with
+      A function (state, prior_params, embeddings, seed_keys) -> (state, metrics), with
       metrics stacked over the steps. The state is donated; everything else is not.
     """
+    program = steps_program(task, num_steps)
+    number = {device.id: i for i, device in enumerate(jax.devices())}
+    indices = jnp.array([number[device.id] for device in jax.local_devices()], jnp.int32)
+    return functools.partial(_call, program, indices)
 
-    def many_steps(state, prior_params, embeddings, seed_key, device_index):
+
+def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | None = None):
+    """The pmapped function behind `compile_steps`, whose last argument is the device's index.
+
+    `devices` may be those of a machine that is not here, to compile for it.
+    """
+
+    def many_steps(state, prior_params, embeddings, seed_keys, device_index):
         def body(state, _):
-            return train_step(task, state, prior_params, embeddings, seed_key, device_index)
+            return train_step(task, state, prior_params, embeddings, seed_keys, device_index)
 
         return jax.lax.scan(body, state, None, length=num_steps)
 
-    mapped = jax.pmap(
-        many_steps, AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0
+    return jax.pmap(
+        many_steps,
+        AXIS,
+        in_axes=(None, None, None, None, 0),
+        out_axes=None,
+        donate_argnums=0,
+        devices=devices,
     )
-    local = [d.id for d in jax.local_devices()]
-    order = {d.id: i for i, d in enumerate(jax.devices())}
-    indices = jnp.array([order[i] for i in local], jnp.int32)
-    return functools.partial(_call, mapped, indices)
 
 
-def _call(mapped, indices, state, prior_params, embeddings, seed_key):
-    return mapped(state, prior_params, embeddings, seed_key, indices)
+def _call(program, indices, state, prior_params, embeddings, seed_keys):
+    return program(state, prior_params, embeddings, seed_keys, indices)
+
+
+def join_hosts(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    *,
+    timeout: int = 300,
+) -> None:
+    """Connects this process with those of the other hosts; must come before JAX is used.
+
+    Args:
+      coordinator: HOST:PORT of process 0. None lets JAX find everything itself, on TPU pods
+        and under Slurm, Open MPI or Kubernetes.
+      processes: how many there are.
+      process: which this one is, from 0.
+      timeout: seconds to wait for the others. JAX aborts with a stack trace where they do
+        not come; this ends the process with a sentence and exit code 2 before.
+
+    Raises:
+      UserError: the arguments make no sense, or there is nothing to be found.
+    """
+    if coordinator is None:
+        target = "the other hosts that the cluster names"
+    else:
+        _check_address(coordinator, processes, process)
+        target = f"the coordinator {coordinator}, or not all {processes} processes came"
+    # A process that aborts runs no handler, so a thread speaks up first.
+    watchdog = threading.Timer(timeout, _give_up, [f"cannot reach {target} within {timeout} s"])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, initialization_timeout=timeout + 60
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"The hosts cannot be joined ({str(error).splitlines()[0]}); name them with "
+            "--coordinator=HOST:PORT --processes=N --process=I, or leave --distributed away."
+        ) from error
+    finally:
+        watchdog.cancel()
+
+
+def leave_hosts() -> None:
+    """Waits until all hosts are done; afterwards this process is on its own."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
+
+
+def cluster_is_visible() -> bool:
+    """Whether the environment says that this process is one of several that belong together.
+
+    Looks at Slurm, Open MPI and the list of workers that multi-host TPUs are given.
+    """
+    several = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    ranked = "SLURM_PROCID" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ
+    counts = [os.environ.get(name, "1") for name in several]
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return ranked and any(count not in ("", "1") for count in counts) or len(workers) > 1
+
+
+def _check_address(coordinator: str, processes: int | None, process: int | None) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator is {coordinator!r}; write HOST:PORT, like 10.0.0.2:8476.")
+    if processes is None or process is None or not 0 <= process < processes:
+        raise UserError(
+            f"--coordinator needs --processes=N and --process=I with 0 <= I < N, not {process} "
+            f"of {processes}."
+        )
+
+
+def _give_up(what: str) -> None:
+    print(
+        f"dreamfusion: {what}; check the address, the firewall and that every host runs.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
+
+
+def is_first_host() -> bool:
+    """Whether this process is the one that writes files and reports."""
+    return jax.process_index() == 0
+
+
+def on_first_host(function: Callable[[], T]) -> T | None:
+    """Calls a function on the first host only; all hosts must call this together.
+
+    Returns:
+      Its result, None on the other hosts.
+
+    Raises:
+      UserError: on all hosts, if the function raised it on the first.
+    """
+    if jax.process_count() == 1:
+        return function()
+    result, problem = None, ""
+    if is_first_host():
+        try:
+            result = function()
+        except UserError as error:
+            problem = str(error)
+    problem = _broadcast_text(problem)
+    if problem:
+        raise UserError(problem)
+    return result
+
+
+def broadcast(tree: Any) -> Any:
+    """The first host's arrays, on all hosts; elsewhere only shapes and types count."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def any_host(flag: bool) -> bool:
+    """Whether the flag is set on any host; all hosts must call this together."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def check_hosts_agree(facts: Mapping[str, str]) -> None:
+    """Compares texts (the config, versions) over all hosts.
+
+    Raises:
+      UserError: on every host, with the names of what differs and the hosts it differs on.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = np.array([zlib.crc32(text.encode()) for text in facts.values()], np.uint32)
+    everyone = np.asarray(multihost_utils.process_allgather(mine))
+    for name, column in zip(facts, everyone.T, strict=True):
+        different = np.flatnonzero(column != column[0]).tolist()
+        if different:
+            raise UserError(
+                f"The hosts do not agree on the {name}: {_listed(different)} from host 0; give "
+                "every host the same command, and install the same versions on all."
+            )
+
+
+def _listed(hosts: list[int]) -> str:
+    if len(hosts) == 1:
+        return f"host {hosts[0]} differs"
+    return f"hosts {', '.join(map(str, hosts))} differ"
+
+
+def _broadcast_text(text: str, size: int = 2048) -> str:
+    buffer = np.zeros(size, np.uint8)
+    encoded = np.frombuffer(text.encode()[:size], np.uint8)
+    buffer[: len(encoded)] = encoded
+    return bytes(broadcast(buffer)).rstrip(b"\0").decode(errors="ignore")

@@ -1,6 +1,9 @@
 """From a config to the task that the step is compiled for."""
 
+import dataclasses
+
 import ml_collections
+import optax
 
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
@@ -12,16 +15,39 @@ from dreamfusion_jax.scene.lights import LightDistribution
 from dreamfusion_jax.scene.regularisers import Regularisers
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scene.schedules import Ramp
-from dreamfusion_jax.train.parallel import views_per_device
-from dreamfusion_jax.train.step import AXIS, Task
+
+AXIS = "batch"  # the mapped axis of devices
 
 
-def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """All that is fixed while a scene is optimised; arrays come in as arguments."""
+
+    scene: Scene
+    cameras: CameraDistribution
+    lights: LightDistribution
+    blur: Ramp
+    prior: Prior
+    view_prompts: ViewPrompts
+    guidance: Guidance
+    regularisers: Regularisers
+    optimizer: optax.GradientTransformation
+    image_size: int
+    views: int  # on each device
+
+
+def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> Task:
     """Builds everything that is fixed during a run.
+
+    Args:
+      config: of the run.
+      prior: the frozen model.
+      devices: how many share the views of a step, over all hosts.
 
     Raises:
       UserError: a value of the config makes no sense.
     """
+    _check_intervals(config.train)
     guidance, regularisers, train = config.guidance, config.regularisers, config.train
     _one_of("guidance.loss", guidance.loss, tuple(LOSSES))
     _one_of("guidance.weighting", guidance.weighting, WEIGHTINGS)
@@ -52,17 +78,13 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior) -> Task:
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,
-        views=views_per_device(train.views),
+        views=_views_per_device(train.views, devices),
     )
 
 
-def check_intervals(train: ml_collections.ConfigDict) -> None:
-    """Checkpoints and previews happen between calls of the compiled program.
-
-    Raises:
-      UserError: an interval is not a multiple of train.steps_per_call, or a count < 1.
-    """
-    for name in ("steps", "image_size", "steps_per_call"):
+def _check_intervals(train: ml_collections.ConfigDict) -> None:
+    """Checkpoints and previews happen between calls of the compiled program."""
+    for name in ("steps", "scenes", "image_size", "steps_per_call"):
         if train[name] < 1:
             raise UserError(f"train.{name} is {train[name]}; it must be at least 1.")
     for name in ("checkpoint_every", "preview_every"):
@@ -71,6 +93,15 @@ def check_intervals(train: ml_collections.ConfigDict) -> None:
                 f"train.{name} is {train[name]}; it must be a positive multiple of "
                 f"train.steps_per_call, {train.steps_per_call}."
             )
+
+
+def _views_per_device(views: int, devices: int) -> int:
+    if views < 1 or views % devices:
+        raise UserError(
+            f"train.views is {views}, which {devices} devices cannot share evenly; "
+            f"choose a multiple of {devices}."
+        )
+    return views // devices
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

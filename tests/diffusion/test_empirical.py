@@ -104,7 +104,7 @@ def test_pictures_of_one_prompt_predict_the_same():
 def test_guidance_has_the_papers_convention():
     prior = make_prior(opaque=True)
     z, t = jax.random.normal(jax.random.key(4), (2, SIZE, SIZE, 3)), jnp.array([0.9, 0.8])
-    embeddings = select_rows(prior.encode(["a table", "a coffee table", ""]), jnp.array([0, 1]))
+    embeddings = select_rows(prior.encode(["a table", "a coffee table", ""]), jnp.array([[0, 1]]))
     guided = guided_eps(prior, prior.params, z, t, embeddings, guidance_weight=7.0)
     eps_y = prior.eps_hat(prior.params, z, t, prior.encode(["a table", "a coffee table"]))
     eps_empty = prior.eps_hat(prior.params, z, t, prior.encode(["", ""]))

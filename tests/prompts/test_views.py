@@ -32,15 +32,17 @@ def test_words_follow_the_camera(azimuth, elevation, coarse, fine):
 def test_prompts_end_with_the_empty_one():
     assert ViewPrompts().prompts("a cat") == [*(f"a cat, {w}" for w in VIEW_WORDS), ""]
     assert len(ViewPrompts("fine").prompts("a cat")) == 25
-    assert ViewPrompts("none").prompts("a cat") == ["a cat", ""]
+    assert ViewPrompts("none").prompts("a cat", "a dog") == ["a cat", "a dog", ""]
     angles = jnp.linspace(0, 2 * math.pi, 7)
     np.testing.assert_array_equal(ViewPrompts("none").index(angles, angles), 0)
 
 
-def test_rows_are_selected_with_the_empty_prompt_last():
+def test_rows_of_each_scene_are_selected_with_the_empty_prompt_last():
     embeddings = TextEmbeddings(jnp.arange(5.0).reshape(5, 1, 1), jnp.ones((5, 1), bool))
-    rows = select_rows(embeddings, jnp.array([2, 0]))
+    rows = select_rows(embeddings, jnp.array([[2, 0]]))
     np.testing.assert_array_equal(rows.states[:, 0, 0], [2, 0, 4])
+    rows = select_rows(embeddings, jnp.array([[1, 0], [0, 1]]))
+    np.testing.assert_array_equal(rows.states[:, 0, 0], [1, 0, 2, 3, 4])
 
 
 def test_unknown_kind_is_refused():

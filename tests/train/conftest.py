@@ -5,6 +5,11 @@ import pytest
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.prompts.views import VIEW_WORDS
+from dreamfusion_jax.train.loop import train
+from dreamfusion_jax.train.parallel import device_count
+from dreamfusion_jax.train.runs import Job
+from dreamfusion_jax.train.state import TrainState, take_scene
+from dreamfusion_jax.train.task import make_task
 
 
 def tiny_config(**changes) -> ml_collections.ConfigDict:
@@ -31,12 +36,26 @@ def tiny_config(**changes) -> ml_collections.ConfigDict:
 
 
 def ball_prior(size: int = 8) -> EmpiricalPrior:
-    """Red discs of different radii: a ball from all sides."""
+    """Red discs of different radii, a ball from all sides, and green squares, a cube."""
     axis = (np.arange(size) + 0.5) / size - 0.5
-    distance = np.hypot(*np.meshgrid(axis, axis))
-    discs = [np.clip((radius - distance) * size + 0.5, 0, 1) for radius in (0.2, 0.22, 0.24, 0.26)]
-    rgba = np.stack([np.dstack([np.ones_like(d), 0.1 + 0 * d, 0.1 + 0 * d, d]) for d in discs])
-    return EmpiricalPrior.from_pictures(rgba, [Caption("ball", (), (w,)) for w in VIEW_WORDS])
+    x, y = np.meshgrid(axis, axis)
+    pictures, captions = [], []
+    for noun, distance, colour in (
+        ("ball", np.hypot(x, y), (1.0, 0.1, 0.1)),
+        ("cube", np.maximum(abs(x), abs(y)), (0.1, 0.8, 0.2)),
+    ):
+        for radius, word in zip((0.2, 0.22, 0.24, 0.26), VIEW_WORDS, strict=True):
+            alpha = np.clip((radius - distance) * size + 0.5, 0, 1)
+            pictures.append(np.dstack([np.full_like(alpha, c) for c in colour] + [alpha]))
+            captions.append(Caption(noun, (), (word,)))
+    return EmpiricalPrior.from_pictures(np.stack(pictures), captions)
+
+
+def train_one(config, prior, workdir, **how) -> TrainState:
+    """Optimises the config's prompt; returns the state without the axis of scenes."""
+    jobs = [Job(config.prompt, config.seed, workdir)]
+    how.setdefault("progress", False)
+    return take_scene(train(config, make_task(config, prior, device_count()), jobs, **how), 0)
 
 
 @pytest.fixture(name="tiny_config")
@@ -47,3 +66,8 @@ def tiny_config_fixture():
 @pytest.fixture(name="ball_prior", scope="session")
 def ball_prior_fixture():
     return ball_prior()
+
+
+@pytest.fixture(name="train_one")
+def train_one_fixture():
+    return train_one

@@ -5,7 +5,7 @@ import pytest
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
-from dreamfusion_jax.train.loop import Callbacks, train
+from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.metrics import read_metrics
 
 
@@ -15,21 +15,21 @@ def equal_bits(a, b) -> bool:
 
 
 @pytest.mark.slow
-def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_path):
+def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config()
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    whole = train(config, ball_prior, tmp_path / "a", progress=False)
+    whole = train_one(config, ball_prior, tmp_path / "a")
     assert int(whole.step) == 8
 
-    def interrupt(step, scene, params):
+    def interrupt(job, step, scene, params):
         assert isinstance(scene, Scene)
         if step == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, ball_prior, tmp_path / "b", callbacks=Callbacks(interrupt), progress=False)
-    resumed = train(config, ball_prior, tmp_path / "b", progress=False)
+        train_one(config, ball_prior, tmp_path / "b", callbacks=Callbacks(interrupt))
+    resumed = train_one(config, ball_prior, tmp_path / "b")
     assert equal_bits(whole, resumed)
     rows_a, rows_b = read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b")
     assert [r["step"] for r in rows_b] == [2, 4, 6, 8]
@@ -42,7 +42,7 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_pat
 
     # A checkpoint of another config, and a damaged one, are told apart from a good one.
     with pytest.raises(UserError, match="another config"):
-        train(tiny_config(scene__field__width=24), ball_prior, tmp_path / "b", progress=False)
+        train_one(tiny_config(scene__field__width=24), ball_prior, tmp_path / "b")
     for file in (tmp_path / "b" / FOLDER / "8" / "scene").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:10])
@@ -51,18 +51,18 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, tmp_pat
 
 
 @pytest.mark.slow
-def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, tmp_path):
+def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, train_one, tmp_path):
     assert ball_prior.image_shape == (8, 8, 3)
-    state = train(tiny_config(train__image_size=16), ball_prior, tmp_path / "a", progress=False)
-    other = train(tiny_config(), ball_prior, tmp_path / "b", progress=False)
+    state = train_one(tiny_config(train__image_size=16), ball_prior, tmp_path / "a")
+    other = train_one(tiny_config(), ball_prior, tmp_path / "b")
     assert int(state.step) == 8 and not equal_bits(state.params, other.params)
 
 
 @pytest.mark.slow
-def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, tmp_path):
+def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(optim__learning_rate=1e30, optim__warmup_steps=1)
     with pytest.raises(UserError, match=r"not finite at step \d+.*no checkpoint yet"):
-        train(config, ball_prior, tmp_path, progress=False)
+        train_one(config, ball_prior, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, tmp_
         ({"train__views": 0}, "train.views is 0"),
     ],
 )
-def test_senseless_values_are_refused(tiny_config, ball_prior, tmp_path, changes, message):
+def test_senseless_values_are_refused(
+    tiny_config, ball_prior, train_one, tmp_path, changes, message
+):
     with pytest.raises(UserError, match=message):
-        train(tiny_config(**changes), ball_prior, tmp_path, progress=False)
+        train_one(tiny_config(**changes), ball_prior, tmp_path)
     assert not any(tmp_path.iterdir())

@@ -6,19 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from dreamfusion_jax.train.loop import train
-
 # Runs the tiny config on some virtual devices and prints the parameters.
 PROGRAM = """
 import json, pathlib, sys
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 sys.path.insert(0, sys.argv[3])
-from conftest import ball_prior, tiny_config
+from conftest import ball_prior, tiny_config, train_one
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.loop import train
 try:
-    state = train(tiny_config(), ball_prior(), pathlib.Path(sys.argv[2]), progress=False)
+    state = train_one(tiny_config(), ball_prior(), pathlib.Path(sys.argv[2]))
     print(json.dumps([len(jax.devices()), [x.tolist() for x in jax.tree.leaves(state.params)]]))
 except UserError as error:
     print(json.dumps(str(error)))
@@ -33,15 +30,15 @@ def run_on(devices: int, workdir, here) -> list:
 
 
 @pytest.mark.slow
-def test_four_devices_give_what_one_gives(tiny_config, ball_prior, tmp_path, request):
+def test_four_devices_give_what_one_gives(tiny_config, ball_prior, train_one, tmp_path, request):
     devices, on_four = run_on(4, tmp_path / "four", request.path.parent)
     assert devices == 4
-    state = train(tiny_config(), ball_prior, tmp_path / "one", progress=False)
+    state = train_one(tiny_config(), ball_prior, tmp_path / "one")
     for a, b in zip(jax.tree.leaves(state.params), on_four, strict=True):
         # The order of sums differs, and Adam's first steps blow differences up.
         np.testing.assert_allclose(a, np.array(b), atol=5e-4)
     # Far from the start: the agreement above says something.
-    start = train(tiny_config(train__steps=1), ball_prior, tmp_path / "start", progress=False)
+    start = train_one(tiny_config(train__steps=1), ball_prior, tmp_path / "start")
     moved = [
         np.abs(a - b).max()
         for a, b in zip(*map(jax.tree.leaves, (state.params, start.params)), strict=True)

@@ -1,0 +1,55 @@
+"""Prompts as users give them: one, or a file of them."""
+
+import re
+from pathlib import Path
+
+from dreamfusion_jax.errors import UserError
+
+MAX_CHARACTERS = 400
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises a UserError for a prompt that is empty or too long."""
+    if not prompt.strip():
+        raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
+    if len(prompt) > MAX_CHARACTERS:
+        raise UserError(
+            f"The prompt has {len(prompt)} characters; text encoders read about 77 words, "
+            f"so give at most {MAX_CHARACTERS} characters."
+        )
+
+
+def slug(prompt: str) -> str:
+    """The name of a prompt's folder: lower case, with hyphens."""
+    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:80] or "prompt"
+
+
+def read_prompts(path: str | Path) -> list[str]:
+    """The prompts of a text file: one a line; empty lines and lines from # on are left out.
+
+    Raises:
+      UserError: the file cannot be read or holds no prompt; a line cannot be used, or two
+        would share a folder (they are named).
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"The prompts in {path} cannot be read: {reason}.") from error
+    numbered = [(i, line.strip()) for i, line in enumerate(lines, 1)]
+    chosen = [(i, line) for i, line in numbered if line and not line.startswith("#")]
+    if not chosen:
+        raise UserError(f"{path} holds no prompt; write one a line.")
+    seen: dict[str, int] = {}
+    for number, prompt in chosen:
+        try:
+            check_prompt(prompt)
+        except UserError as error:
+            raise UserError(f"Line {number} of {path}: {error}") from error
+        first = seen.setdefault(slug(prompt), number)
+        if first != number:
+            raise UserError(
+                f"Lines {first} and {number} of {path} are the same prompt, or too alike to have "
+                f"folders of their own ({slug(prompt)}); remove one of them."
+            )
+    return [prompt for _, prompt in chosen]

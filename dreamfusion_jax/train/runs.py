@@ -1,0 +1,126 @@
+"""The folders of the scenes that are optimised together: checkpoints and metrics of each.
+
+One host writes, and reads for all others: the folders need not be shared.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
+from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
+from dreamfusion_jax.train.parallel import broadcast, on_first_host
+from dreamfusion_jax.train.state import TrainState, stack_scenes, take_scene
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One scene of a run: what it shall become, its seed, and where its results go."""
+
+    prompt: str
+    seed: int
+    workdir: Path
+
+
+class Runs:
+    """Saves, restores and logs several scenes, each in a folder of its own.
+
+    A folder does not tell whether its scene was optimised alone or with others, and may be
+    gone on with either way.
+    """
+
+    def __init__(self, jobs: Sequence[Job]):
+        self._jobs = tuple(jobs)
+        self._checkpoints = on_first_host(
+            lambda: [Checkpoints(job.workdir / FOLDER) for job in self._jobs]
+        )
+        self._logs: list[MetricsLog] = []
+
+    def restore(self, start: TrainState) -> TrainState:
+        """The newest state that all scenes have on disk, or `start` where there is none.
+
+        Scenes are saved one after the other: some may have a later one, which is dropped.
+
+        Raises:
+          UserError: a checkpoint cannot be read or is of another config.
+        """
+        host = jax.device_get(start)
+        step = on_first_host(self._common_step)
+        step = int(broadcast(np.int32(0 if step is None else step)))
+        if step:
+            found = on_first_host(lambda: self._read(host, step))
+            host = broadcast(host if found is None else found)
+        self._logs = on_first_host(
+            lambda: [MetricsLog(job.workdir, resume_step=step) for job in self._jobs]
+        )
+        return host
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint of every scene that has not got this step yet."""
+        host = jax.device_get(state)
+
+        def write():
+            for i, checkpoints in enumerate(self._checkpoints):
+                if checkpoints.latest_step() != int(host.step):
+                    scene = take_scene(host, i)
+                    items = {"scene": scene.params, "optimizer": scene.opt_state}
+                    checkpoints.save(int(host.step), items)
+
+        on_first_host(write)
+
+    def log(self, step: int, metrics: dict[str, np.ndarray], rate: float) -> None:
+        """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl."""
+        for i, log in enumerate(self._logs or ()):
+            own = means({name: values[:, i] for name, values in metrics.items()})
+            log.write(step, own | {"views_per_second": round(rate, 3)})
+
+    def each(self, function: Callable[[Job, Any], None], params: Any) -> None:
+        """Calls function(job, params of its scene) for every scene, on the host that writes."""
+        host = jax.device_get(params)
+
+        def call():
+            for i, job in enumerate(self._jobs):
+                function(job, jax.tree.map(lambda leaf, i=i: leaf[i], host))
+
+        on_first_host(call)
+
+    def stop_if_not_finite(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Raises a UserError that names the step, the scene and the last good checkpoint."""
+        for i, job in enumerate(self._jobs):
+            found = first_non_finite({name: values[:, i] for name, values in metrics.items()})
+            if found is None:
+                continue
+            index, name = found
+            good = self._checkpoints[i].latest_step() if self._checkpoints else None
+            last = f"the last good checkpoint is step {good}" if good else "no checkpoint yet"
+            raise UserError(
+                f"{name} of {job.prompt!r} is not finite at step {step + index + 1}, so the run "
+                f"has stopped ({last} in {job.workdir / FOLDER}); try a smaller "
+                "--config.optim.learning_rate or another --seed."
+            )
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        for checkpoints in self._checkpoints or ():
+            checkpoints.close()
+
+    def _common_step(self) -> int | None:
+        common = set.intersection(*(set(c.all_steps()) for c in self._checkpoints))
+        step = max(common, default=None)
+        for checkpoints in self._checkpoints:
+            checkpoints.drop_after(step or 0)
+        return step
+
+    def _read(self, like: TrainState, step: int) -> TrainState:
+        scenes = []
+        for i, checkpoints in enumerate(self._checkpoints):
+            own = take_scene(like, i)
+            found = checkpoints.restore({"scene": own.params, "optimizer": own.opt_state}, step)
+            scenes.append(TrainState(jnp.int32(step), found["scene"], found["optimizer"]))
+        return stack_scenes(scenes)

@@ -1,0 +1,96 @@
+"""Who owns a folder of results: nothing of another run is ever overwritten."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.checkpoint import read_config, write_config
+
+PROMPTS_FILE = "prompts.txt"
+
+# What may change between two calls of the same run: how results are shown, and what a scene
+# is optimised beside.
+_FREE = ("export.", "train.checkpoint_every", "train.preview_every", "train.scenes")
+
+
+def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes a new workdir, or checks that an existing one belongs to the same run.
+
+    Raises:
+      UserError: the folder is not writable, holds something else, or a run with another
+        prompt or config. Nothing in it is touched.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not any(workdir.iterdir()):
+            write_config(workdir, config)
+    except OSError as error:
+        raise _not_writable(workdir, error) from error
+    if not (workdir / "config.json").is_file():
+        raise UserError(
+            f"{workdir} is not empty and holds no run; choose another folder with --workdir."
+        )
+    different = _differences(read_config(workdir), config)
+    if different:
+        key, old, new = different[0]
+        raise UserError(
+            f"{workdir} holds a run with {key} {old!r}, not {new!r}; choose another folder "
+            "with --workdir, or delete this one."
+        )
+
+
+def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
+    """Makes the folder of several prompts' runs, or checks that it belongs to the same ones.
+
+    Raises:
+      UserError: the folder is not writable, holds something else, or other prompts.
+    """
+    path = folder / PROMPTS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            path.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not empty and holds no runs of a prompts file; choose another folder "
+            "with --workdir."
+        )
+    known = path.read_text(encoding="utf-8").splitlines()
+    if known != list(prompts):
+        changed = [p for p in (*prompts, *known) if (p in prompts) != (p in known)]
+        what = f"{changed[0]!r} is in one only" if changed else "their order differs"
+        raise UserError(
+            f"{folder} holds the runs of other prompts ({what}); choose another folder with "
+            "--workdir."
+        )
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write to {folder} ({error.strerror}); choose another folder with --workdir."
+    )
+
+
+def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[tuple]:
+    a, b = _flat(old.to_dict()), _flat(new.to_dict())
+    keys = dict.fromkeys(itertools.chain(b, a))
+    return [
+        (key, a.get(key), b.get(key))
+        for key in keys
+        if a.get(key) != b.get(key) and not key.startswith(_FREE)
+    ]
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat

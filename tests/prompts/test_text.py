@@ -1,0 +1,41 @@
+import pytest
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.text import check_prompt, read_prompts, slug
+
+
+def test_slugs():
+    assert slug("A DSLR photo of a Café, 3/4 view!") == "a-dslr-photo-of-a-café-3-4-view"
+    assert slug("猫") == "猫" and slug("?!") == "prompt"
+    assert len(slug("a very long story " * 20)) <= 80
+
+
+def test_prompts_are_read_without_comments_and_empty_lines(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("# animals\n a cat \n\na dog\n")
+    assert read_prompts(path) == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no prompt"),
+        (b"# only this\n", "holds no prompt"),
+        (b"a cat\na dog\nA  cat!\n", r"Lines 1 and 3 of .* are the same prompt.*a-cat"),
+        (b"a cat\n" + b"x" * 500, r"Line 2 of .* has 500 characters"),
+        (b"a cat\n\xff\xfe\n", "not UTF-8"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_prompts(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prompts(tmp_path / "none.txt")
+
+
+def test_prompts_have_bounds():
+    for prompt in ("", "  ", "x" * 401):
+        with pytest.raises(UserError):
+            check_prompt(prompt)

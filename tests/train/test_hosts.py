@@ -1,0 +1,159 @@
+"""Two processes on one machine that act as the hosts of a pod."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.train.metrics import read_metrics
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = {
+    "train.steps": 200,
+    "train.image_size": 8,
+    "train.steps_per_call": 5,
+    "train.checkpoint_every": 20,
+    "train.preview_every": 100,
+    "scene.field.width": 16,
+    "scene.field.blocks": 1,
+    "scene.coarse_samples": 8,
+    "scene.fine_samples": 8,
+    "export.turntable_frames": 2,
+    "export.turntable_size": 16,
+    "export.mesh_resolution": 16,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Hosts:
+    """`dreamfusion generate` on two hosts, which share no folder."""
+
+    def __init__(self, folder, steps=200, steps_of_the_second=None):
+        port = free_port()
+        self.folder = folder
+        counts = (steps, steps_of_the_second or steps)
+        self.processes = [
+            subprocess.Popen(
+                [
+                    *command(folder / str(i), counts[i]),
+                    f"--coordinator=127.0.0.1:{port}",
+                    "--processes=2",
+                    f"--process={i}",
+                    "--connect-timeout=60",
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(2)
+        ]
+
+    def wait_for_step(self, step: int) -> None:
+        deadline = time.time() + 200
+        while not (self.folder / "0" / "checkpoints" / str(step)).is_dir():
+            assert time.time() < deadline and self.processes[0].poll() is None
+            time.sleep(0.05)
+
+    def finish(self) -> list[tuple[int, str]]:
+        """Exit code and messages of each."""
+        try:
+            outputs = [process.communicate(timeout=240) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+        return [(p.returncode, o[1]) for p, o in zip(self.processes, outputs, strict=True)]
+
+
+def command(workdir, steps: int) -> list[str]:
+    settings = SETTINGS | {"train.steps": steps}
+    return [
+        *(sys.executable, "-m", "dreamfusion_jax.cli", "generate", "a teddy bear"),
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in settings.items()),
+    ]
+
+
+def leaves(workdir) -> list[np.ndarray]:
+    return jax.tree.leaves(restore_run(workdir).params)
+
+
+def test_hosts_are_killed_or_preempted_and_go_on(tmp_path):
+    whole = Hosts(tmp_path / "whole")
+    assert [code for code, _ in whole.finish()] == [0, 0]
+    assert not (tmp_path / "whole" / "1").exists()  # one host writes
+    assert (tmp_path / "whole" / "0" / "report.html").is_file()
+
+    hosts = Hosts(tmp_path / "broken")
+    hosts.wait_for_step(20)
+    hosts.processes[1].send_signal(signal.SIGTERM)  # one host is told, both stop
+    for code, messages in hosts.finish():
+        assert code == 0 and "saved; repeat the command to go on" in messages
+
+    hosts = Hosts(tmp_path / "broken")
+    hosts.wait_for_step(80)
+    hosts.processes[1].kill()
+    hosts.processes[0].kill()  # it would wait for the other
+    hosts.finish()
+    assert not (tmp_path / "broken" / "0" / "mesh.glb").exists()
+
+    assert [code for code, _ in Hosts(tmp_path / "broken").finish()] == [0, 0]
+    for a, b in zip(leaves(tmp_path / "whole/0"), leaves(tmp_path / "broken/0"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    rows = [read_metrics(tmp_path / name / "0") for name in ("whole", "broken")]
+    assert [r["residual"] for r in rows[0]] == [r["residual"] for r in rows[1]]
+
+
+def test_a_run_goes_on_with_fewer_devices(tmp_path):
+    """The global views stay the same, so the scene does, but for rounding."""
+    workdir = tmp_path / "0"
+    hosts = Hosts(tmp_path, steps=40)
+    hosts.wait_for_step(20)
+    for process in hosts.processes:
+        process.kill()
+    hosts.finish()
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    subprocess.run(command(workdir, 40), check=True, capture_output=True, env=env)
+    alone = tmp_path / "alone"
+    subprocess.run(command(alone, 40), check=True, capture_output=True, env=env)
+    pairs = zip(leaves(workdir), leaves(alone), strict=True)
+    gaps = np.concatenate([abs(a - b).ravel() for a, b in pairs])
+    assert gaps.max() < 2e-2 and gaps.mean() < 1e-3
+
+
+def test_hosts_that_disagree_are_told(tmp_path):
+    for code, messages in Hosts(tmp_path, steps=40, steps_of_the_second=60).finish():
+        assert code == 2
+        assert "do not agree on the config: host 1 differs from host 0" in messages
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_coordinator_that_is_not_there(tmp_path):
+    flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--connect-timeout=3"]
+    done = subprocess.run(
+        [*command(tmp_path / "run", 40), *flags, "--process=1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "cannot reach the coordinator" in done.stderr and "within 3 s" in done.stderr
+    done = subprocess.run(
+        [*command(tmp_path / "run", 40), *flags, "--process=2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "0 <= I < N, not 2 of 2" in done.stderr
