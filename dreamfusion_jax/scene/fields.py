@@ -93,11 +93,12 @@ def query_field(
     """
 
     def query(some):
-        def total(mean):
-            log_density, albedo = field.apply(params, mean, variance)
-            return jnp.sum(log_density), (log_density, albedo)
-
-        gradient, (log_density, albedo) = jax.grad(total, has_aux=True)(some)
+        log_density, vjp, albedo = jax.vjp(
+            lambda mean: field.apply(params, mean, variance), some, has_aux=True
+        )
+        # The barrier keeps the ones from being folded into a constant, on which the compiler
+        # for TPUs fails in the backward pass (libtpu 0.0.42 and 0.0.52).
+        (gradient,) = vjp(jax.lax.optimization_barrier(jnp.ones_like(log_density)))
         # rsqrt(sum + tiny), never a division by the norm: where the field is flat the
         # norm's derivative is NaN.
         normals = -gradient * jax.lax.rsqrt(jnp.sum(gradient**2, -1, keepdims=True) + 1e-10)
