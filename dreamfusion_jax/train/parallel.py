@@ -143,8 +143,10 @@ def cluster_is_visible() -> bool:
     several = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
     ranked = "SLURM_PROCID" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ
     counts = [os.environ.get(name, "1") for name in several]
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return ranked and any(count not in ("", "1") for count in counts) or len(workers) > 1
+    # Where libtpu finds no TPU, JAX puts a warning into this variable.
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    pod = "," in workers and not workers.startswith("WARNING")
+    return pod or (ranked and any(count not in ("", "1") for count in counts))
 
 
 def _check_address(coordinator: str, processes: int | None, process: int | None) -> None:

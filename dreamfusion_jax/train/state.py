@@ -41,6 +41,7 @@ def initial_state(
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
+@jax.named_scope("optimizer")
 def update_scenes(
     optimizer: optax.GradientTransformation, grads: Any, state: TrainState
 ) -> TrainState:

@@ -74,6 +74,7 @@ def sample_view(task: Task, step: Int[Array, ""], key: Key[Array, ""]) -> tuple[
     return camera, sample_light(jax.random.fold_in(key, 1), camera, step, task.lights)
 
 
+@jax.named_scope("render")
 def render_scenes(
     task: Task,
     step: Int[Array, ""],
@@ -114,6 +115,7 @@ def render_views(
     return (to_model_range(rgb), penalties), (jnp.mean(image.opacity), orientation)
 
 
+@jax.named_scope("mean_over_devices")
 def mean_over_devices(tree: Any) -> Any:
     """The mean over AXIS of all arrays of a tree, as one message."""
     vector, restore = jax.flatten_util.ravel_pytree(tree)

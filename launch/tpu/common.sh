@@ -1,0 +1,57 @@
+# Sourced by the other scripts: reads their arguments, and runs or only prints commands.
+#   parse_arguments USAGE "$@"   sets NAME and the options below
+#   run COMMAND ...              runs it; with --dry-run prints it, ready to be pasted
+#   on WORKERS SCRIPT            runs a shell script on workers: all, or a number
+
+FOLDER=dreamfusion_jax # on the workers, in the home folder
+
+parse_arguments() {
+  local usage=$1
+  shift
+  NAME='' ZONE='' TYPE='' VERSION=tpu-ubuntu2204-base BUCKET='' SPOT='' QUEUED='' DRY_RUN='' REST=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --zone=*) ZONE=${1#*=} ;;
+      --type=*) TYPE=${1#*=} ;;
+      --version=*) VERSION=${1#*=} ;;
+      --bucket=*) BUCKET=${1#*=} ;;
+      --spot) SPOT=1 ;;
+      --queued) QUEUED=1 ;;
+      --dry-run) DRY_RUN=1 ;;
+      --)
+        shift
+        REST=("$@")
+        break
+        ;;
+      -*) fail "$usage" "unknown option $1" ;;
+      *)
+        [ -z "$NAME" ] || fail "$usage" "unexpected argument $1"
+        NAME=$1
+        ;;
+    esac
+    shift
+  done
+  [ -n "$NAME" ] || fail "$usage" "the name of the TPU is missing"
+  [ -n "$ZONE" ] || fail "$usage" "--zone is missing"
+  case $BUCKET in '' | gs://?*) ;; *) fail "$usage" "--bucket must start with gs://" ;; esac
+}
+
+fail() {
+  printf '%s\nusage: %s\n' "$2" "$1" >&2
+  exit 2
+}
+
+need_type() { [ -n "$TYPE" ] || fail "$1" "--type is missing, for example v4-8"; }
+
+run() {
+  if [ -n "$DRY_RUN" ]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+on() {
+  run gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker="$1" --command="$2"
+}

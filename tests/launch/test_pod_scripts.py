@@ -1,0 +1,94 @@
+"""The scripts that drive a TPU pod print what they would run."""
+
+import pathlib
+import shlex
+import subprocess
+
+import pytest
+
+SCRIPTS = pathlib.Path(__file__).parents[2] / "launch" / "tpu"
+PLACE = ("pod", "--zone=us-central2-b")
+PROMPT = 'a teddy bear\'s "hat" & $HOME'
+
+
+def dry_run(script: str, *arguments: str) -> list[list[str]]:
+    """The commands that a script prints, split as a shell would."""
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / script), *PLACE, "--dry-run", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    # What is printed is a shell script: run it, with commands that tell their arguments.
+    spies = "\n".join(
+        f"{name}() {{ printf '%s\\0' {name} \"$@\" END; }}" for name in ("gcloud", "git")
+    )
+    listing = subprocess.run(
+        ["bash", "-c", f"{spies}\n{done.stdout}"], capture_output=True, text=True, check=True
+    ).stdout.split("\0")[:-1]
+    commands: list[list[str]] = [[]]
+    for word in listing:
+        if word == "END":
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands[:-1]
+
+
+def test_create():
+    tpu = ["gcloud", "compute", "tpus"]
+    assert dry_run("create.sh", "--type=v4-8") == [
+        [*tpu, "tpu-vm", "create", *PLACE, "--accelerator-type=v4-8"]
+        + ["--version=tpu-ubuntu2204-base"]
+    ]
+    (spot,) = dry_run("create.sh", "--type=v5litepod-16", "--version=v2", "--spot")
+    assert spot[-3:] == ["--accelerator-type=v5litepod-16", "--version=v2", "--spot"]
+    (queued,) = dry_run("create.sh", "--type=v4-32", "--queued", "--spot")
+    assert queued[:6] == [*tpu, "queued-resources", "create", "pod"]
+    assert "--node-id=pod" in queued and "--spot" in queued
+
+
+def test_run_hands_the_prompt_over_unharmed():
+    sync, start = dry_run("run.sh", "--bucket=gs://b/c", "--", PROMPT, "--config=paper")
+    assert "--worker=0" in sync and "rsync -r outputs gs://b/c" in sync[-1]
+    assert "--worker=all" in start
+    remote = start[-1].removeprefix("--command=")
+    words = shlex.split(remote.split("nohup ")[1])
+    assert words[:4] == [".venv/bin/dreamfusion", "generate", PROMPT, "--config=paper"]
+    assert "--distributed=on" in words
+    assert len(dry_run("run.sh", "--", PROMPT)) == 1
+
+
+def test_the_life_of_a_pod():
+    archive, copy, install = dry_run("setup.sh")
+    assert archive[:2] == ["git", "archive"] and archive[-1] == "HEAD"
+    assert "scp" in copy and "--worker=all" in copy
+    assert "pip install -q --editable '.[tpu]'" in install[-1]
+    assert "tail -n 50 -f dreamfusion_jax/run.log" in dry_run("log.sh")[0][-1]
+    assert "pod:dreamfusion_jax/outputs" in dry_run("fetch.sh")[0]
+    assert dry_run("delete.sh")[0][3:5] == ["tpu-vm", "delete"]
+    assert dry_run("delete.sh", "--queued")[0][3:5] == ["queued-resources", "delete"]
+    again = dry_run("resume.sh", "--type=v4-32", "--bucket=gs://b", "--spot", "--", PROMPT)
+    verbs = [command[4] if command[0] == "gcloud" else command[1] for command in again]
+    assert verbs == ["delete", "create", "archive", "scp", "ssh", "ssh", "ssh"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("create.sh", ["pod", "--zone=z"], "--type is missing"),
+        ("create.sh", ["--zone=z", "--type=v4-8"], "the name of the TPU is missing"),
+        ("log.sh", ["pod"], "--zone is missing"),
+        ("run.sh", ["pod", "--zone=z"], "the prompt is missing"),
+        ("run.sh", ["pod", "--zone=z", "--bucket=b", "--", "x"], "must start with gs://"),
+        ("resume.sh", ["pod", "--zone=z", "--type=t", "--", "x"], "--bucket is missing"),
+        ("delete.sh", ["pod", "--zone=z", "--hard"], "unknown option --hard"),
+    ],
+)
+def test_what_is_missing_is_named(script, arguments, message):
+    done = subprocess.run(
+        ["bash", str(SCRIPTS / script), "--dry-run", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and "usage: " in done.stderr
