@@ -2,6 +2,7 @@
 
 python launch/benchmark.py nerf    one NeRF step on one thread: time and memory
 python launch/benchmark.py step    whole training steps of a config: views a second
+python launch/benchmark.py roots   the optimiser's work on 1, 4 and 64 devices
 Each prints a table, and the same as one line of JSON for machines (--json FILE writes it).
 """
 
@@ -109,14 +110,14 @@ def step(options: argparse.Namespace) -> dict:
         seed_keys = jax.random.split(jax.random.key(0), scenes)
         embeddings = prior.encode(task.view_prompts.prompts(*prompts[:scenes]))
         frozen = replicate((prior.params, embeddings, seed_keys))
-        start = initial_state(task.scene, task.optimizer, seed_keys)
-        calls = _Calls(run, replicate(start), frozen)
+        start = functools.partial(initial_state, task.scene, task.optimizer, seed_keys)
+        calls = _Calls(run, replicate(start()), frozen)
         timing = measure(calls, options.repeats, units=options.steps)
         rate = scenes * config.train.views / timing["wall seconds"]
         alone = alone or rate
         timing["views a second, a device"] = round(rate / device_count(), 3)
         timing["gain over the first"] = round(rate / alone, 2)
-        timing |= _optimiser(config, start, timing, options.repeats)
+        timing |= _optimiser(config, start(), timing, options.repeats)
         name = f"{scenes} scenes" if scenes > 1 else "1 scene"
         figures |= {f"{name}: {key}": value for key, value in timing.items()}
     return figures | {
@@ -127,6 +128,39 @@ def step(options: argparse.Namespace) -> dict:
         "samples a ray": f"{config.scene.coarse_samples} coarse + {config.scene.fine_samples} fine",
         **surroundings(),
     }
+
+
+def roots(options: argparse.Namespace) -> dict:
+    """Compiles the optimiser's update of a config for several device counts: what each computes.
+
+    Flops of one device, from the compiled program, a pass of the roots' iterations counted once.
+    """
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", max(options.devices))
+    from dreamfusion_jax.config import load_config
+    from dreamfusion_jax.optim.build import build_optimizer
+    from dreamfusion_jax.scene.render import Scene, init_params
+
+    config = load_config(options.config)
+    scene, axis = Scene.from_config(config.scene), "batch"
+    params = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
+    optimizer = build_optimizer(config.optim, config.train.steps, batch_axis_name=axis)
+    state = jax.eval_shape(optimizer.init, params)
+    figures = {}
+    for count in options.devices:
+        program = jax.pmap(
+            lambda grads, state, device: optimizer.update(grads, state, grads),
+            axis,
+            in_axes=(None, None, 0),
+            out_axes=None,
+            devices=jax.devices()[:count],
+        )
+        numbers = jax.ShapeDtypeStruct((count,), "int32")
+        cost = program.lower(params, state, numbers).compile().cost_analysis()
+        cost = cost[0] if isinstance(cost, list) else cost
+        figures[f"{count} devices: Gflop"] = round(cost["flops"] / 1e9, 4)
+    return figures | {"config": options.config, **surroundings()}
 
 
 class _Calls:
@@ -253,6 +287,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--radius", type=float, default=0.75, help="bounding sphere")
     command.add_argument("--threads", **number(default=1, help="1, or 0 for all cores"))
     command.add_argument("--repeats", **number(default=10, help="timed calls"))
+    command.add_argument("--json", help="file for the figures")
+
+    command = add("roots", help="the optimiser's flops on several devices")
+    command.set_defaults(run=roots, threads=0)
+    command.add_argument("--config", default="paper", help="a config's name or file")
+    command.add_argument("--devices", type=int, nargs="+", default=[1, 4, 64], help="how many")
     command.add_argument("--json", help="file for the figures")
 
     command = add("step", help="whole training steps")

@@ -25,6 +25,7 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _NAME = re.compile(r'op_name="([^"]*)"')
 _WHILE = re.compile(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)")
 _TRIPS = re.compile(r'known_trip_count\D*"?(\d+)')
+_BOUND = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 _CALL = re.compile(r" (?:call|async-start)\(.*(?:to_apply|calls)=%([\w.\-]+)")
 _SHAPE = re.compile(r"(\w+)\[([\d,]*)\]")
 
@@ -56,8 +57,7 @@ def cycles_by_part(text: str, parts: Mapping[str, str]) -> dict[str, float]:
                 cycles[_part_of(found[1] if found else "", parts)] += times * int(own[1])
             loop, call = _WHILE.search(line), _CALL.search(line)
             if loop:
-                known = _TRIPS.search(line)
-                visit(loop[2], times * (int(known[1]) if known else UNKNOWN_TRIPS))
+                visit(loop[2], times * _trips(line, bodies[loop[1]]))
             elif call:
                 visit(call[1], times)
 
@@ -86,6 +86,18 @@ def _computations(text: str) -> tuple[dict[str, Sequence[str]], str]:
         elif current is not None:
             current.append(line)
     return bodies, entry
+
+
+def _trips(line: str, condition: Sequence[str]) -> int:
+    """How often a loop runs: said by the compiler, or a counter compared with a constant."""
+    known = _TRIPS.search(line)
+    if known:
+        return int(known[1])
+    decisions = [line for line in condition if " compare(" in line or " fusion(" in line]
+    bounds = [found[1] for found in map(_BOUND.search, condition) if found]
+    if len(decisions) == len(bounds) == 1 and "direction=LT" in decisions[0]:
+        return int(bounds[0])
+    return UNKNOWN_TRIPS
 
 
 def _part_of(name: str, parts: Mapping[str, str]) -> str:

@@ -19,10 +19,18 @@ PROGRAM = """HloModule step
   ROOT %c = pred[] constant(true)
 }
 
+%counted (p: (s32[], f32[8])) -> pred[] {
+  %p = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %n = s32[]{:T(128)} constant(5)
+  ROOT %c = pred[]{:T(512)} compare(%i, %n), direction=LT
+}
+
 ENTRY %main (a: f32[8]) -> f32[8] {
   %a = f32[8]{0} parameter(0)
   %w1 = f32[8]{0} while(%a), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
   %w2 = f32[8]{0} while(%w1), condition=%condition, body=%body
+  %w3 = f32[8]{0} while(%w2), condition=%counted, body=%body
   %r = (f32[4]{0}, bf16[2,3]{1,0}) all-reduce-start(%w2), replica_groups={}
   %g = f32[16]{0} all-gather(%w2), dimensions={0}
   ROOT %fusion.2 = f32[8]{0} fusion(%g), metadata={op_name="jit(f)/UNet/conv"}, backend_config={"estimated_cycles":"7"}
@@ -41,7 +49,7 @@ def hlo_costs():
 
 def test_cycles_are_summed_over_loops(hlo_costs):
     cycles = hlo_costs.cycles_by_part(PROGRAM, {"UNet": "/UNet/", "rendering": "render"})
-    expected = 10 * (3 + hlo_costs.UNKNOWN_TRIPS)
+    expected = 10 * (3 + hlo_costs.UNKNOWN_TRIPS + 5)
     assert cycles == {"UNet": 7, "rendering": expected, "other": 0}
 
 

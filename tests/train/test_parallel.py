@@ -46,3 +46,34 @@ def test_four_devices_give_what_one_gives(tiny_config, ball_prior, train_one, tm
     assert max(moved) > 0.004
 
     assert "3 devices cannot share" in run_on(3, tmp_path / "three", request.path.parent)
+
+
+MESSAGES = """
+import functools, json, re, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+sys.path.insert(0, sys.argv[1])
+from conftest import ball_prior, tiny_config
+from dreamfusion_jax.train.parallel import steps_program
+from dreamfusion_jax.train.state import initial_state
+from dreamfusion_jax.train.task import make_task
+prior = ball_prior()
+config = tiny_config(optim__name="shampoo", guidance__weight=10.0)
+task = make_task(config, prior, 4)
+keys = jax.random.split(jax.random.key(0), 2)
+state = initial_state(task.scene, task.optimizer, keys)
+embeddings = prior.encode(task.view_prompts.prompts("a ball", "a cube"))
+program = steps_program(task, 3).lower(state, prior.params, embeddings, keys, jax.numpy.arange(4))
+kinds = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast"
+found = re.findall(rf"= .*? ({kinds})(?:-start)?\\(", program.compile().as_text())
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_sends_two_messages(request):
+    """One all-reduce of the gradients, one all-gather of Shampoo's roots, nothing else."""
+    command = [sys.executable, "-c", MESSAGES, str(request.path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sorted(json.loads(done.stdout.splitlines()[-1])) == ["all-gather", "all-reduce"]
