@@ -123,18 +123,21 @@ def generate_many(
     return _optimise(config, jobs, progress)
 
 
-def _resolve(config: str | ml_collections.ConfigDict, overrides: dict[str, Any]):
+def _resolve(
+    config: str | ml_collections.ConfigDict, overrides: dict[str, Any]
+) -> ml_collections.ConfigDict:
+    """The config with its overrides; also prepares the devices, before JAX starts them."""
     config = (
         load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
     )
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    use_cpu_cores(config.train.views)
     return config
 
 
 def _optimise(
     config: ml_collections.ConfigDict, jobs: Sequence[Job], progress: bool
 ) -> list[Result]:
-    use_cpu_cores(config.train.views)
     check_hosts_agree(_facts(config, jobs))
     prompts = [job.prompt for job in jobs]
     prior = load_prior(

@@ -1,6 +1,7 @@
 """Who owns a folder of results: nothing of another run is ever overwritten."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import ml_collections
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.checkpoint import read_config, write_config
 
-PROMPTS_FILE = "prompts.txt"
+PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs only
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimised beside.
@@ -53,7 +54,7 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
-            path.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+            path.write_text(json.dumps(list(prompts), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise _not_writable(folder, error) from error
     if not path.is_file():
@@ -61,7 +62,10 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
             f"{folder} is not empty and holds no runs of a prompts file; choose another folder "
             "with --workdir."
         )
-    known = path.read_text(encoding="utf-8").splitlines()
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; choose another folder with --workdir.") from error
     if known != list(prompts):
         changed = [p for p in (*prompts, *known) if (p in prompts) != (p in known)]
         what = f"{changed[0]!r} is in one only" if changed else "their order differs"
