@@ -18,6 +18,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+# Dense bf16 peaks of one device, from the makers' data sheets.
+PEAK_FLOPS = {
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one benchmark and prints what it found."""
@@ -93,6 +104,7 @@ def step(options: argparse.Namespace) -> dict:
         jax.config.update("jax_num_cpu_devices", options.devices)
     from dreamfusion_jax.config import load_config, override
     from dreamfusion_jax.datasets.library import nouns
+    from dreamfusion_jax.diffusion.deepfloyd import random_texts, random_unet, untrained_prior
     from dreamfusion_jax.diffusion.load import load_prior
     from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
     from dreamfusion_jax.train.state import initial_state
@@ -102,13 +114,17 @@ def step(options: argparse.Namespace) -> dict:
     override(config, dict(pair.split("=", 1) for pair in options.set))
     others = [f"a {noun}" for noun in nouns() if noun not in options.prompt]
     prompts = [options.prompt, *others][: max(options.scenes)]
-    prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
+    if options.unet:
+        prior = untrained_prior(options.unet, random_unet(options.unet, jax.random.key(1)))
+    else:
+        prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
     task = make_task(config, prior, device_count())
     run = compile_steps(task, options.steps)
     figures, alone = {}, None
     for scenes in options.scenes:
         seed_keys = jax.random.split(jax.random.key(0), scenes)
-        embeddings = prior.encode(task.view_prompts.prompts(*prompts[:scenes]))
+        texts = task.view_prompts.prompts(*prompts[:scenes])
+        embeddings = random_texts(len(texts)) if options.unet else prior.encode(texts)
         frozen = replicate((prior.params, embeddings, seed_keys))
         start = functools.partial(initial_state, task.scene, task.optimizer, seed_keys)
         calls = _Calls(run, replicate(start()), frozen)
@@ -117,11 +133,18 @@ def step(options: argparse.Namespace) -> dict:
         alone = alone or rate
         timing["views a second, a device"] = round(rate / device_count(), 3)
         timing["gain over the first"] = round(rate / alone, 2)
+        flops = _model_flops(config, prior, scenes, embeddings)
+        timing["model Tflop a step, a device"] = round(flops / 1e12, 4)
+        peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+        if peak:
+            share = 100 * flops / timing["wall seconds"] / peak
+            timing["model flops utilisation"] = f"{share:.1f} % of {peak / 1e12:.0f} Tflop/s"
         timing |= _optimiser(config, start(), timing, options.repeats)
         name = f"{scenes} scenes" if scenes > 1 else "1 scene"
         figures |= {f"{name}: {key}": value for key, value in timing.items()}
     return figures | {
         "config": options.config,
+        "prior": f"{options.unet}, random weights" if options.unet else config.prior,
         "views of a scene in a step": config.train.views,
         "devices": device_count(),
         "image": f"{config.train.image_size} x {config.train.image_size}",
@@ -172,6 +195,29 @@ class _Calls:
     def __call__(self, i: int) -> object:
         self._state, metrics = self._run(self._state, *self._frozen)
         return metrics
+
+
+def _model_flops(config, prior, scenes: int, embeddings) -> float:
+    """Flops of a step on one device, from the program before the compiler touches it.
+
+    Loops whose length depends on data (the roots' iterations) count once.
+    """
+    import jax
+
+    from dreamfusion_jax.train.parallel import device_count, steps_program
+    from dreamfusion_jax.train.state import initial_state
+    from dreamfusion_jax.train.task import make_task
+
+    whole = config.copy_and_resolve_references()
+    with whole.unlocked():
+        whole.scene.points_per_chunk = 0  # a loop over chunks would count as one chunk
+    task = make_task(whole, prior, device_count())
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), scenes))
+    state = jax.eval_shape(functools.partial(initial_state, task.scene, task.optimizer), keys)
+    numbers = jax.ShapeDtypeStruct((jax.local_device_count(),), "int32")
+    program = steps_program(task, 1).lower(state, prior.params, embeddings, keys, numbers)
+    cost = program.cost_analysis()
+    return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
 
 def _optimiser(config, state, timing: dict, repeats: int) -> dict:
@@ -302,6 +348,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--prompt", default="a teddy bear", help="what to make")
     command.add_argument(
         "--scenes", type=int, nargs="+", default=[1], help="how many together, any number of times"
+    )
+    command.add_argument(
+        "--unet", choices=("if-i-m", "if-i-l", "if-i-xl"), help="a UNet of random weights as prior"
     )
     command.add_argument("--devices", **number(default=0, help="CPU devices, 0: jax's choice"))
     command.add_argument("--steps", **number(default=10, help="steps in one compiled call"))

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.diffusion.unet import UNet
+from dreamfusion_jax.types import TextEmbeddings
 
 # First of the four widths w (1, 2, 3, 4): about 0.4, 0.9 and 4.3 billion parameters.
 WIDTHS = {"if-i-m": 192, "if-i-l": 320, "if-i-xl": 704}
@@ -30,6 +32,20 @@ def unet_shapes(size: str, dtype: Any = jnp.bfloat16) -> Any:
     )
     params = jax.eval_shape(if_unet(size).init, jax.random.key(0), *arguments)["params"]
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
+
+
+def random_unet(size: str, key: Key[Array, ""], dtype: Any = jnp.bfloat16) -> Any:
+    """Parameters that are small noise: the cost of the real ones, leaf by leaf in memory."""
+    leaves, tree = jax.tree.flatten(unet_shapes(size, dtype))
+    draw = jax.jit(lambda k, shape: 0.02 * jax.random.normal(k, shape, dtype), static_argnums=1)
+    keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
+    return tree.unflatten([draw(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+
+
+def random_texts(rows: int) -> TextEmbeddings:
+    """Embeddings of T5-XXL's shape, all of their tokens present."""
+    states = jax.random.normal(jax.random.key(0), (rows, TOKENS, TEXT_WIDTH), jnp.bfloat16)
+    return TextEmbeddings(states=states, mask=jnp.ones((rows, TOKENS), bool))
 
 
 def untrained_prior(size: str, params: Any) -> TextToImagePrior:
