@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,21 @@ from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.export.video import write_turntable
 from dreamfusion_jax.export.view_settings import view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
-from dreamfusion_jax.prompts.text import check_prompt, slug
+from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.train.checkpoint import FOLDER as CHECKPOINTS
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.parallel import (
-    broadcast,
     check_hosts_agree,
     device_count,
     is_first_host,
     leave_hosts,
+    on_every_host,
     on_first_host,
     use_cpu_cores,
 )
-from dreamfusion_jax.train.runs import Job
+from dreamfusion_jax.train.runs import Job, plan
 from dreamfusion_jax.train.task import make_task
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 
@@ -87,8 +86,8 @@ def generate(
     Raises:
       UserError: bad input, with one sentence that says what to do.
     """
-    config = _resolve(config, overrides)
     check_prompt(prompt)
+    config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
     return _optimise(config, [Job(prompt, config.seed, workdir)], progress)[0]
 
@@ -112,15 +111,13 @@ def generate_many(
       workdir: the folder in which every prompt gets a folder, named by its slug.
 
     Returns:
-      One result for each prompt.
+      One result for each prompt; a scene without a surface has no mesh.
     """
-    config = _resolve(config, overrides)
-    for prompt in prompts:
-        check_prompt(prompt)
+    check_prompts(prompts)
+    config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path(workdir)
-    on_first_host(lambda: claim_folder(workdir, prompts))
     jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
-    return _optimise(config, jobs, progress)
+    return _optimise(config, jobs, progress, claim=lambda: claim_folder(workdir, prompts))
 
 
 def _resolve(
@@ -136,34 +133,48 @@ def _resolve(
 
 
 def _optimise(
-    config: ml_collections.ConfigDict, jobs: Sequence[Job], progress: bool
+    config: ml_collections.ConfigDict,
+    jobs: Sequence[Job],
+    progress: bool,
+    claim: Callable[[], None] = lambda: None,
 ) -> list[Result]:
-    check_hosts_agree(_facts(config, jobs))
+    check_hosts_agree(functools.partial(_facts, config, jobs))
+    on_first_host(claim)
     prompts = [job.prompt for job in jobs]
-    prior = load_prior(
+    load = functools.partial(
+        load_prior,
         config.prior,
         image_size=config.train.image_size,
         # Without guidance only what matches the prompts is ever asked for.
         prompts=() if config.guidance.weight else prompts,
     )
+    prior = on_every_host(load)
     if is_first_host():
         for prompt in prompts:
             warn_unknown_words(prior, prompt, config.prior)
     task = make_task(config, prior, device_count())
     on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
-    groups = [jobs[i : i + config.train.scenes] for i in range(0, len(jobs), config.train.scenes)]
-    for group in groups:
-        done = {job for job in group if is_finished(job.workdir, config.train.steps)}
-        if not broadcast(np.array(len(done) == len(group))):
-            train(config, task, group, callbacks=Callbacks(preview), progress=progress)
-        if group is groups[-1]:
-            leave_hosts()
-        if is_first_host():
-            for job in group:
-                if job not in done or len(jobs) == 1:
-                    export_all(job.workdir, progress=progress)
+    for group in plan(jobs, config.train.scenes, config.train.steps):
+        train(config, task, group, callbacks=Callbacks(preview), progress=progress)
+        if len(group) < len(jobs) and is_first_host():
+            _export_new(group, progress)
+    leave_hosts()
+    if is_first_host() and len(jobs) == 1:
+        export_all(jobs[0].workdir, progress=progress)
+    elif is_first_host():
+        _export_new(jobs, progress)
     return [_result(job.workdir) for job in jobs]
+
+
+def _export_new(jobs: Sequence[Job], progress: bool) -> None:
+    """Exports what has no report yet; a scene without a surface does not stop the others."""
+    for job in jobs:
+        if not (job.workdir / "report.html").is_file():
+            try:
+                export_all(job.workdir, progress=progress)
+            except UserError as error:
+                print(f"{job.prompt}: {error}", file=sys.stderr)
 
 
 def _facts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> dict[str, str]:
@@ -359,12 +370,6 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
             "them; a larger prior can be chosen with --config.prior=FOLDER (see the README).",
             file=sys.stderr,
         )
-
-
-def is_finished(workdir: Path, steps: int) -> bool:
-    """Whether a run has made all its steps and its last file, the report."""
-    checkpoint = workdir / CHECKPOINTS / str(steps)
-    return checkpoint.is_dir() and (workdir / "report.html").is_file()
 
 
 def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> None:

@@ -195,7 +195,8 @@ def _generate(options: argparse.Namespace) -> None:
         how["workdir"] = options.workdir or Path("outputs") / Path(options.prompts).stem
         results = api.generate_many(prompts, **how)
     for result in results if first else ():
-        print(f"{result.workdir}: turntable.mp4, mesh.glb, report.html")
+        files = [result.video, result.mesh, result.workdir / "report.html"]
+        print(f"{result.workdir}: {', '.join(path.name for path in files if path.is_file())}")
 
 
 def _join_hosts(options: argparse.Namespace) -> bool:
@@ -203,6 +204,12 @@ def _join_hosts(options: argparse.Namespace) -> bool:
     from dreamfusion_jax.train import parallel
 
     named = options.coordinator is not None
+    half = not named and (options.processes is not None or options.process is not None)
+    if half or (named and options.distributed == "off"):
+        raise UserError(
+            "Several hosts need --coordinator=HOST:PORT, --processes=N and --process=I together, "
+            "and not --distributed=off."
+        )
     auto = options.distributed == "auto" and (named or parallel.cluster_is_visible())
     if options.distributed == "on" or auto:
         parallel.join_hosts(

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Several GPU nodes under Slurm: sbatch --nodes=2 launch/slurm.sh "a teddy bear" [ARGUMENTS]
+# Several GPU nodes under Slurm:
+#   sbatch --nodes=2 launch/slurm.sh "a peacock" --config=paper --config.train.views=16
 # One task a GPU; JAX finds the others from Slurm's variables. Slurm sends SIGTERM two minutes
 # before the end, at which the run saves and exits: submit the same again to go on. A job that
 # is preempted is queued again by itself.
@@ -18,4 +19,4 @@ if [ $# -eq 0 ]; then
   exit 2
 fi
 cd "${SLURM_SUBMIT_DIR:-.}"
-srun --kill-on-bad-exit=1 .venv/bin/dreamfusion generate "$@"
+srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-8}" .venv/bin/dreamfusion generate "$@"

@@ -1,6 +1,7 @@
 """Prompts as users give them: one, or a file of them."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dreamfusion_jax.errors import UserError
@@ -40,16 +41,25 @@ def read_prompts(path: str | Path) -> list[str]:
     chosen = [(i, line) for i, line in numbered if line and not line.startswith("#")]
     if not chosen:
         raise UserError(f"{path} holds no prompt; write one a line.")
-    seen: dict[str, int] = {}
-    for number, prompt in chosen:
+    prompts = [prompt for _, prompt in chosen]
+    check_prompts(prompts, [f"line {number} of {path}" for number, _ in chosen])
+    return prompts
+
+
+def check_prompts(prompts: Sequence[str], places: Sequence[str] = ()) -> None:
+    """Raises a UserError that names the place of a bad prompt, or of two in one folder."""
+    if isinstance(prompts, str) or not prompts:
+        raise UserError("Give a list of prompts, at least one.")
+    places = places or [f"prompt {i}" for i in range(1, len(prompts) + 1)]
+    seen: dict[str, str] = {}
+    for place, prompt in zip(places, prompts, strict=True):
         try:
             check_prompt(prompt)
         except UserError as error:
-            raise UserError(f"Line {number} of {path}: {error}") from error
-        first = seen.setdefault(slug(prompt), number)
-        if first != number:
+            raise UserError(f"{place[0].upper()}{place[1:]}: {error}") from error
+        first = seen.setdefault(slug(prompt), place)
+        if first != place:
             raise UserError(
-                f"Lines {first} and {number} of {path} are the same prompt, or too alike to have "
-                f"folders of their own ({slug(prompt)}); remove one of them."
+                f"{first[0].upper()}{first[1:]} and {place} are the same prompt, or too alike to "
+                f"have folders of their own ({slug(prompt)}); remove one of them."
             )
-    return [prompt for _, prompt in chosen]

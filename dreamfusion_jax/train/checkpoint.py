@@ -106,6 +106,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def saved_steps(folder: Path) -> set[int]:
+    """The steps of the checkpoints in a folder, which need not exist."""
+    return {int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A finished or interrupted run, read from its workdir."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
-from dreamfusion_jax.train.preemption import watch_for_sigterm
+from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
 from dreamfusion_jax.train.task import Task
@@ -65,7 +66,7 @@ def train(
     embeddings = prior.encode(task.view_prompts.prompts(*(job.prompt for job in jobs)))
     state, frozen = replicate(state), replicate((prior.params, embeddings, seed_keys))
     bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
-    with bar, watch_for_sigterm() as preempted:
+    with bar, watch_for_signals() as asked_to_stop:
         try:
             while step < total:
                 began, count = time.perf_counter(), min(config.train.steps_per_call, total - step)
@@ -78,18 +79,17 @@ def train(
                 runs.log(step, metrics, rate)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
-                stop = preempted() and step < total
+                stop = asked_to_stop()
                 if step % config.train.checkpoint_every == 0 or step == total or stop:
                     runs.save(state)
-                if stop:
+                if stop == signal.SIGTERM:
                     raise Preempted(f"stopped by SIGTERM at step {step}, which is saved")
+                if stop:
+                    raise KeyboardInterrupt
                 due = step % config.train.preview_every == 0 or step == total
                 if due and callbacks.preview:
                     draw = functools.partial(_preview, callbacks.preview, step, task.scene)
                     runs.each(draw, state.params)
-        except KeyboardInterrupt:
-            runs.save(state)
-            raise
         finally:
             runs.close()
     return jax.device_get(state)

@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 import threading
+import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -130,7 +131,7 @@ def join_hosts(
 
 
 def leave_hosts() -> None:
-    """Waits until all hosts are done; afterwards this process is on its own."""
+    """Waits until all hosts are done. Afterwards nothing more can be done together."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
@@ -181,20 +182,40 @@ def on_first_host(function: Callable[[], T]) -> T | None:
       Its result, None on the other hosts.
 
     Raises:
-      UserError: on all hosts, if the function raised it on the first.
+      UserError: on all hosts, if the function raised anything on the first.
     """
     if jax.process_count() == 1:
         return function()
-    result, problem = None, ""
-    if is_first_host():
-        try:
-            result = function()
-        except UserError as error:
-            problem = str(error)
+    result, problem = _try(function) if is_first_host() else (None, "")
     problem = _broadcast_text(problem)
     if problem:
         raise UserError(problem)
     return result
+
+
+def on_every_host(function: Callable[[], T]) -> T:
+    """Calls a function on every host; all hosts must call this together.
+
+    Raises:
+      UserError: on all hosts, if the function raised anything on any of them.
+    """
+    if not jax.distributed.is_initialized():
+        return function()
+    result, problem = _try(function)
+    if any_host(bool(problem)):
+        raise UserError(problem or "Another host cannot go on: see its messages.")
+    return result
+
+
+def _try(function: Callable[[], T]) -> tuple[T | None, str]:
+    """The result, or what went wrong: the other hosts wait to be told."""
+    try:
+        return function(), ""
+    except UserError as error:
+        return None, str(error)
+    except Exception as error:
+        traceback.print_exc()
+        return None, f"host {jax.process_index()} failed with {error!r}"
 
 
 def broadcast(tree: Any) -> Any:
@@ -206,19 +227,25 @@ def broadcast(tree: Any) -> Any:
 
 def any_host(flag: bool) -> bool:
     """Whether the flag is set on any host; all hosts must call this together."""
+    return bool(max_over_hosts(int(flag)))
+
+
+def max_over_hosts(value: int) -> int:
+    """The largest of the hosts' values; all hosts must call this together."""
     if jax.process_count() == 1:
-        return flag
-    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
-def check_hosts_agree(facts: Mapping[str, str]) -> None:
-    """Compares texts (the config, versions) over all hosts.
+def check_hosts_agree(find_facts: Callable[[], Mapping[str, str]]) -> None:
+    """Compares texts (the config, versions) over all hosts, where there are several.
 
     Raises:
       UserError: on every host, with the names of what differs and the hosts it differs on.
     """
     if jax.process_count() == 1:
         return
+    facts = find_facts()
     mine = np.array([zlib.crc32(text.encode()) for text in facts.values()], np.uint32)
     everyone = np.asarray(multihost_utils.process_allgather(mine))
     for name, column in zip(facts, everyone.T, strict=True):

@@ -1,28 +1,39 @@
-"""SIGTERM, with which clouds and clusters take a machine back."""
+"""Being asked to stop: SIGTERM, with which clouds and clusters take a machine back, and Ctrl-C."""
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from dreamfusion_jax.train.parallel import any_host
+from dreamfusion_jax.train.parallel import max_over_hosts
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def watch_for_sigterm() -> Iterator[Callable[[], bool]]:
-    """Within the context SIGTERM does not end the process: it is noted.
+def watch_for_signals() -> Iterator[Callable[[], int]]:
+    """Within the context the first of SIGNALS does not end the process: it is noted.
+
+    A second Ctrl-C stops at once, with a KeyboardInterrupt.
 
     Yields:
-      A function that says whether any host has received SIGTERM; all hosts must call it
-      together, and get the same answer. Outside the main thread, where Python delivers no
-      signals, it says no.
+      A function that says which signal any host has received, 0 for none; all hosts must
+      call it together, and get the same answer. Outside the main thread, where Python
+      delivers no signals, it says none.
     """
-    received = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: any_host(False)
-        return
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.set())
+    received: list[int] = []
+
+    def note(number, frame):
+        if number == signal.SIGINT and number in received:
+            raise KeyboardInterrupt
+        received.append(number)
+        print("\nStopping when this call is done ...", file=sys.stderr)
+
+    here = threading.current_thread() is threading.main_thread()
+    previous = {number: signal.signal(number, note) for number in SIGNALS if here}
     try:
-        yield lambda: any_host(received.is_set())
+        yield lambda: max_over_hosts(max(received, default=0))
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
+from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, saved_steps
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
 from dreamfusion_jax.train.parallel import broadcast, on_first_host
 from dreamfusion_jax.train.state import TrainState, stack_scenes, take_scene
@@ -26,6 +26,42 @@ class Job:
     prompt: str
     seed: int
     workdir: Path
+
+
+def plan(jobs: Sequence[Job], size: int, last_step: int) -> list[list[Job]]:
+    """Which scenes to optimise together, at most `size`; those at their last step are left out.
+
+    Only scenes that can go on from a common step share a group, or that have yet to start:
+    what was made of one alone is not thrown away to wait for another.
+    """
+    numbers = on_first_host(lambda: np.array(_group_numbers(jobs, size, last_step), np.int32))
+    numbers = broadcast(np.zeros(len(jobs), np.int32) if numbers is None else numbers)
+    groups: list[list[Job]] = [[] for _ in range(int(numbers.max()) + 1)]
+    for job, number in zip(jobs, numbers.tolist(), strict=True):
+        if number >= 0:
+            groups[number].append(job)
+    return groups
+
+
+def _group_numbers(jobs: Sequence[Job], size: int, last_step: int) -> list[int]:
+    numbers: list[int] = []
+    common: list[set[int]] = []
+    for job in jobs:
+        saved = saved_steps(job.workdir / FOLDER)
+        if last_step in saved:
+            numbers.append(-1)
+            continue
+        fitting = (
+            i
+            for i, steps in enumerate(common)
+            if numbers.count(i) < size and (steps & saved or not (steps or saved))
+        )
+        number = next(fitting, len(common))
+        if number == len(common):
+            common.append(saved)
+        common[number] = common[number] & saved
+        numbers.append(number)
+    return numbers
 
 
 class Runs:
@@ -76,9 +112,13 @@ class Runs:
 
     def log(self, step: int, metrics: dict[str, np.ndarray], rate: float) -> None:
         """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl."""
-        for i, log in enumerate(self._logs or ()):
-            own = means({name: values[:, i] for name, values in metrics.items()})
-            log.write(step, own | {"views_per_second": round(rate, 3)})
+
+        def write():
+            for i, log in enumerate(self._logs):
+                own = means({name: values[:, i] for name, values in metrics.items()})
+                log.write(step, own | {"views_per_second": round(rate, 3)})
+
+        on_first_host(write)
 
     def each(self, function: Callable[[Job, Any], None], params: Any) -> None:
         """Calls function(job, params of its scene) for every scene, on the host that writes."""
@@ -112,6 +152,11 @@ class Runs:
 
     def _common_step(self) -> int | None:
         common = set.intersection(*(set(c.all_steps()) for c in self._checkpoints))
+        if not common and any(c.all_steps() for c in self._checkpoints):
+            raise UserError(
+                "The scenes have no step in common and cannot go on together: "
+                + ", ".join(str(job.workdir) for job in self._jobs)
+            )
         step = max(common, default=None)
         for checkpoints in self._checkpoints:
             checkpoints.drop_after(step or 0)

@@ -76,7 +76,7 @@ def check(options: argparse.Namespace) -> dict:
     devices = topologies.get_topology_desc(topology_name=name, platform="tpu", **how).devices
     config = load_config(options.config)
     override(config, {"train.views": options.views * len(devices)})
-    override(config, dict(pair.split("=", 1) for pair in options.set))
+    override(config, dict(options.set))
     began = time.perf_counter()
     lowered = _lower(config, options, devices)
     compiled = lowered.compile()
@@ -114,7 +114,7 @@ def _lower(config, options: argparse.Namespace, devices):
     if options.unet:
         prior = untrained_prior(options.unet, unet_shapes(options.unet))
     else:
-        prompts = ["a teddy bear"]
+        prompts = [] if config.guidance.weight else ["a teddy bear"]
         prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
     task = make_task(config, prior, len(devices))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), options.scenes))
@@ -139,6 +139,18 @@ def _gb(size: float) -> float:
     return round(size / 1e9, 3)
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _pair(text: str) -> list[str]:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return text.split("=", 1)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
@@ -149,10 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unet", choices=tuple(WIDTHS), help="size of the UNet (shapes only; none: the config's)"
     )
-    parser.add_argument("--scenes", type=int, default=1, help="scenes optimised together")
-    parser.add_argument("--views", type=int, default=1, help="views of a scene on each chip")
-    parser.add_argument("--steps", type=int, default=1, help="steps in one call")
-    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the config, any number")
+    parser.add_argument("--scenes", type=_count, default=1, help="scenes optimised together")
+    parser.add_argument("--views", type=_count, default=1, help="views of a scene on each chip")
+    parser.add_argument("--steps", type=_count, default=1, help="steps in one call")
+    parser.add_argument(
+        "--set", nargs="*", type=_pair, default=[], help="KEY=VALUE of the config, any number"
+    )
     return parser
 
 

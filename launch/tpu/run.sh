@@ -9,7 +9,12 @@ parse_arguments "$USAGE" "$@"
 [ ${#REST[@]} -gt 0 ] || fail "$USAGE" "the prompt is missing after --"
 
 if [ -n "$BUCKET" ]; then
-  on 0 "cd $FOLDER && mkdir -p outputs && (gcloud storage rsync -r $BUCKET outputs || true)
-nohup sh -c 'while sleep 60; do gcloud storage rsync -r outputs $BUCKET; done' </dev/null >sync.log 2>&1 &"
+  # One archive, as an upload is complete or not there at all.
+  on 0 "cd $FOLDER || exit 1
+if gcloud storage ls $BUCKET/outputs.tar; then
+  gcloud storage cp $BUCKET/outputs.tar . && tar -xf outputs.tar || exit 1
 fi
-on all "cd $FOLDER && nohup .venv/bin/dreamfusion generate$(printf ' %q' "${REST[@]}") --distributed=on </dev/null >run.log 2>&1 &"
+nohup sh -c 'while sleep 60; do tar -cf outputs.tar outputs; gcloud storage cp outputs.tar $BUCKET/outputs.tar; done' </dev/null >sync.log 2>&1 &"
+fi
+on all "cd $FOLDER || exit 1
+nohup .venv/bin/dreamfusion generate$(printf ' %q' "${REST[@]}") --distributed=on </dev/null >run.log 2>&1 &"

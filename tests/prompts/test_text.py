@@ -1,7 +1,7 @@
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.text import check_prompt, read_prompts, slug
+from dreamfusion_jax.prompts.text import check_prompt, check_prompts, read_prompts, slug
 
 
 def test_slugs():
@@ -21,7 +21,7 @@ def test_prompts_are_read_without_comments_and_empty_lines(tmp_path):
     [
         (b"", "holds no prompt"),
         (b"# only this\n", "holds no prompt"),
-        (b"a cat\na dog\nA  cat!\n", r"Lines 1 and 3 of .* are the same prompt.*a-cat"),
+        (b"a cat\na dog\nA  cat!\n", r"Line 1 of .* and line 3 of .* are the same prompt.*a-cat"),
         (b"a cat\n" + b"x" * 500, r"Line 2 of .* has 500 characters"),
         (b"a cat\n\xff\xfe\n", "not UTF-8"),
     ],
@@ -39,3 +39,10 @@ def test_prompts_have_bounds():
     for prompt in ("", "  ", "x" * 401):
         with pytest.raises(UserError):
             check_prompt(prompt)
+
+
+def test_lists_are_checked_like_files():
+    check_prompts(["a cat", "a dog"])
+    for prompts, message in (("a cat", "Give a list"), ([], "Give a list"), (["a", "A!"], "alike")):
+        with pytest.raises(UserError, match=message):
+            check_prompts(prompts)

@@ -8,7 +8,7 @@ from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, w
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.parallel import device_count
-from dreamfusion_jax.train.runs import Job
+from dreamfusion_jax.train.runs import Job, plan
 from dreamfusion_jax.train.state import take_scene
 from dreamfusion_jax.train.task import make_task
 
@@ -69,3 +69,14 @@ def test_scenes_that_were_saved_at_different_steps_go_on_together(
         np.testing.assert_array_equal(a, b)
     for job in broken:
         assert [row["step"] for row in read_metrics(job.workdir)] == [2, 4, 6, 8]
+
+
+def test_groups_have_a_common_step(tmp_path):
+    saved = {"a": (), "b": (4, 6), "c": (6, 8), "d": (), "e": (2,), "f": (), "g": (8, 10)}
+    jobs = [Job(name, 0, tmp_path / name) for name in saved]
+    for job in jobs:
+        for step in saved[job.prompt]:
+            (job.workdir / FOLDER / str(step)).mkdir(parents=True)
+    groups = plan(jobs, size=2, last_step=10)
+    assert ["".join(job.prompt for job in group) for group in groups] == ["ad", "bc", "e", "f"]
+    assert plan(jobs[-1:], size=2, last_step=10) == []  # it is finished
