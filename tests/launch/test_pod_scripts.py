@@ -51,7 +51,7 @@ def test_create():
 
 def test_run_hands_the_prompt_over_unharmed():
     sync, start = dry_run("run.sh", "--bucket=gs://b/c", "--", PROMPT, "--config=paper")
-    assert "--worker=0" in sync and "rsync -r outputs gs://b/c" in sync[-1]
+    assert "--worker=0" in sync and "storage cp outputs.tar gs://b/c/outputs.tar" in sync[-1]
     assert "--worker=all" in start
     remote = start[-1].removeprefix("--command=")
     words = shlex.split(remote.split("nohup ")[1])
