@@ -5,6 +5,7 @@ import setuptools
 EXTRAS = {
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
+    "hub": ["huggingface_hub"],
     "data": [
         "tensorflow-datasets>=4.9.6",
         "array_record",
@@ -40,6 +41,7 @@ setuptools.setup(
         "trimesh>=4.5",
         "safetensors",
         "tokenizers",
+        "sentencepiece",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["dreamfusion=dreamfusion_jax.cli:main"]},

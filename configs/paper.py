@@ -16,9 +16,13 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.prompt = ""
     config.seed = 0
-    config.prior = "embedded"  # "embedded", "furniture-views", "furniture-unet" or a folder
+    # "embedded", "furniture-views", "furniture-unet", a model's folder or its id on the hub
+    config.prior = "embedded"
+    config.prior_dtype = "bfloat16"  # or "float32"; of networks, the shipped pictures have none
 
     config.scene = ml_collections.ConfigDict()
+    # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
+    config.scene.colour_space = "rgb"
     config.scene.radius = 1.4
     config.scene.coarse_samples = 64
     config.scene.fine_samples = 64

@@ -67,6 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "SimpleCrossAttnDownBlock2D",
                 "SimpleCrossAttnDownBlock2D",
             ),
+            "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
             "up_block_types": (
                 "SimpleCrossAttnUpBlock2D",
                 "SimpleCrossAttnUpBlock2D",
@@ -78,6 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
             "addition_embed_type": "text",
             "addition_embed_type_num_heads": 4,
             "cross_attention_norm": None,
+            "resnet_time_scale_shift": "scale_shift",
             "act_fn": "silu",
             "norm_num_groups": 8,
         }

@@ -16,6 +16,7 @@ from dreamfusion_jax.configs import paper
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the paper."""
     config = paper.get_config().unlock()
+    config.prior_dtype = "float32"
     # The prior's pictures show whole objects from one distance, so the cameras do too.
     config.camera.update(
         {

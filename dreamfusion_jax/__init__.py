@@ -5,7 +5,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str):
     # Imported on first use: `import dreamfusion_jax` alone stays instant.
-    if name in ("generate", "Result"):
+    if name in ("generate", "generate_many", "Result"):
         from dreamfusion_jax import api
 
         return getattr(api, name)

@@ -144,6 +144,7 @@ def _optimise(
     load = functools.partial(
         load_prior,
         config.prior,
+        dtype=config.prior_dtype,
         image_size=config.train.image_size,
         # Without guidance only what matches the prompts is ever asked for.
         prompts=() if config.guidance.weight else prompts,
@@ -288,6 +289,7 @@ def sample(
     out: str | Path,
     *,
     prior: str = "embedded",
+    dtype: str = "float32",
     method: str = "both",
     count: int = 4,
     size: int = 32,
@@ -303,6 +305,7 @@ def sample(
       prompt: what to draw.
       out: the picture to write: one row of `count` images for each method.
       prior: name or folder, see `load_prior`.
+      dtype: of a network, "float32" or "bfloat16".
       method: "ancestral" (DDPM), "ddim", "sds" (SDS on pixels), or "both": ancestral
         sampling above SDS, same prompt.
       count: images in a row.
@@ -317,19 +320,24 @@ def sample(
     check_prompt(prompt)
     if count < 1 or steps < 1 or sds_steps < 1:
         raise UserError("count, steps and sds-steps must be at least 1.")
-    model = load_prior(prior, image_size=size)
+    model = load_prior(prior, dtype=dtype, image_size=size)
     warn_unknown_words(model, prompt, prior)
-    embeddings = model.encode([prompt] * count + [""])
+    embeddings = model.encode([prompt] * count + [""])  # before the parameters are asked for
     key = jax.random.key(seed)
     rows = []
     if method in ("both", "ancestral", "ddim"):
         settings = {"steps": steps, "guidance_weight": guidance_weight}
+        if model.latent_shape != model.image_shape:
+            settings["percentile"] = None  # latents have no range to keep
         eta = 0.0 if method == "ddim" else 1.0
         rows.append(samplers.sample(model, model.params, key, embeddings, eta=eta, **settings))
     if method in ("both", "sds"):
         settings = {"steps": sds_steps, "guidance_weight": sds_guidance_weight}
         rows.append(optimise_images(model, model.params, embeddings, key, **settings))
-    pictures = [list(to_uint8(np.asarray(to_image_range(row)))) for row in rows]
+    decode = jax.jit(lambda params, z: to_image_range(model.to_images(params, z)))
+    # One image at a time: a decoder needs gigabytes for several.
+    decoded = [[decode(model.params, z[None])[0] for z in row] for row in rows]
+    pictures = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]
     save_png(PIL.Image.fromarray(sheet(pictures)), Path(out))
     return Path(out)
 

@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--prior", default="embedded", help="name or folder of the prior (default: embedded)"
     )
+    p.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of a network's parameters and computation (default: float32)",
+    )
     p.add_argument("--method", choices=("both", "ancestral", "ddim", "sds"), default="both")
     p.add_argument("--count", type=int, default=4, help="images of each kind (default: 4)")
     p.add_argument(
@@ -245,6 +251,7 @@ def _sample(options: argparse.Namespace) -> None:
             options.prompt,
             options.out,
             prior=options.prior,
+            dtype=options.dtype,
             method=options.method,
             count=options.count,
             size=options.size,

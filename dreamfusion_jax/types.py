@@ -54,12 +54,15 @@ class Rays:
 class FieldOutput:
     """The field at points: density tau >= 0 per unit length, albedo rho in [0, 1].
 
+    The first three channels of `albedo` are its colour; a scene that is rendered as latents
+    has a fourth.
+
     `normals` are unit vectors -grad tau / |grad tau| (zero where tau is flat), or
     None where they were not asked for.
     """
 
     density: Float[Array, "*batch"]
-    albedo: Float[Array, "*batch 3"]
+    albedo: Float[Array, "*batch channels"]
     normals: Float[Array, "*batch 3"] | None
 
 
@@ -67,15 +70,16 @@ class FieldOutput:
 class RenderOutput:
     """One value per ray.
 
-    `rgb` in [0, 1] is shaded and composited over the background, `albedo` is the
+    `rgb` in [0, 1] (and a fourth channel, where there is one in the field's albedo) is
+    shaded and composited over the background, `albedo` is the
     unlit colour of the object alone (premultiplied by opacity), `opacity` in [0, 1],
     `depth` the expected distance along the ray (premultiplied by opacity), `normals`
     the expected normal (premultiplied by opacity), `orientation` the paper's
     orientation penalty sum_i w_i max(0, n_i . v)^2.
     """
 
-    rgb: Float[Array, "*batch 3"]
-    albedo: Float[Array, "*batch 3"]
+    rgb: Float[Array, "*batch channels"]
+    albedo: Float[Array, "*batch channels"]
     opacity: Float[Array, "*batch"]
     depth: Float[Array, "*batch"]
     normals: Float[Array, "*batch 3"]

@@ -1,8 +1,9 @@
-"""Attention of the pixel UNet: image positions attend to the text and to each other.
+"""Attention: of image positions to the text and to each other, and as pooling of the text.
 
 Submodule names follow diffusers', so that `weights.py` maps published weights by one rule.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -10,17 +11,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+# Logits are computed for some of the queries at a time where all would be more than these.
+MOST_LOGITS = 2**26
+
 
 def attend(
     query: Float[Array, "batch queries heads width"],
     key: Float[Array, "batch keys heads width"],
     value: Float[Array, "batch keys heads width"],
-    bias: Float[Array, "#batch #heads #queries keys"] | None = None,
+    bias: Float[Array, "#batch #heads 1 keys"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "batch queries heads width"]:
     """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2)."""
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * scale
+    batch, queries, heads, width = query.shape
+    query = query * (width**-0.5 if scale is None else scale)
+    parts = 1
+    while (
+        batch * heads * queries * key.shape[1] > parts * MOST_LOGITS and queries % (2 * parts) == 0
+    ):
+        parts *= 2
+    if parts == 1:
+        return _attend(key, value, bias, query)
+    query = query.reshape(batch, parts, queries // parts, heads, width).swapaxes(0, 1)
+    # A gradient computes the logits again instead of keeping those of every part.
+    one = jax.checkpoint(functools.partial(_attend, key, value, bias))
+    return jax.lax.map(one, query).swapaxes(0, 1).reshape(batch, queries, heads, width)
+
+
+def _attend(key: Array, value: Array, bias: Array | None, query: Array) -> Array:
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     if bias is not None:
         logits = logits + bias
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
@@ -87,6 +106,30 @@ class AddedKVAttention(nn.Module):
         if self.cross_norm == "layer_norm":
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
         return text
+
+
+class SelfAttention(nn.Module):
+    """Residual attention of image positions to each other, with one head (the VAE's)."""
+
+    norm_groups: int
+    eps: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """[B, H, W, C] -> the same."""
+        batch, height, width, channels = x.shape
+        norm = nn.GroupNorm(self.norm_groups, epsilon=self.eps, dtype=self.dtype, name="group_norm")
+        h = norm(x).reshape(batch, height * width, channels)
+
+        def project(name):
+            return nn.Dense(channels, dtype=self.dtype, name=name)(h)[:, :, None, :]
+
+        out = attend(project("to_q"), project("to_k"), project("to_v"))[:, :, 0, :]
+        out = nn.Dense(channels, dtype=self.dtype, name="to_out_0")(out)
+        return x + out.reshape(x.shape)
 
 
 class AttentionPooling(nn.Module):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
-from dreamfusion_jax.diffusion.unet import UNet
+from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
 from dreamfusion_jax.types import TextEmbeddings
 
 # First of the four widths w (1, 2, 3, 4): about 0.4, 0.9 and 4.3 billion parameters.
@@ -15,11 +15,30 @@ WIDTHS = {"if-i-m": 192, "if-i-l": 320, "if-i-xl": 704}
 IMAGE_SHAPE, TOKENS, TEXT_WIDTH = (64, 64, 3), 77, 4096
 
 
+def if_config(width: int) -> dict[str, Any]:
+    """The config.json of the UNet whose first width this is, as far as it says anything."""
+    return {
+        "in_channels": 3,
+        "out_channels": 6,
+        "block_out_channels": [width * i for i in (1, 2, 3, 4)],
+        "layers_per_block": 3,
+        "down_block_types": ["ResnetDownsampleBlock2D", *["SimpleCrossAttnDownBlock2D"] * 3],
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": [*["SimpleCrossAttnUpBlock2D"] * 3, "ResnetUpsampleBlock2D"],
+        "attention_head_dim": 64,
+        "cross_attention_dim": 4 * width,
+        "cross_attention_norm": "group_norm",
+        "encoder_hid_dim": TEXT_WIDTH,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 64,
+        "resnet_time_scale_shift": "scale_shift",
+        "act_fn": "gelu",
+    }
+
+
 def if_unet(size: str, dtype: Any = jnp.bfloat16) -> UNet:
-    """The architecture; fields that are not given have IF's values."""
-    width = WIDTHS[size]
-    widths = tuple(width * i for i in (1, 2, 3, 4))
-    return UNet(block_out_channels=widths, cross_attention_dim=widths[-1], dtype=dtype)
+    """The architecture."""
+    return unet_from_config(if_config(WIDTHS[size]), dtype)
 
 
 def unet_shapes(size: str, dtype: Any = jnp.bfloat16) -> Any:

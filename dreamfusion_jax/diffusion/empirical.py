@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
 from dreamfusion_jax.types import TextEmbeddings
 
@@ -33,7 +34,7 @@ class Caption:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EmpiricalPrior:
+class EmpiricalPrior(PixelSpace):
     """A `Prior` without training: the posterior mean over captioned cut-out pictures.
 
     A text matches a picture if it names its noun (or a synonym) and, where it has a

@@ -11,6 +11,9 @@ from jaxtyping import Float
 
 from dreamfusion_jax.datasets.library import LIBRARY, SIZE, load_library, read_index
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
+from dreamfusion_jax.diffusion.pretrained.folder import is_model_folder
+from dreamfusion_jax.diffusion.pretrained.hub import fetch, is_hub_id
+from dreamfusion_jax.diffusion.pretrained.prior import load_pretrained
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
@@ -18,16 +21,25 @@ from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_inde
 
 # "embedded" is the shipped prior with the better scores: see the README.
 DEFAULT = "furniture-views"
+DTYPES = ("float32", "bfloat16")
 SHIPPED = Path(__file__).parent.parent / "priors"
 
 
-def load_prior(name_or_path: str, *, image_size: int = 32, prompts: Sequence[str] = ()) -> Prior:
+def load_prior(
+    name_or_path: str,
+    *,
+    dtype: str = "float32",
+    image_size: int = 32,
+    prompts: Sequence[str] = (),
+) -> Prior:
     """Loads a frozen text-to-image prior.
 
     Args:
       name_or_path: "embedded" (the default prior), "furniture-views" (the exact denoiser
-        of the shipped pictures), "furniture-unet" (the shipped network), or the folder of
-        a model that `dreamfusion train-prior` wrote.
+        of the shipped pictures), "furniture-unet" (the shipped network), the folder of a
+        model that `dreamfusion train-prior` wrote or of DeepFloyd IF (stage I) or Stable
+        Diffusion (1.x, 2.x) in the layout of diffusers, or such a model's id on the hub.
+      dtype: "float32" or "bfloat16", of a network's parameters and of its computation.
       image_size: side in pixels that "furniture-views" works at, a divisor of 64; networks
         have a size of their own.
       prompts: "furniture-views" reads only the pictures that these match (all by default),
@@ -39,9 +51,16 @@ def load_prior(name_or_path: str, *, image_size: int = 32, prompts: Sequence[str
     name = DEFAULT if name_or_path == "embedded" else name_or_path
     if name == "furniture-views":
         return furniture_views(image_size, prompts)
+    if dtype not in DTYPES:
+        raise UserError(f"prior_dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
     if name == "furniture-unet":
-        return TextToImagePrior.load(SHIPPED / "furniture_unet")
-    return TextToImagePrior.load(_model_folder(Path(name)))
+        return TextToImagePrior.load(SHIPPED / "furniture_unet", jnp.dtype(dtype))
+    path = Path(name)
+    if not path.is_dir() and is_hub_id(name):
+        path = fetch(name, jnp.dtype(dtype))
+    if is_model_folder(path):
+        return load_pretrained(path, jnp.dtype(dtype))
+    return TextToImagePrior.load(_model_folder(path), jnp.dtype(dtype))
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
@@ -100,13 +119,14 @@ def box_downsample(
 def _model_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(
-            f"There is no prior {str(path)!r}: give embedded, furniture-views, furniture-unet "
-            "or the folder of a model."
+            f"There is no prior {str(path)!r}: give embedded, furniture-views, furniture-unet, "
+            "the folder of a model, or its id on the hub."
         )
     try:
         json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is not a model folder that can be read: its config.json is missing or damaged."
+            f"{path} is not a model folder that can be read: it has no model_index.json, as the "
+            "published models do, and its config.json is missing or damaged."
         ) from error
     return path

@@ -39,7 +39,7 @@ def sample(
     eta: float = 0.0,
     percentile: float | None = 99.5,
 ) -> Float[Array, "batch height width channels"]:
-    """Draws one image per prompt, in the model's range, from t = 1 to t = 0.
+    """Draws one image (or its latents) per prompt, in the model's range, from t = 1 to t = 0.
 
     Song et al. 2021, Eq. 12, at evenly spaced times: eta = 0 is the deterministic DDIM,
     eta = 1 is DDPM's ancestral sampling with the posterior variance.
@@ -52,11 +52,12 @@ def sample(
       steps: number of evaluations.
       guidance_weight: omega; 0 samples without guidance.
       eta: share of the posterior's noise that is added in each step.
-      percentile: of dynamic thresholding (0-100); None leaves predictions as they are.
+      percentile: of dynamic thresholding (0-100), for images; None leaves predictions as
+        they are.
     """
     batch = embeddings.mask.shape[0] - 1
     times = jnp.linspace(1.0, 0.0, steps + 1)
-    start = jax.random.normal(jax.random.fold_in(key, steps), (batch, *prior.image_shape))
+    start = jax.random.normal(jax.random.fold_in(key, steps), (batch, *prior.latent_shape))
 
     def step(z, i):
         t, s = jnp.full(batch, times[i]), jnp.full(batch, times[i + 1])

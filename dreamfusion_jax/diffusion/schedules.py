@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from dreamfusion_jax.errors import UserError
 
 
 @runtime_checkable
@@ -82,3 +84,28 @@ def squaredcos_betas(n: int = 1000, max_beta: float = 0.999) -> tuple[float, ...
     s = np.arange(n + 1) / n
     alpha_bar = np.cos((s + 0.008) / 1.008 * math.pi / 2) ** 2
     return tuple(np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], max_beta).tolist())
+
+
+_BETAS = {
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
+    "squaredcos_cap_v2": lambda n, start, end: squaredcos_betas(n),
+}
+
+
+def schedule_from_config(config: dict[str, Any]) -> DiscreteSchedule:
+    """The schedule of a diffusers `scheduler_config.json`; UserError where it is not known."""
+    if config.get("rescale_betas_zero_snr"):
+        raise UserError(
+            "the scheduler's config has rescale_betas_zero_snr: a step without any signal is not "
+            "supported; set it to false"
+        )
+    if config.get("trained_betas") is not None:
+        return DiscreteSchedule(tuple(config["trained_betas"]))
+    kind = config.get("beta_schedule", "linear")
+    if kind not in _BETAS:
+        raise UserError(
+            f"the scheduler's config has beta_schedule={kind!r}; supported: {', '.join(_BETAS)}"
+        )
+    start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    return DiscreteSchedule(_BETAS[kind](config.get("num_train_timesteps", 1000), start, end))

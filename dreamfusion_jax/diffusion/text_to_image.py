@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import tokenizers
 from jaxtyping import Array, Float
 
+from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule
 from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
 from dreamfusion_jax.diffusion.weights import load_params, save_params
@@ -35,14 +36,20 @@ def eps_from_prediction(
     sigma: Float[Array, "batch"],
     kind: str,
 ) -> Float[Array, "batch h w c"]:
-    """The noise, from a network that predicts it or v = alpha eps - sigma x (Salimans 2022)."""
+    """The noise, from a network that predicts it ("eps"), the image ("x"), or "v".
+
+    v = alpha eps - sigma x (Salimans and Ho 2022).
+    """
+    alpha, sigma = alpha[:, None, None, None], sigma[:, None, None, None]
     if kind == "eps":
         return prediction
-    return sigma[:, None, None, None] * z_t + alpha[:, None, None, None] * prediction
+    if kind == "x":
+        return (z_t - alpha * prediction) / sigma
+    return sigma * z_t + alpha * prediction
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TextToImagePrior:
+class TextToImagePrior(PixelSpace):
     """A frozen text-to-image model that fulfils the `Prior` protocol.
 
     `params` has the two trees "unet" and "text_encoder". Compared and hashed by identity, so
@@ -63,17 +70,21 @@ class TextToImagePrior:
         """Reads a model folder; UserError where it is missing, damaged or inconsistent."""
         folder = pathlib.Path(folder)
         config = _read_config(folder / "config.json")
-        networks = networks_from_config(config)
+        networks = networks_from_config(config, dtype)
         params = load_params(folder / "model.safetensors", param_shapes(*networks, config), dtype)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
-        return cls.build(config, tokenizer, params)
+        return cls.build(config, tokenizer, params, dtype)
 
     @classmethod
     def build(
-        cls, config: dict[str, Any], tokenizer: tokenizers.Tokenizer, params: Any
+        cls,
+        config: dict[str, Any],
+        tokenizer: tokenizers.Tokenizer,
+        params: Any,
+        dtype: Any = jnp.float32,
     ) -> "TextToImagePrior":
         """The prior of a config (the content of config.json), a tokenizer and parameters."""
-        unet, text_encoder = networks_from_config(config)
+        unet, text_encoder = networks_from_config(config, dtype)
         size, channels = config["image_size"], config["unet"].get("in_channels", 3)
         return cls(
             unet,
@@ -134,9 +145,11 @@ def save_prior(
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def networks_from_config(config: dict[str, Any]) -> tuple[UNet, T5Encoder]:
+def networks_from_config(
+    config: dict[str, Any], dtype: Any = jnp.float32
+) -> tuple[UNet, T5Encoder]:
     """The UNet and the text encoder of a model folder's config."""
-    return unet_from_config(config["unet"]), t5_from_config(config["text_encoder"])
+    return unet_from_config(config["unet"], dtype), t5_from_config(config["text_encoder"], dtype)
 
 
 def init_params(

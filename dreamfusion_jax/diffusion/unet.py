@@ -1,29 +1,58 @@
-"""The pixel UNet in DeepFloyd IF's architecture, from published size down to the embedded one.
+"""The conditional UNet of DeepFloyd IF and Stable Diffusion, and of the embedded prior.
 
 Fields carry the names of diffusers' UNet2DConditionModel config, whose weights fit after the
 renaming in `weights.py`. `patch_size` is ours: the embedded model works on patches of pixels.
 """
 
 import dataclasses
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamfusion_jax.diffusion.attention import TextTimeEmbedding
+from dreamfusion_jax.diffusion.attention import AddedKVAttention, TextTimeEmbedding
+from dreamfusion_jax.diffusion.transformer import ImageTransformer
 from dreamfusion_jax.diffusion.unet_blocks import (
+    Downsample,
     DownStage,
     MidStage,
+    ResnetBlock,
     TimestepEmbedding,
+    Upsample,
     UpStage,
     activation,
+    conv3x3,
 )
 from dreamfusion_jax.errors import UserError
 
-_PLAIN_DOWN, _CROSS_DOWN = "ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"
-_PLAIN_UP, _CROSS_UP = "ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"
+
+class Kind(NamedTuple):
+    """What the name of a block stands for."""
+
+    attention: str | None  # "added_kv" (IF), "transformer" (Stable Diffusion) or none
+    resample: str | None  # by a residual block (IF) or by a convolution (Stable Diffusion)
+
+
+DOWN_KINDS = {
+    "ResnetDownsampleBlock2D": Kind(None, "resnet"),
+    "SimpleCrossAttnDownBlock2D": Kind("added_kv", "resnet"),
+    "DownBlock2D": Kind(None, "conv"),
+    "CrossAttnDownBlock2D": Kind("transformer", "conv"),
+}
+MID_KINDS = {
+    "UNetMidBlock2DSimpleCrossAttn": Kind("added_kv", None),
+    "UNetMidBlock2DCrossAttn": Kind("transformer", None),
+}
+UP_KINDS = {
+    "ResnetUpsampleBlock2D": Kind(None, "resnet"),
+    "SimpleCrossAttnUpBlock2D": Kind("added_kv", "resnet"),
+    "UpBlock2D": Kind(None, "conv"),
+    "CrossAttnUpBlock2D": Kind("transformer", "conv"),
+}
 
 
 def timestep_features(
@@ -54,31 +83,42 @@ def depth_to_space(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b h2
 class UNet(nn.Module):
     """Predicts noise (or v) from a noisy image, a time step and text states.
 
+    Fields that are given for each stage are tuples, down the UNet; the way up mirrors them.
     `encoder_hid_dim` is the width of the text states handed in (None: they already have
-    `cross_attention_dim`). With out_channels = 2 in_channels the second half is a variance.
+    `cross_attention_dim`). `attention_head_dim` is, as in diffusers, the width of a head in
+    IF's blocks and their number in Stable Diffusion's. With out_channels = 2 in_channels the
+    second half is a variance.
     """
 
-    in_channels: int = 3
-    out_channels: int = 6
-    block_out_channels: tuple[int, ...] = (704, 1408, 2112, 2816)
-    layers_per_block: int = 3
-    down_block_types: tuple[str, ...] = (_PLAIN_DOWN, _CROSS_DOWN, _CROSS_DOWN, _CROSS_DOWN)
-    up_block_types: tuple[str, ...] = (_CROSS_UP, _CROSS_UP, _CROSS_UP, _PLAIN_UP)
-    attention_head_dim: int = 64
-    cross_attention_dim: int = 2816
-    encoder_hid_dim: int | None = 4096
-    addition_embed_type: str | None = "text"
+    in_channels: int
+    out_channels: int
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    down_block_types: tuple[str, ...]
+    mid_block_type: str
+    up_block_types: tuple[str, ...]
+    attention_head_dim: tuple[int, ...]
+    cross_attention_dim: int
+    transformer_layers_per_block: tuple[int, ...]
+    only_cross_attention: tuple[bool, ...]
+    mid_block_only_cross_attention: bool = False
+    use_linear_projection: bool = False
+    encoder_hid_dim: int | None = None
+    addition_embed_type: str | None = None
     addition_embed_type_num_heads: int = 64
-    cross_attention_norm: str | None = "group_norm"
-    only_cross_attention: bool = False
-    mid_block_only_cross_attention: bool | None = None
-    act_fn: str = "gelu"
-    norm_num_groups: int = 32
-    norm_eps: float = 1e-5
-    mid_block_scale_factor: float = 1.0
+    cross_attention_norm: str | None = None
+    resnet_time_scale_shift: str = "default"
+    resnet_skip_time_act: bool = False
     resnet_out_scale_factor: float = 1.0
+    mid_block_scale_factor: float = 1.0
+    act_fn: str = "silu"
+    time_embedding_dim: int | None = None
+    time_embedding_act_fn: str | None = None
+    timestep_post_act: str | None = None
     flip_sin_to_cos: bool = True
     freq_shift: int = 0
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
     patch_size: int = 1
     dtype: Any = jnp.float32
 
@@ -94,119 +134,167 @@ class UNet(nn.Module):
         temb, text = self._condition(timesteps, text, text_mask)
         context = (temb, text, text_mask)
         x = space_to_depth(x, self.patch_size).astype(self.dtype)
-        x = self._conv(self.block_out_channels[0], "conv_in")(x)
-        kept = [x]
-        last = len(self.block_out_channels) - 1
-        for i, (kind, width) in enumerate(
-            zip(self.down_block_types, self.block_out_channels, strict=True)
-        ):
-            stage = self._stage(DownStage, f"down_blocks_{i}", width, kind, resample=i < last)
-            x, states = stage(x, *context)
+        x = conv3x3(self.block_out_channels[0], "conv_in", self.dtype)(x)
+        kept, last = [x], len(self.block_out_channels) - 1
+        for level, name in enumerate(self.down_block_types):
+            x, states = self._down(level, DOWN_KINDS[name], level < last)(x, *context)
             kept.extend(states)
         x = self._mid()(x, *context)
-        count = self.layers_per_block + 1
-        for i, (kind, width) in enumerate(
-            zip(self.up_block_types, reversed(self.block_out_channels), strict=True)
-        ):
-            stage = self._stage(UpStage, f"up_blocks_{i}", width, kind, resample=i < last)
-            kept, states = kept[:-count], kept[-count:]
+        for i, name in enumerate(self.up_block_types):
+            stage = self._up(i, last - i, UP_KINDS[name], i < last)
+            kept, states = kept[: -stage.layers], kept[-stage.layers :]
             x = stage(x, states, *context)
         return self._head(x)
 
-    def _conv(self, channels, name, **kwargs):
-        padding = ((1, 1), (1, 1))
-        return nn.Conv(channels, (3, 3), padding=padding, dtype=self.dtype, name=name, **kwargs)
-
     def _condition(self, timesteps, text, text_mask):
         """The time embedding, with the pooled text added, and the projected text states."""
-        width = self.block_out_channels[0]
-        features = timestep_features(timesteps, width, self.flip_sin_to_cos, self.freq_shift)
-        temb = TimestepEmbedding(4 * width, self.act_fn, self.dtype, name="time_embedding")(
-            features.astype(self.dtype)
+        features = timestep_features(
+            timesteps, self.block_out_channels[0], self.flip_sin_to_cos, self.freq_shift
         )
+        width = self.time_embedding_dim or 4 * self.block_out_channels[0]
+        embed = TimestepEmbedding(
+            width, self.act_fn, self.timestep_post_act, self.dtype, name="time_embedding"
+        )
+        temb = embed(features.astype(self.dtype))
         text = text.astype(self.dtype)
         if self.addition_embed_type == "text":
             heads = self.addition_embed_type_num_heads
-            pooled = TextTimeEmbedding(4 * width, heads, self.dtype, name="add_embedding")
+            pooled = TextTimeEmbedding(width, heads, self.dtype, name="add_embedding")
             temb = temb + pooled(text, text_mask)
         if self.encoder_hid_dim is not None:
             name = "encoder_hid_proj"
             text = nn.Dense(self.cross_attention_dim, dtype=self.dtype, name=name)(text)
-        return temb, text
+        return activation(self.time_embedding_act_fn)(temb), text
 
-    def _stage(self, cls, name, width, kind, resample):
-        crossed = kind in (_CROSS_DOWN, _CROSS_UP)
-        return cls(
-            channels=width,
+    def _down(self, level: int, kind: Kind, resize: bool) -> DownStage:
+        channels = self.block_out_channels[level]
+        resnet = self._resnet(channels, kind)
+        if kind.resample == "resnet":
+            resample = functools.partial(resnet, resample="down")
+        else:
+            resample = functools.partial(Downsample, channels, dtype=self.dtype)
+        return DownStage(
             layers=self.layers_per_block,
-            groups=self.norm_num_groups,
-            eps=self.norm_eps,
-            act=self.act_fn,
-            attention_head_dim=self.attention_head_dim if crossed else None,
-            cross_norm=self.cross_attention_norm,
-            only_cross=self.only_cross_attention,
-            resample=resample,
-            scale=self.resnet_out_scale_factor,
-            dtype=self.dtype,
-            name=name,
+            resnet=resnet,
+            attention=self._attention(level, kind, self.only_cross_attention[level]),
+            resample=resample if resize else None,
+            name=f"down_blocks_{level}",
         )
 
-    def _mid(self):
-        only_cross = self.mid_block_only_cross_attention
+    def _mid(self) -> MidStage:
+        kind, level = MID_KINDS[self.mid_block_type], len(self.block_out_channels) - 1
+        scaled = {"scale": self.mid_block_scale_factor}
         return MidStage(
-            channels=self.block_out_channels[-1],
             layers=1,
-            groups=self.norm_num_groups,
-            eps=self.norm_eps,
-            act=self.act_fn,
-            attention_head_dim=self.attention_head_dim,
-            cross_norm=self.cross_attention_norm,
-            only_cross=self.only_cross_attention if only_cross is None else only_cross,
-            scale=self.mid_block_scale_factor,
-            dtype=self.dtype,
+            resnet=functools.partial(self._resnet(self.block_out_channels[-1], kind), **scaled),
+            attention=self._attention(level, kind, self.mid_block_only_cross_attention),
             name="mid_block",
         )
+
+    def _up(self, index: int, level: int, kind: Kind, resize: bool) -> UpStage:
+        channels = self.block_out_channels[level]
+        resnet = self._resnet(channels, kind)
+        if kind.resample == "resnet":
+            resample = functools.partial(resnet, resample="up")
+        else:
+            resample = functools.partial(Upsample, channels, dtype=self.dtype)
+        return UpStage(
+            layers=self.layers_per_block + 1,
+            resnet=resnet,
+            attention=self._attention(level, kind, self.only_cross_attention[level]),
+            resample=resample if resize else None,
+            name=f"up_blocks_{index}",
+        )
+
+    def _resnet(self, channels: int, kind: Kind) -> Callable[..., ResnetBlock]:
+        # As in diffusers, Stable Diffusion's blocks know neither of these two settings.
+        own = {}
+        if kind.attention == "added_kv" or kind.resample == "resnet":
+            own = {
+                "skip_time_act": self.resnet_skip_time_act,
+                "scale": self.resnet_out_scale_factor,
+            }
+        return functools.partial(
+            ResnetBlock,
+            channels,
+            self.norm_num_groups,
+            self.norm_eps,
+            self.act_fn,
+            self.resnet_time_scale_shift,
+            dtype=self.dtype,
+            **own,
+        )
+
+    def _attention(
+        self, level: int, kind: Kind, only_cross: bool
+    ) -> Callable[..., nn.Module] | None:
+        if kind.attention == "added_kv":
+            return functools.partial(
+                AddedKVAttention,
+                self.attention_head_dim[level],
+                self.norm_num_groups,
+                self.cross_attention_norm,
+                only_cross,
+                dtype=self.dtype,
+            )
+        if kind.attention == "transformer":
+            return functools.partial(
+                ImageTransformer,
+                self.attention_head_dim[level],
+                self.transformer_layers_per_block[level],
+                self.norm_num_groups,
+                self.use_linear_projection,
+                only_cross,
+                dtype=self.dtype,
+            )
+        return None
 
     def _head(self, x):
         norm = nn.GroupNorm(
             self.norm_num_groups, epsilon=self.norm_eps, dtype=self.dtype, name="conv_norm_out"
         )
         channels = self.out_channels * self.patch_size**2
-        conv = self._conv(channels, "conv_out", kernel_init=nn.initializers.zeros)
+        conv = conv3x3(channels, "conv_out", self.dtype, kernel_init=nn.initializers.zeros)
         x = conv(activation(self.act_fn)(norm(x)))
         return depth_to_space(x, self.patch_size).astype(jnp.float32)
 
 
 # Settings of diffusers' config that would change the network in ways this one does not know.
 _ONLY = {
-    "resnet_time_scale_shift": "scale_shift",
-    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "class_embed_type": None,
-    "time_embedding_type": "positional",
-    "time_embedding_dim": None,
-    "time_embedding_act_fn": None,
-    "timestep_post_act": None,
-    "time_cond_proj_dim": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "center_input_sample": False,
-    "resnet_skip_time_act": False,
-    "dual_cross_attention": False,
+    "addition_embed_type": (None, "text"),
+    "attention_type": ("default",),
+    "center_input_sample": (False,),
+    "class_embed_type": (None,),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+    "cross_attention_norm": (None, "layer_norm", "group_norm"),
+    "downsample_padding": (1,),
+    "dual_cross_attention": (False,),
+    "encoder_hid_dim_type": (None, "text_proj"),
+    "num_attention_heads": (None,),
+    "num_class_embeds": (None,),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "reverse_transformer_layers_per_block": (None,),
+    "time_cond_proj_dim": (None,),
+    "time_embedding_type": ("positional",),
 }
 
-
-# diffusers' values of keys that a config.json leaves out.
+# diffusers' values of keys that a config.json leaves out, where they are not those of UNet.
 _DEFAULTS = {
     "in_channels": 4,
     "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
     "attention_head_dim": 8,
     "cross_attention_dim": 1280,
-    "encoder_hid_dim": None,
-    "addition_embed_type": None,
-    "cross_attention_norm": None,
-    "act_fn": "silu",
+    "transformer_layers_per_block": 1,
+    "only_cross_attention": False,
+    "mid_block_only_cross_attention": None,
 }
+_PER_STAGE = ("attention_head_dim", "transformer_layers_per_block", "only_cross_attention")
 
 
 def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
@@ -215,18 +303,42 @@ def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
     Raises UserError where the config asks for a block or a setting that is not built here.
     """
     config = _DEFAULTS | config
-    for key, value in _ONLY.items():
-        if config.get(key, value) != value:
+    for key, values in _ONLY.items():
+        if config.get(key, values[0]) not in values:
+            raise _unsupported(key, config[key], values)
+    _check_blocks(config)
+    stages = len(config["block_out_channels"])
+    only_cross = config["only_cross_attention"]
+    if config["mid_block_only_cross_attention"] is None:
+        config["mid_block_only_cross_attention"] = only_cross is True
+    for key in _PER_STAGE:
+        if not isinstance(config[key], (list, tuple)):
+            config[key] = (config[key],) * stages
+    for key in (*_PER_STAGE, "down_block_types", "up_block_types"):
+        if len(config[key]) != stages:
             raise UserError(
-                f"the UNet's config.json has {key}={config[key]!r}, but only {value!r} is supported"
-            )
-    known = {_PLAIN_DOWN, _CROSS_DOWN, _PLAIN_UP, _CROSS_UP}
-    kinds = [*config.get("down_block_types", ()), *config.get("up_block_types", ())]
-    for kind in kinds:
-        if kind not in known:
-            raise UserError(
-                f"the UNet's config.json asks for the block {kind!r}; supported are {sorted(known)}"
+                f"the UNet's config.json has {stages} block_out_channels, but {key} has "
+                f"{len(config[key])} entries"
             )
     fields = {f.name for f in dataclasses.fields(UNet)} - {"parent", "name", "dtype"}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in fields}
     return UNet(**values, dtype=dtype)
+
+
+def _check_blocks(config: dict[str, Any]) -> None:
+    for key, kinds in (
+        ("down_block_types", DOWN_KINDS),
+        ("mid_block_type", MID_KINDS),
+        ("up_block_types", UP_KINDS),
+    ):
+        names = config[key] if isinstance(config[key], (list, tuple)) else [config[key]]
+        for name in names:
+            if name not in kinds:
+                raise _unsupported(key, name, tuple(kinds))
+
+
+def _unsupported(key: str, value: Any, supported: tuple) -> UserError:
+    listed = ", ".join(repr(v) for v in supported)
+    return UserError(
+        f"the UNet's config.json has {key}={value!r}, which is not supported; supported: {listed}"
+    )

@@ -1,4 +1,4 @@
-"""Blocks of the pixel UNet (DeepFloyd IF): scale-shift residual blocks and their stages.
+"""Blocks of the UNets and of the VAE: residual blocks, and the stages that are made of them.
 
 Images are [batch, height, width, channels]. Submodule names follow diffusers'.
 """
@@ -10,9 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from dreamfusion_jax.diffusion.attention import AddedKVAttention
 from dreamfusion_jax.errors import UserError
 
 _ACTIVATIONS = {
@@ -20,14 +19,17 @@ _ACTIVATIONS = {
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
     "relu": jax.nn.relu,
+    "mish": jax.nn.mish,
 }
 
 
-def activation(name: str) -> Callable[[jax.Array], jax.Array]:
-    """The activation function of that name (diffusers' names)."""
+def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
+    """The activation function of that name (diffusers' names); None is the identity."""
+    if name is None:
+        return lambda x: x
     if name not in _ACTIVATIONS:
         raise UserError(
-            f"act_fn {name!r} in the UNet's config.json is not one of {[*_ACTIVATIONS]}"
+            f"the activation {name!r} in the model's config.json is not one of {[*_ACTIVATIONS]}"
         )
     return _ACTIVATIONS[name]
 
@@ -42,37 +44,49 @@ def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     return nn.avg_pool(x, (2, 2), strides=(2, 2))
 
 
+def conv3x3(channels: int, name: str, dtype: Any = jnp.float32, **kwargs: Any) -> nn.Conv:
+    """A convolution of 3 x 3 pixels that keeps the size, unless `strides` or `padding` is given."""
+    kwargs = {"padding": ((1, 1), (1, 1))} | kwargs
+    return nn.Conv(channels, (3, 3), dtype=dtype, name=name, **kwargs)
+
+
 class TimestepEmbedding(nn.Module):
     """Two-layer map of the sinusoidal time features."""
 
     width: int
     act: str
+    post_act: str | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch n"]) -> Float[Array, "batch width"]:
         """[B, n] -> [B, width]."""
         h = nn.Dense(self.width, dtype=self.dtype, name="linear_1")(features)
-        return nn.Dense(self.width, dtype=self.dtype, name="linear_2")(activation(self.act)(h))
+        h = nn.Dense(self.width, dtype=self.dtype, name="linear_2")(activation(self.act)(h))
+        return activation(self.post_act)(h)
 
 
 class ResnetBlock(nn.Module):
-    """Residual block whose second norm is scaled and shifted by the time embedding.
+    """Residual block, told the time by a sum before its second norm, or by scale and shift after.
 
-    `resample` ("up", "down" or None) is applied after the first norm and to the shortcut.
+    `time_scale_shift` is "default" (the sum) or "scale_shift"; without a time embedding there
+    is neither. `skip_time_act` leaves out the activation of the time embedding. `resample`
+    ("up", "down" or None) is applied after the first norm and to the shortcut.
     """
 
     channels: int
     groups: int
     eps: float = 1e-5
-    act: str = "gelu"
-    resample: str | None = None
+    act: str = "silu"
+    time_scale_shift: str = "default"
+    skip_time_act: bool = False
     scale: float = 1.0
+    resample: str | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch h w c"], temb: Float[Array, "batch time"]
+        self, x: Float[Array, "batch h w c"], temb: Float[Array, "batch time"] | None
     ) -> Float[Array, "batch h2 w2 channels"]:
         """x [B, H, W, C] and time embedding [B, E] -> [B, H', W', channels]."""
         act = activation(self.act)
@@ -80,118 +94,121 @@ class ResnetBlock(nn.Module):
         norm = functools.partial(
             nn.GroupNorm, num_groups=self.groups, epsilon=self.eps, dtype=self.dtype
         )
-        conv = functools.partial(
-            nn.Conv, self.channels, (3, 3), padding=((1, 1), (1, 1)), dtype=self.dtype
-        )
-        h = conv(name="conv1")(change(act(norm(name="norm1")(x))))
-        temb = nn.Dense(2 * self.channels, dtype=self.dtype, name="time_emb_proj")(act(temb))
-        scale, shift = jnp.split(temb[:, None, None, :], 2, axis=-1)
-        h = act(norm(name="norm2")(h) * (1 + scale) + shift)
-        h = conv(kernel_init=nn.initializers.zeros, name="conv2")(h)
+        h = conv3x3(self.channels, "conv1", self.dtype)(change(act(norm(name="norm1")(x))))
+        scale, shift = self._read_time(temb if self.skip_time_act or temb is None else act(temb))
+        h = norm(name="norm2")(h if scale is not None else h + shift)
+        h = h if scale is None else h * (1 + scale) + shift
+        h = conv3x3(self.channels, "conv2", self.dtype, kernel_init=nn.initializers.zeros)(act(h))
         x = change(x)
         if x.shape[-1] != self.channels:
             x = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="conv_shortcut")(x)
         return (x + h) / self.scale
 
+    def _read_time(self, temb: jax.Array | None) -> tuple[jax.Array | None, jax.Array | float]:
+        """Scale and shift; no scale stands for a shift before the norm."""
+        if temb is None:
+            return None, 0.0
+        parts = 2 if self.time_scale_shift == "scale_shift" else 1
+        told = nn.Dense(parts * self.channels, dtype=self.dtype, name="time_emb_proj")(temb)
+        *scale, shift = jnp.split(told[:, None, None, :], parts, axis=-1)
+        return (scale[0] if scale else None), shift
 
-class Stage(nn.Module):
-    """What the down, middle and up stages share: residual blocks, attention, resampling.
 
-    `attention_head_dim` None means a stage without attention.
-    """
+class Downsample(nn.Module):
+    """Halves height and width by a strided convolution."""
 
     channels: int
-    layers: int
-    groups: int
-    eps: float
-    act: str
-    attention_head_dim: int | None = None
-    cross_norm: str | None = None
-    only_cross: bool = False
-    resample: bool = True
-    scale: float = 1.0
+    padding: tuple = ((1, 1), (1, 1))
     dtype: Any = jnp.float32
 
-    def resnet(self, name: str, resample: str | None = None) -> ResnetBlock:
-        """A residual block of this stage."""
-        return ResnetBlock(
-            self.channels,
-            self.groups,
-            self.eps,
-            self.act,
-            resample,
-            self.scale,
-            dtype=self.dtype,
-            name=name,
-        )
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h2 w2 channels"]:
+        """[B, H, W, C] -> [B, H / 2, W / 2, channels]."""
+        how = {"strides": (2, 2), "padding": self.padding}
+        return conv3x3(self.channels, "conv", self.dtype, **how)(x)
 
-    def attend(self, index: int, x: jax.Array, text, mask) -> jax.Array:
-        """The attention after residual block `index`, where the stage has one."""
-        if self.attention_head_dim is None:
-            return x
-        attention = AddedKVAttention(
-            self.attention_head_dim,
-            self.groups,
-            self.cross_norm,
-            self.only_cross,
-            dtype=self.dtype,
-            name=f"attentions_{index}",
-        )
-        return attention(x, text, mask)
+
+class Upsample(nn.Module):
+    """Doubles height and width, nearest neighbour, then a convolution."""
+
+    channels: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h2 w2 channels"]:
+        """[B, H, W, C] -> [B, 2 H, 2 W, channels]."""
+        return conv3x3(self.channels, "conv", self.dtype)(upsample(x))
+
+
+class Stage(nn.Module):
+    """What the down, middle and up stages share.
+
+    `resnet` makes a residual block and `attention` the attention after each of them (None: the
+    stage has none), both from a name; `resample` makes what changes the size at the end.
+    `*context` of the calls is handed to the attention: text states and their mask.
+    """
+
+    layers: int
+    resnet: Callable[..., ResnetBlock]
+    attention: Callable[..., nn.Module] | None = None
+    resample: Callable[..., nn.Module] | None = None
+
+    def layer(self, i: int, x: jax.Array, temb: jax.Array | None, *context: Any) -> jax.Array:
+        """Residual block i, and its attention."""
+        x = self.resnet(name=f"resnets_{i}")(x, temb)
+        return x if self.attention is None else self.attention(name=f"attentions_{i}")(x, *context)
+
+    def resized(self, name: str, x: jax.Array, temb: jax.Array | None) -> jax.Array:
+        """x in the size of the next stage."""
+        module = self.resample(name=name)
+        return module(x, temb) if isinstance(module, ResnetBlock) else module(x)
 
 
 class DownStage(Stage):
-    """ResnetDownsampleBlock2D, or SimpleCrossAttnDownBlock2D with attention."""
+    """Residual blocks, the size halved at the end."""
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "batch h w c"],
-        temb: Float[Array, "batch time"],
-        text: Float[Array, "batch tokens states"],
-        mask: Bool[Array, "batch tokens"] | None,
+        self, x: Float[Array, "batch h w c"], temb: Float[Array, "batch time"] | None, *context: Any
     ) -> tuple[Float[Array, "batch h2 w2 channels"], list]:
         """Returns the stage's output and every state kept for the way up."""
         kept = []
         for i in range(self.layers):
-            x = self.attend(i, self.resnet(f"resnets_{i}")(x, temb), text, mask)
+            x = self.layer(i, x, temb, *context)
             kept.append(x)
-        if self.resample:
-            x = self.resnet("downsamplers_0", "down")(x, temb)
+        if self.resample is not None:
+            x = self.resized("downsamplers_0", x, temb)
             kept.append(x)
         return x, kept
 
 
 class MidStage(Stage):
-    """UNetMidBlock2DSimpleCrossAttn: residual block, attention, residual block."""
+    """A residual block, then `layers` times an attention and a residual block."""
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "batch h w channels"],
-        temb: Float[Array, "batch time"],
-        text: Float[Array, "batch tokens states"],
-        mask: Bool[Array, "batch tokens"] | None,
-    ) -> Float[Array, "batch h w channels"]:
+        self, x: Float[Array, "batch h w c"], temb: Float[Array, "batch time"] | None, *context: Any
+    ) -> Float[Array, "batch h w c"]:
         """[B, H, W, C] -> the same."""
-        x = self.attend(0, self.resnet("resnets_0")(x, temb), text, mask)
-        return self.resnet("resnets_1")(x, temb)
+        for i in range(self.layers):
+            x = self.layer(i, x, temb, *context)
+        return self.resnet(name=f"resnets_{self.layers}")(x, temb)
 
 
 class UpStage(Stage):
-    """ResnetUpsampleBlock2D, or SimpleCrossAttnUpBlock2D with attention."""
+    """Residual blocks that take in the kept states, the size doubled at the end."""
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "batch h w c"],
         kept: list,
-        temb: Float[Array, "batch time"],
-        text: Float[Array, "batch tokens states"],
-        mask: Bool[Array, "batch tokens"] | None,
+        temb: Float[Array, "batch time"] | None,
+        *context: Any,
     ) -> Float[Array, "batch h2 w2 channels"]:
-        """Joins x with the kept states, the last one first."""
-        for i, skip in enumerate(reversed(kept)):
-            x = jnp.concatenate([x, skip], axis=-1)
-            x = self.attend(i, self.resnet(f"resnets_{i}")(x, temb), text, mask)
-        return self.resnet("upsamplers_0", "up")(x, temb) if self.resample else x
+        """Joins x with the kept states (one for each layer, or none), the last one first."""
+        for i in range(self.layers):
+            if kept:
+                x = jnp.concatenate([x, kept[-1 - i]], axis=-1)
+            x = self.layer(i, x, temb, *context)
+        return x if self.resample is None else self.resized("upsamplers_0", x, temb)

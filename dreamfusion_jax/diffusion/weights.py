@@ -1,64 +1,17 @@
-"""Weights on disk: published PyTorch names mapped to Flax, and this package's own safetensors.
-
-The rule for published names (diffusers, transformers): a number joins the word before it
-("down_blocks.0" -> "down_blocks_0"), and the last word is renamed by the array's rank:
-convolution [O, I, H, W] -> kernel [H, W, I, O], linear [O, I] -> kernel [I, O], norm -> scale,
-embedding table -> embedding. Everything else keeps its name.
-"""
+"""This package's own model files: safetensors whose names are the paths of Flax parameters."""
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 import safetensors
 import safetensors.flax
 
 from dreamfusion_jax.errors import UserError
-
-_TABLES = ("shared", "embed_tokens", "relative_attention_bias", "token_embedding")
-# T5 checkpoints hold the token table twice, once under the encoder.
-_DUPLICATES = ("encoder.embed_tokens.weight",)
-
-
-def flax_path(name: str, rank: int) -> tuple[str, ...]:
-    """The Flax parameter path of a published weight.
-
-    >>> flax_path("down_blocks.0.resnets.1.conv1.weight", 4)
-    ('down_blocks_0', 'resnets_1', 'conv1', 'kernel')
-    """
-    path: list[str] = []
-    for word in name.split("."):
-        if word.isdigit():
-            path[-1] = f"{path[-1]}_{word}"
-        else:
-            path.append(word)
-    if path[-1] == "weight":
-        table = len(path) > 1 and path[-2] in _TABLES
-        path[-1] = "embedding" if table else ("scale" if rank == 1 else "kernel")
-    return tuple(path)
-
-
-def flax_array(path: tuple[str, ...], array: np.ndarray) -> np.ndarray:
-    """The array as Flax lays it out (see the module's rule)."""
-    if path[-1] != "kernel":
-        return array
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
-
-def from_published(tensors: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
-    """A Flax parameter tree from the (name, array) pairs of a published state dict."""
-    flat = {}
-    for name, array in tensors:
-        if name in _DUPLICATES:
-            continue
-        path = flax_path(name, array.ndim)
-        flat[path] = flax_array(path, array)
-    return flax.traverse_util.unflatten_dict(flat)
 
 
 def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any = None) -> None:

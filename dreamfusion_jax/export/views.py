@@ -126,6 +126,7 @@ def _render_chunk(
     # Every ray counts as a view with a light of its own.
     black = jnp.zeros_like(rays[0])
     out = render_rays(scene, params, Rays(*rays), Light(*lights), black, None)
+    out = out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
     # What is not returned is not computed: the compiler drops the field's gradient (if
     # it is not inside a loop over chunks).
     shading = (out.rgb, out.normals) if normals else (out.albedo, jnp.zeros_like(out.albedo))

@@ -1,4 +1,4 @@
-"""SDS as a sampler in plain image space (paper Figure 2)."""
+"""SDS as a sampler of images, or of a prior's latents (paper Figure 2)."""
 
 import functools
 from typing import Any
@@ -26,7 +26,7 @@ def optimise_images(
     t_range: tuple[float, float] = (0.02, 0.98),
     weighting: str = "sigma_squared",
 ) -> Float[Array, "batch height width channels"]:
-    """Descends the SDS gradient with respect to the pixels themselves, with Adam.
+    """Descends the SDS gradient with respect to the pixels (or latents), with Adam.
 
     Mode-seeking: with a large guidance weight the results are typical, saturated and
     alike, where ancestral sampling is varied.
@@ -43,7 +43,7 @@ def optimise_images(
       weighting: w(t), see `sds_gradient`.
 
     Returns:
-      Images in the model's range [-1, 1].
+      Images in the model's range [-1, 1], or latents.
     """
     settings = (steps, learning_rate, guidance_weight, t_range, weighting)
     return _optimise(prior, settings, params, embeddings, key)
@@ -52,7 +52,8 @@ def optimise_images(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _optimise(prior: Prior, settings: tuple, params: Any, embeddings: TextEmbeddings, key):
     steps, learning_rate, guidance_weight, t_range, weighting = settings
-    shape = (embeddings.mask.shape[0] - 1, *prior.image_shape)
+    shape = (embeddings.mask.shape[0] - 1, *prior.latent_shape)
+    limit = 1.0 if prior.latent_shape == prior.image_shape else jnp.inf
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)
     start_key, noise_key = jax.random.split(key)
     x = 0.1 * distrax.Normal(0.0, 1.0).sample(seed=start_key, sample_shape=shape)
@@ -70,7 +71,7 @@ def _optimise(prior: Prior, settings: tuple, params: Any, embeddings: TextEmbedd
             weighting=weighting,
         )
         updates, opt_state = optimizer.update(gradient, opt_state)
-        return (jnp.clip(x + updates, -1.0, 1.0), opt_state), None
+        return (jnp.clip(x + updates, -limit, limit), opt_state), None
 
     (x, _), _ = jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(steps))
     return x

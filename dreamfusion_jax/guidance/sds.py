@@ -1,6 +1,7 @@
 """Score Distillation Sampling (paper section 3.1): image -> gradient."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import distrax
@@ -40,12 +41,13 @@ def sds_gradient(
     """w(t) (eps_hat(z_t; y, t) - eps), paper Eq. 3 without the factor dx/dtheta.
 
     The caller multiplies by the renderer's Jacobian (a VJP). Nothing flows through the
-    prior: the U-Net's Jacobian is left out by construction.
+    prior's U-Net: its Jacobian is left out by construction. Where the prior noises latents,
+    the gradient comes back through the Jacobian of their encoder.
 
     Args:
       prior: the frozen denoiser.
       params: its parameters.
-      image: x in the model's range [-1, 1].
+      image: x in the model's range [-1, 1], or latents of it.
       embeddings: one row per image, then the row of the unconditional prompt.
       key: draws t and eps; one key, or one for each image.
       guidance_weight: omega of classifier-free guidance.
@@ -56,10 +58,12 @@ def sds_gradient(
       The gradient with respect to the image, and what was drawn.
     """
     image = jax.lax.stop_gradient(image)
-    z_t, t, eps, weight = _diffuse(prior, image, key, t_range, weighting)
+    latents, vjp = jax.vjp(functools.partial(_latents, prior, params), image)
+    z_t, t, eps, weight = _diffuse(prior, latents, key, t_range, weighting)
     eps_hat = guided_eps(prior, params, z_t, t, embeddings, guidance_weight=guidance_weight)
     residual = jax.lax.stop_gradient(eps_hat - eps)
-    return _expand(weight) * residual, _aux(t, weight, residual)
+    (gradient,) = vjp(_expand(weight) * residual)
+    return gradient, _aux(t, weight, residual)
 
 
 def diffusion_loss_gradient(
@@ -80,7 +84,7 @@ def diffusion_loss_gradient(
     """
 
     def loss(x):
-        z_t, t, eps, weight = _diffuse(prior, x, key, t_range, weighting)
+        z_t, t, eps, weight = _diffuse(prior, _latents(prior, params, x), key, t_range, weighting)
         eps_hat = guided_eps(prior, params, z_t, t, embeddings, guidance_weight=guidance_weight)
         residual = eps_hat - eps
         return 0.5 * jnp.sum(_expand(weight) * residual**2), _aux(t, weight, residual)
@@ -88,21 +92,26 @@ def diffusion_loss_gradient(
     return jax.grad(loss, has_aux=True)(image)
 
 
-def _diffuse(prior: Prior, image: Array, key: Key[Array, "*keys"], t_range, weighting: str):
+def _latents(prior: Prior, params: Any, image: Array) -> Array:
+    """What is noised: the image's latents, or the image if it is latents already."""
+    return image if image.shape[1:] == prior.latent_shape else prior.to_latents(params, image)
+
+
+def _diffuse(prior: Prior, latents: Array, key: Key[Array, "*keys"], t_range, weighting: str):
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting is {weighting!r}, expected one of {WEIGHTINGS}.")
-    keys = jax.random.split(key, image.shape[0]) if key.ndim == 0 else key
+    keys = jax.random.split(key, latents.shape[0]) if key.ndim == 0 else key
     low, high = t_range
 
     def draw(key):
         t_key, eps_key = jax.random.split(key)
         unit = distrax.Uniform(0.0, 1.0).sample(seed=t_key)
-        return unit, distrax.Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=image.shape[1:])
+        return unit, distrax.Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=latents.shape[1:])
 
     unit, eps = jax.vmap(draw)(keys)
     t = low + (high - low) * unit
     alpha, sigma = prior.schedule.alpha_sigma(t)
-    z_t = _expand(alpha) * image + _expand(sigma) * eps
+    z_t = _expand(alpha) * latents + _expand(sigma) * eps
     weight = sigma**2 if weighting == "sigma_squared" else jnp.ones_like(sigma)
     return z_t, t, eps, weight
 

@@ -93,14 +93,25 @@ class T5Attention(nn.Module):
         return dense(out), bias
 
     def _position_bias(self, tokens):
-        position = np.arange(tokens)
-        relative = position[None, :] - position[:, None]
-        buckets = self.shape.buckets
-        index = relative_position_bucket(relative, buckets, self.shape.max_distance)
         init = nn.initializers.normal(0.1)
         name = "relative_attention_bias"
-        table = nn.Embed(buckets, self.shape.heads, embedding_init=init, name=name)
-        return table(jnp.asarray(index)).transpose(2, 0, 1)[None].astype(jnp.float32)
+        table = nn.Embed(self.shape.buckets, self.shape.heads, embedding_init=init, name=name)
+        return position_bias(table.embedding, tokens, self.shape.max_distance)
+
+
+def position_bias(
+    table: Float[Array, "buckets heads"], tokens: int, max_distance: int
+) -> Float[Array, "1 heads tokens tokens"]:
+    """What is added to the logits of each query and key for their distance."""
+    position = np.arange(tokens)
+    relative = position[None, :] - position[:, None]
+    index = relative_position_bucket(relative, table.shape[0], max_distance)
+    return table[jnp.asarray(index)].transpose(2, 0, 1)[None].astype(jnp.float32)
+
+
+def mask_bias(mask: Bool[Array, "batch tokens"]) -> Float[Array, "batch 1 1 tokens"]:
+    """What hides the tokens whose mask is False."""
+    return jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
 
 
 class T5SelfAttentionLayer(nn.Module):
@@ -190,7 +201,7 @@ class T5Stack(nn.Module):
         self, x: Float[Array, "batch tokens width"], mask: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens width"]:
         """Embedded tokens [B, T, D] -> states [B, T, D]."""
-        bias = jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
+        bias = mask_bias(mask)
         for i in range(self.num_layers):
             block = T5Block(
                 self.shape, i == 0, self.hidden, self.eps, self.dtype, name=f"block_{i}"
@@ -220,21 +231,25 @@ class T5Encoder(nn.Module):
         """tokens [B, T] and a mask that is True where a token is present -> [B, T, D]."""
         init = nn.initializers.normal(1.0)
         table = nn.Embed(self.vocab_size, self.d_model, embedding_init=init, name="shared")
-        shape = AttentionShape(
-            self.num_heads,
-            self.d_kv,
-            self.relative_attention_num_buckets,
-            self.relative_attention_max_distance,
-        )
         stack = T5Stack(
             self.num_layers,
-            shape,
+            self.attention_shape,
             self.d_ff,
             self.layer_norm_epsilon,
             self.dtype,
             name="encoder",
         )
         return stack(table(tokens).astype(self.dtype), mask)
+
+    @property
+    def attention_shape(self) -> AttentionShape:
+        """The shape that all layers share."""
+        return AttentionShape(
+            self.num_heads,
+            self.d_kv,
+            self.relative_attention_num_buckets,
+            self.relative_attention_max_distance,
+        )
 
 
 def t5_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> T5Encoder:

@@ -17,17 +17,20 @@ class EnvironmentMap(nn.Module):
     width: int = 64
     layers: int = 2
     frequencies: int = 4
+    channels: int = 3
 
     @nn.compact
-    def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays 3"]:
+    def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:
         """Colours in [0, 1] seen in unit directions."""
         h = integrated_encoding(directions, 0.0, self.frequencies)
         for i in range(self.layers):
             h = nn.silu(nn.Dense(self.width, name=f"layer{i}")(h))
-        return nn.sigmoid(nn.Dense(3, name="colour")(h))
+        return nn.sigmoid(nn.Dense(self.channels, name="colour")(h))
 
 
-def random_colour(key: PRNGKeyArray, mean: float, std: float) -> Float[Array, "3"]:
+def random_colour(
+    key: PRNGKeyArray, mean: float, std: float, channels: int = 3
+) -> Float[Array, "channels"]:
     """A flat background colour ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
-    colour = distrax.Normal(mean, std).sample(seed=key, sample_shape=(3,))
+    colour = distrax.Normal(mean, std).sample(seed=key, sample_shape=(channels,))
     return jnp.clip(colour, 0.0, 1.0)

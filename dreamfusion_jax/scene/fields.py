@@ -22,7 +22,8 @@ class MlpField(nn.Module):
 
     `blob_scale` lambda_tau and `blob_std` sigma_tau shape the Gaussian that is added to
     the density before its exp; `density_offset` shifts it everywhere (0 in the paper,
-    negative values start from emptier space).
+    negative values start from emptier space). The albedo has `channels`, of which the first
+    three are its colour.
     """
 
     width: int = 128
@@ -31,18 +32,19 @@ class MlpField(nn.Module):
     blob_scale: float = 5.0
     blob_std: float = 0.2
     density_offset: float = 0.0
+    channels: int = 3
 
     @nn.compact
     def __call__(
         self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
-    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch 3"]]:
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch channels"]]:
         """Returns the log density and the albedo in [0, 1] of Gaussians N(mean, variance I)."""
         h = nn.Dense(self.width, name="stem")(integrated_encoding(mean, variance, self.frequencies))
         for i in range(self.blocks):
             residual = nn.Dense(self.width, name=f"block{i}_in")(nn.silu(h))
             residual = nn.Dense(self.width, name=f"block{i}_out")(nn.silu(residual))
             h = nn.LayerNorm(name=f"norm{i}")(h + residual)
-        heads = nn.Dense(4, name="heads")(nn.silu(h))
+        heads = nn.Dense(1 + self.channels, name="heads")(nn.silu(h))
         blob = self.blob_scale * jnp.exp(-jnp.sum(mean**2, -1) / (2 * self.blob_std**2))
         log_density = heads[..., 0] + blob + self.density_offset
         return log_density, nn.sigmoid(heads[..., 1:])

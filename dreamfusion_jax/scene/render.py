@@ -45,10 +45,13 @@ class Scene:
     @classmethod
     def from_config(cls, config) -> "Scene":
         """Builds a scene from `config.scene`."""
-        environment = config.background.kind == "environment"
+        channels = {"channels": 4 if config.colour_space == "latent" else 3}
+        environment = None
+        if config.background.kind == "environment":
+            environment = EnvironmentMap(**config.background.environment, **channels)
         return cls(
-            field=MlpField(**config.field),
-            background=EnvironmentMap(**config.background.environment) if environment else None,
+            field=MlpField(**config.field, **channels),
+            background=environment,
             radius=config.radius,
             coarse_samples=config.coarse_samples,
             fine_samples=config.fine_samples,
@@ -69,12 +72,12 @@ def init_params(scene: Scene, key: Key[Array, ""]) -> dict:
 
 def background_colours(
     scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
-) -> Float[Array, "*rays 3"]:
+) -> Float[Array, "*rays channels"]:
     """What a training view shows where there is no object."""
     if scene.background is not None:
         return scene.background.apply(params["background"], directions)
-    colour = random_colour(key, scene.colour_mean, scene.colour_std)
-    return jnp.broadcast_to(colour, directions.shape)
+    colour = random_colour(key, scene.colour_mean, scene.colour_std, scene.field.channels)
+    return jnp.broadcast_to(colour, (*directions.shape[:-1], len(colour)))
 
 
 def render_rays(
@@ -82,7 +85,7 @@ def render_rays(
     params: dict,
     rays: Rays,
     light: Light,
-    background: Float[Array, "*rays 3"],
+    background: Float[Array, "*rays behind"],
     key: Key[Array, "*views"] | None,
     *,
     blur: float | Float[Array, ""] = FINAL_BLUR,
@@ -96,7 +99,7 @@ def render_rays(
       params: the scene's parameters.
       rays: any batch of rays; with several views they are the leading dimension.
       light: one light, or one for each view.
-      background: colours in [0, 1] behind the object.
+      background: colours in [0, 1] behind the object; channels that they lack are 0.5.
       key: jitters the samples, one or one for each view; None renders at fixed samples.
       blur: lambda_Sigma, the standard deviation of the field's input Gaussians.
     """
@@ -140,10 +143,14 @@ def _composite_all(
     weights: Float[Array, "*rays samples"],
     rays: Rays,
     light: Light,
-    background: Float[Array, "*rays 3"],
+    background: Float[Array, "*rays behind"],
 ) -> RenderOutput:
     opacity = jnp.sum(weights, axis=-1)
     colour = composite(weights, shade(field, points, light))
+    lacking = colour.shape[-1] - background.shape[-1]
+    if lacking:
+        fill = [(0, 0)] * (background.ndim - 1) + [(0, lacking)]
+        background = jnp.pad(background, fill, constant_values=0.5)
     return RenderOutput(
         rgb=colour + (1.0 - opacity[..., None]) * background,
         albedo=composite(weights, field.albedo),
@@ -212,7 +219,8 @@ def _slice_rays(rays: Rays, start: int, chunk: int) -> Rays:
 @functools.partial(jax.jit, static_argnums=0)
 def _render_chunk(scene: Scene, params: dict, rays: Rays, light: Light, colour) -> RenderOutput:
     background = jnp.broadcast_to(colour, rays.directions.shape)
-    return render_rays(scene, params, rays, light, background, None)
+    out = render_rays(scene, params, rays, light, background, None)
+    return out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
 
 
 def density_at(
@@ -237,7 +245,7 @@ def _density(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Arr
 
 @functools.partial(jax.jit, static_argnums=0)
 def _albedo(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
-    return field.apply(params, points, FINAL_BLUR**2)[1]
+    return field.apply(params, points, FINAL_BLUR**2)[1][..., :3]
 
 
 def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dreamfusion_jax.diffusion.cfg import to_model_range
+from dreamfusion_jax.diffusion.latent_colours import to_prior_range
 from dreamfusion_jax.prompts.views import select_rows
 from dreamfusion_jax.scene.cameras import sample_camera
 from dreamfusion_jax.scene.lights import sample_light
@@ -83,7 +83,7 @@ def render_scenes(
     lights: Light,
     params: Any,
 ) -> tuple[
-    tuple[Float[Array, "scenes views h w 3"], Float[Array, "scenes"]],
+    tuple[Float[Array, "scenes views h w c"], Float[Array, "scenes"]],
     tuple[Float[Array, "scenes"], Float[Array, "scenes"]],
 ]:
     """Renders all views in the prior's range and size, and sums the weighted regularisers."""
@@ -97,7 +97,7 @@ def render_views(
     cameras: Camera,
     lights: Light,
     params: Any,
-) -> tuple[tuple[Float[Array, "views h w 3"], Float[Array, ""]], tuple[Array, Array]]:
+) -> tuple[tuple[Float[Array, "views h w c"], Float[Array, ""]], tuple[Array, Array]]:
     """`render_scenes` of one scene."""
     rays = jax.vmap(lambda camera: cast_rays(camera, task.image_size, task.scene.radius))(cameras)
     background_keys, sample_keys = (
@@ -111,8 +111,8 @@ def render_views(
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
     penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
-    rgb = jax.image.resize(image.rgb, (task.views, *task.prior.image_shape), "linear")
-    return (to_model_range(rgb), penalties), (jnp.mean(image.opacity), orientation)
+    x = to_prior_range(task.prior, image.rgb)
+    return (x, penalties), (jnp.mean(image.opacity), orientation)
 
 
 @jax.named_scope("mean_over_devices")

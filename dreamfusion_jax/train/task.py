@@ -5,6 +5,7 @@ import dataclasses
 import ml_collections
 import optax
 
+from dreamfusion_jax.diffusion.latent_colours import CHANNELS
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance.sds import LOSSES, WEIGHTINGS, Guidance
@@ -52,6 +53,12 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> 
     _one_of("guidance.loss", guidance.loss, tuple(LOSSES))
     _one_of("guidance.weighting", guidance.weighting, WEIGHTINGS)
     _one_of("scene.background.kind", config.scene.background.kind, ("environment", "colour"))
+    _one_of("scene.colour_space", config.scene.colour_space, ("rgb", "latent"))
+    if config.scene.colour_space == "latent" and prior.latent_shape[-1] != CHANNELS:
+        raise UserError(
+            f"scene.colour_space is 'latent', but the prior {config.prior!r} works on images "
+            "themselves; choose 'rgb', or a prior like Stable Diffusion."
+        )
     if not 0 <= guidance.t_min < min(guidance.t_max, guidance.t_max_end) <= 1:
         raise UserError(
             f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "

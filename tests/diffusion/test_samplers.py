@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.samplers import ancestral_sample, dynamic_threshold, sample
 from dreamfusion_jax.diffusion.schedules import (
     CosineSchedule,
@@ -16,7 +17,7 @@ from dreamfusion_jax.types import TextEmbeddings
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianPrior:
+class GaussianPrior(PixelSpace):
     """The exact denoiser of x ~ N(mean, std^2), where the mean is the text's only number."""
 
     std: float

@@ -28,11 +28,13 @@ CONFIG = {
         "block_out_channels": [8],
         "layers_per_block": 1,
         "down_block_types": ["ResnetDownsampleBlock2D"],
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
         "up_block_types": ["ResnetUpsampleBlock2D"],
         "attention_head_dim": 8,
         "cross_attention_dim": 8,
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 1,
+        "resnet_time_scale_shift": "scale_shift",
         "norm_num_groups": 2,
     },
     "text_encoder": {

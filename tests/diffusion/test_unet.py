@@ -7,24 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamfusion_jax.diffusion.pretrained.convert import from_published
 from dreamfusion_jax.diffusion.unet import (
-    UNet,
     depth_to_space,
     space_to_depth,
     timestep_features,
     unet_from_config,
 )
-from dreamfusion_jax.diffusion.weights import from_published
 from dreamfusion_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from make_unet_t5 import UNETS, named_array  # noqa: E402
+from make_networks import UNETS, named_array  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(GOLDEN / "unet_t5.npz")
+    return np.load(GOLDEN / "networks.npz")
 
 
 def published_params(names):
@@ -58,20 +57,23 @@ def test_published_names_cover_the_whole_tree(golden):
 
 @pytest.mark.slow
 def test_masked_tokens_do_not_matter():
-    unet = UNet(
-        out_channels=3,
-        block_out_channels=(8,),
-        layers_per_block=1,
-        down_block_types=("SimpleCrossAttnDownBlock2D",),
-        up_block_types=("ResnetUpsampleBlock2D",),
-        attention_head_dim=4,
-        cross_attention_dim=8,
-        encoder_hid_dim=None,
-        addition_embed_type_num_heads=2,
-        cross_attention_norm=None,
-        norm_num_groups=2,
-        patch_size=2,
-    )
+    config = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": (8,),
+        "layers_per_block": 1,
+        "down_block_types": ("SimpleCrossAttnDownBlock2D",),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("ResnetUpsampleBlock2D",),
+        "attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 2,
+        "resnet_time_scale_shift": "scale_shift",
+        "norm_num_groups": 2,
+        "patch_size": 2,
+    }
+    unet = unet_from_config(config)
     rng = np.random.default_rng(0)
     x, text = rng.standard_normal((1, 4, 4, 3)), rng.standard_normal((1, 3, 8))
     x, text, t = x.astype(np.float32), text.astype(np.float32), jnp.full(1, 500.0)
@@ -106,8 +108,10 @@ def test_timestep_features():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"down_block_types": ["DownBlock2D"]}, "DownBlock2D"),
-        ({"resnet_time_scale_shift": "default"}, "resnet_time_scale_shift"),
+        ({"down_block_types": ["KDownBlock2D"] * 2}, "KDownBlock2D"),
+        ({"down_block_types": ["DownBlock2D"]}, "down_block_types has 1 entries"),
+        ({"resnet_time_scale_shift": "ada_group"}, "resnet_time_scale_shift"),
+        ({"addition_embed_type": "text_time"}, "'text_time'"),
         ({"class_embed_type": "timestep"}, "class_embed_type"),
     ],
 )

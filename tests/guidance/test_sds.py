@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule
 from dreamfusion_jax.guidance import sds
 from dreamfusion_jax.guidance.image_space import optimise_images
@@ -15,7 +16,7 @@ SHAPE = (4, 4, 3)
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianPrior:
+class GaussianPrior(PixelSpace):
     """The exact denoiser of images ~ N(mean, std^2 I): differentiable and known."""
 
     params: None = None

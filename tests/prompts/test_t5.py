@@ -6,18 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.diffusion.weights import from_published
+from dreamfusion_jax.diffusion.pretrained.convert import from_published
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.t5 import T5Encoder, relative_position_bucket, t5_from_config
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-from make_unet_t5 import T5, named_array  # noqa: E402
+from make_networks import T5, named_array  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def golden():
-    return np.load(GOLDEN / "unet_t5.npz")
+    return np.load(GOLDEN / "networks.npz")
 
 
 def test_equals_transformers(golden):

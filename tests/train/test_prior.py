@@ -27,6 +27,8 @@ def small_config(steps):
         {
             "block_out_channels": (8,),
             "down_block_types": ("ResnetDownsampleBlock2D",),
+            "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+            "resnet_time_scale_shift": "scale_shift",
             "up_block_types": ("ResnetUpsampleBlock2D",),
             "attention_head_dim": 8,
             "cross_attention_dim": 8,

