@@ -25,10 +25,8 @@ def attend(
     """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2)."""
     batch, queries, heads, width = query.shape
     query = query * (width**-0.5 if scale is None else scale)
-    parts = 1
-    while (
-        batch * heads * queries * key.shape[1] > parts * MOST_LOGITS and queries % (2 * parts) == 0
-    ):
+    logits, parts = batch * heads * queries * key.shape[1], 1
+    while logits > parts * MOST_LOGITS and queries % (2 * parts) == 0:
         parts *= 2
     if parts == 1:
         return _attend(key, value, bias, query)

@@ -127,6 +127,7 @@ class VAE(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts, which two methods share."""
         shared = (
             self.block_out_channels,
             self.layers_per_block,

@@ -82,15 +82,11 @@ class CLIPLayer(nn.Module):
     def __call__(self, x: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens width"]:
         """[B, T, D] -> the same."""
 
-        def norm(name):
-            return nn.LayerNorm(epsilon=self.eps, dtype=self.dtype, name=name)(x)
-
-        x += CLIPAttention(self.heads, self.causal, self.dtype, name="self_attn")(
-            norm("layer_norm1")
-        )
-        return x + CLIPFeedForward(self.hidden, self.act, self.dtype, name="mlp")(
-            norm("layer_norm2")
-        )
+        norm = functools.partial(nn.LayerNorm, epsilon=self.eps, dtype=self.dtype)
+        attention = CLIPAttention(self.heads, self.causal, self.dtype, name="self_attn")
+        x = x + attention(norm(name="layer_norm1")(x))
+        feed_forward = CLIPFeedForward(self.hidden, self.act, self.dtype, name="mlp")
+        return x + feed_forward(norm(name="layer_norm2")(x))
 
 
 class CLIPEncoder(nn.Module):

@@ -58,7 +58,8 @@ def fetch(name: str, dtype: Any) -> Path:
         mirror = f" It is found today as {MIRRORS[name]}." if name in MIRRORS else ""
         raise UserError(
             f"There is no model {name} on the hub, or it is private and HF_TOKEN does not open "
-            f"it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or a folder."
+            f"it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or the "
+            "folder of a model."
         ) from error
     except UserError:
         raise
