@@ -144,13 +144,13 @@ def write_weights(
         safetensors.numpy.save_file(tensors, folder / f"{stem}{dotted}{number}.safetensors")
 
 
-def write_sentencepiece(path: Path, words: str = TEXT) -> None:
+def write_sentencepiece(path: Path, words: str = TEXT, size: int = 64) -> None:
     """A tokenizer like T5's: pieces of words, <pad> 0, </s> 1, <unk> 2."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([words] * 10),
         model_writer=model,
-        vocab_size=64,
+        vocab_size=size,
         hard_vocab_limit=False,
         character_coverage=1.0,
         pad_id=0,

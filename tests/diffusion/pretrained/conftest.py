@@ -79,6 +79,11 @@ def if_folder(write_if, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def sd_settings():
+    return SD_UNET, SD_VAE, CLIP
+
+
+@pytest.fixture(scope="session")
 def sd_folder(maker, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "SD"
     maker.write_stable_diffusion(folder, SD_UNET, SD_VAE, CLIP, dtype="float32")
