@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 # Logits are computed for some of the queries at a time where all would be more than these.
 MOST_LOGITS = 2**26
+_CACHED_LOGITS = 2**21  # what a CPU's cache holds: the most of one head at a time
 
 
 def attend(
@@ -22,12 +23,25 @@ def attend(
     bias: Float[Array, "#batch #heads 1 keys"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "batch queries heads width"]:
-    """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2)."""
+    """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2).
+
+    The logits of many queries are never in memory together. On a CPU each head is worked on by
+    itself, in parts that fit into its cache: twice as fast for the 4096 positions of Stable
+    Diffusion's first stage.
+    """
+    query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is None:
+        bias = jnp.zeros((1, 1, 1, key.shape[1]), jnp.float32)
+    if query.shape[1] * key.shape[1] < _CACHED_LOGITS // 2:
+        return _attend_in_parts(query, key, value, bias)
+    return jax.lax.platform_dependent(
+        query, key, value, bias, cpu=_attend_by_heads, default=_attend_in_parts
+    )
+
+
+def _attend_in_parts(query: Array, key: Array, value: Array, bias: Array) -> Array:
     batch, queries, heads, width = query.shape
-    query = query * (width**-0.5 if scale is None else scale)
-    logits, parts = batch * heads * queries * key.shape[1], 1
-    while logits > parts * MOST_LOGITS and queries % (2 * parts) == 0:
-        parts *= 2
+    parts = _parts(queries, batch * heads * queries * key.shape[1], MOST_LOGITS)
     if parts == 1:
         return _attend(key, value, bias, query)
     query = query.reshape(batch, parts, queries // parts, heads, width).swapaxes(0, 1)
@@ -36,12 +50,43 @@ def attend(
     return jax.lax.map(one, query).swapaxes(0, 1).reshape(batch, queries, heads, width)
 
 
-def _attend(key: Array, value: Array, bias: Array | None, query: Array) -> Array:
-    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    if bias is not None:
-        logits = logits + bias
+def _attend(key: Array, value: Array, bias: Array, query: Array) -> Array:
+    logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32) + bias
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def _attend_by_heads(query: Array, key: Array, value: Array, bias: Array) -> Array:
+    batch, queries, heads, width = query.shape
+    parts = _parts(queries, queries * key.shape[1], _CACHED_LOGITS)
+
+    def of_heads(x):  # [batch heads, n, width]
+        return x.transpose(0, 2, 1, 3).reshape(batch * heads, x.shape[1], -1)
+
+    @jax.checkpoint
+    def attend_some(query, key, value, bias):
+        logits = jnp.matmul(query, key.T, preferred_element_type=jnp.float32) + bias
+        # Divided after the product with the values, which is smaller than the logits.
+        weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return (weights.astype(value.dtype) @ value / total).astype(value.dtype)
+
+    def attend_head(head):
+        query, key, value, bias = head
+        some = functools.partial(attend_some, key=key, value=value, bias=bias)
+        return jax.lax.map(some, query.reshape(parts, -1, width)).reshape(queries, -1)
+
+    bias = jnp.broadcast_to(bias, (batch, heads, 1, key.shape[1])).reshape(batch * heads, 1, -1)
+    out = jax.lax.map(attend_head, (of_heads(query), of_heads(key), of_heads(value), bias))
+    return out.reshape(batch, heads, queries, -1).transpose(0, 2, 1, 3)
+
+
+def _parts(queries: int, logits: int, most: int) -> int:
+    """Into how many parts to split queries, so that each has at most so many logits."""
+    parts = 1
+    while logits > parts * most and queries % (2 * parts) == 0:
+        parts *= 2
+    return parts
 
 
 def mask_bias(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:

@@ -46,8 +46,30 @@ def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 def conv3x3(channels: int, name: str, dtype: Any = jnp.float32, **kwargs: Any) -> nn.Conv:
     """A convolution of 3 x 3 pixels that keeps the size, unless `strides` or `padding` is given."""
-    kwargs = {"padding": ((1, 1), (1, 1))} | kwargs
+    kwargs = {"padding": ((1, 1), (1, 1)), "conv_general_dilated": _convolve} | kwargs
     return nn.Conv(channels, (3, 3), dtype=dtype, name=name, **kwargs)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, strides, padding, **how: Any) -> jax.Array:
+    """lax.conv_general_dilated, but for few pixels of many channels on a CPU.
+
+    XLA's convolution for CPUs is half as fast there as one product of matrices.
+    """
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **how)
+
+    def product(x, kernel):
+        size = x.shape[1:3]
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shifted = [x[:, i : i + size[0], j : j + size[1]] for i in range(3) for j in range(3)]
+        return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+    _, height, width, channels = x.shape
+    few = height * width <= 256 and channels >= 512
+    if not few or tuple(strides) != (1, 1) or tuple(padding) != ((1, 1), (1, 1)):
+        return plain(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=product, default=plain)
 
 
 class TimestepEmbedding(nn.Module):

@@ -1,8 +1,16 @@
+import sys
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamfusion_jax.diffusion import schedules
+from dreamfusion_jax.errors import UserError
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+sys.path.insert(0, str(GOLDEN))
+from make_networks import SCHEDULERS  # noqa: E402
 
 SCHEDULES = {
     "cosine": schedules.CosineSchedule(),
@@ -34,3 +42,21 @@ def test_published_end_points():
     alpha, _ = SCHEDULES["scaled_linear"].alpha_sigma(jnp.ones(()))
     assert float(alpha) ** 2 == pytest.approx(0.0047, abs=1e-4)
     assert schedules.squaredcos_betas()[-1] == 0.999
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_alphas_are_those_of_diffusers(name):
+    schedule = schedules.schedule_from_config(SCHEDULERS[name])
+    alpha, _ = schedule.alpha_sigma(jnp.arange(schedule.num_steps) / (schedule.num_steps - 1))
+    expected = np.load(GOLDEN / "networks.npz")[f"schedule/{name}"]
+    found = np.asarray(alpha)[:: schedule.num_steps // 50] ** 2
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_schedules_of_configs():
+    given = schedules.schedule_from_config({"trained_betas": [0.1, 0.2]})
+    assert given.betas == (0.1, 0.2)
+    with pytest.raises(UserError, match="beta_schedule='sigmoid'"):
+        schedules.schedule_from_config({"beta_schedule": "sigmoid"})
+    with pytest.raises(UserError, match="without any signal"):
+        schedules.schedule_from_config({"rescale_betas_zero_snr": True})

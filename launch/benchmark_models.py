@@ -1,0 +1,192 @@
+"""Measures published models on this machine, with random weights.
+
+python launch/benchmark_models.py forward   the U-Net of Stable Diffusion 1.5, beside diffusers'
+python launch/benchmark_models.py load      reading a folder of shards: time and peak memory
+Each prints a table, and the same as one line of JSON for machines. `forward` compares where
+torch and diffusers are installed.
+"""
+
+import argparse
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+BATCH, SIZE, TOKENS = 2, 64, 77  # both halves of guidance, 512 pixels
+
+
+def main() -> None:
+    """Runs one measurement and prints what it found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("forward", help="time of one denoising step")
+    command.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--without", action="store_true", help="do not run diffusers")
+    command.set_defaults(run=forward)
+    command = commands.add_parser("load", help="time and peak memory of reading a model")
+    command.add_argument("--parameters", type=float, default=2e9)
+    command.add_argument("--folder", type=Path, help="an existing one, instead of a synthetic one")
+    command.set_defaults(run=load)
+    options = parser.parse_args()
+    figures = options.run(options)
+    for key, value in figures.items():
+        print(f"{key:<36} {value}")
+    print(json.dumps(figures))
+
+
+def forward(options: argparse.Namespace) -> dict:
+    """Seconds of one evaluation: the best of each side's dtypes, and their ratio."""
+    import jax
+    from benchmark import surroundings
+
+    figures = surroundings() | {"batch": BATCH, "latents": SIZE}
+    ours = {dtype: _forward_ours(dtype, options.repeats) for dtype in options.dtypes}
+    figures |= {f"ours, {dtype}, s": round(t, 3) for dtype, t in ours.items()}
+    if options.without:
+        return figures
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    theirs = {dtype: _forward_theirs(dtype, options.repeats, device) for dtype in options.dtypes}
+    figures |= {f"diffusers', {dtype}, s": round(t, 3) for dtype, t in theirs.items()}
+    ratio = min(theirs.values()) / min(ours.values())
+    return figures | {"times faster than diffusers": round(ratio, 2)}
+
+
+def _forward_ours(dtype: str, repeats: int) -> float:
+    import jax
+    import jax.numpy as jnp
+    from make_model_folder import SD_UNET
+
+    from dreamfusion_jax.diffusion.unet import unet_from_config
+
+    unet = unet_from_config(SD_UNET, jnp.dtype(dtype))
+    inputs = (
+        jnp.ones((BATCH, SIZE, SIZE, 4)),
+        jnp.full(BATCH, 500.0),
+        jnp.ones((BATCH, TOKENS, SD_UNET["cross_attention_dim"])),
+    )
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), *inputs)["params"]
+    draw = jax.jit(lambda key, shape: 0.02 * jax.random.normal(key, shape, dtype), static_argnums=1)
+    params = jax.tree.map(lambda leaf: draw(jax.random.key(0), leaf.shape), shapes)
+    apply = jax.jit(unet.apply)
+    return _best(lambda: jax.block_until_ready(apply({"params": params}, *inputs)), repeats)
+
+
+def _forward_theirs(dtype: str, repeats: int, device: str) -> float:
+    import diffusers
+    import torch
+    from make_model_folder import SD_UNET
+
+    kind = getattr(torch, dtype)
+    unet = diffusers.UNet2DConditionModel(**SD_UNET).eval().to(device, kind)
+    x = torch.ones((BATCH, 4, SIZE, SIZE), device=device, dtype=kind)
+    text = torch.ones((BATCH, TOKENS, SD_UNET["cross_attention_dim"]), device=device, dtype=kind)
+
+    def call():
+        with torch.no_grad():
+            unet(x, 500, text)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return _best(call, repeats)
+
+
+def _best(call, repeats: int) -> float:
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def load(options: argparse.Namespace) -> dict:
+    """Reads a model like DeepFloyd IF, half-precision shards as bfloat16, in a fresh process."""
+    if options.folder:
+        return _load_fresh(options.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder), options.parameters)
+        return _load_fresh(Path(folder))
+
+
+def _write(folder: Path, parameters: float) -> None:
+    """An IF whose U-Net has about so many parameters, with a narrow T5."""
+    from make_model_folder import write_if
+
+    from dreamfusion_jax.diffusion.deepfloyd import if_config
+
+    # Parameters grow with the square of the width: 4.3e9 at 704.
+    width = max(64, 64 * round(704 * math.sqrt(parameters / 4.3e9) / 64))
+    unet = if_config(width) | {"encoder_hid_dim": 1024}
+    text = {"d_model": 1024, "d_ff": 2816, "num_heads": 16}
+    write_if(folder, unet, text, dtype="float16", variant="fp16", shard_bytes=5e8)
+
+
+_READER = """
+import json, sys, time
+import jax
+from dreamfusion_jax.diffusion.load import load_prior
+import benchmark_models
+jax.devices()
+watch = benchmark_models.Watch()
+base = watch.peak()  # Python, JAX and this package
+began = time.perf_counter()
+prior = load_prior(sys.argv[1], dtype="bfloat16")
+jax.block_until_ready(prior.encode(["a chair", ""]).states)
+text, text_s = watch.peak() - base, time.perf_counter() - began
+watch.forget()
+began = time.perf_counter()
+params = jax.block_until_ready(prior.params)
+seconds, peak = time.perf_counter() - began, watch.peak() - base
+size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+print(json.dumps({
+    "U-Net, parameters": size // 2, "U-Net, bf16, GB": round(size / 1e9, 3),
+    "text encoder, s": round(text_s, 1), "text encoder, peak GB": round(text / 1e9, 3),
+    "reading the U-Net, s": round(seconds, 1), "peak GB": round(peak / 1e9, 3),
+    "peak / size": round(peak / size, 3),
+}))
+"""
+
+
+class Watch:
+    """The most memory that the process has had since, by looking every few milliseconds."""
+
+    def __init__(self):
+        self.forget()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _look(self):
+        page = resource.getpagesize()
+        while True:
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
+            self._peak = max(self._peak, resident)
+            time.sleep(0.002)
+
+    def forget(self) -> None:
+        """Looks anew."""
+        self._peak = 0
+
+    def peak(self) -> int:
+        """Bytes."""
+        time.sleep(0.01)
+        return self._peak
+
+
+def _load_fresh(folder: Path) -> dict:
+    from benchmark import surroundings
+
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r})\n{_READER}"
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return surroundings() | json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
