@@ -17,7 +17,7 @@ import PIL.Image
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.load import load_prior
+from dreamfusion_jax.diffusion.load import is_published, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
@@ -128,7 +128,8 @@ def _resolve(
         load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
     )
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
-    use_cpu_cores(config.train.views)
+    # A device for each core would have a copy of the prior's parameters for each core.
+    use_cpu_cores(1 if is_published(config.prior) else config.train.views)
     return config
 
 

@@ -1,6 +1,7 @@
 """The `dreamfusion` command."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for bad input, 130 after Ctrl-C, else 0."""
+    logging.basicConfig(format="dreamfusion: %(message)s")
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:

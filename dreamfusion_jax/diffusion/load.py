@@ -55,12 +55,16 @@ def load_prior(
         raise UserError(f"prior_dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
     if name == "furniture-unet":
         return TextToImagePrior.load(SHIPPED / "furniture_unet", jnp.dtype(dtype))
-    path = Path(name)
-    if not path.is_dir() and is_hub_id(name):
-        path = fetch(name, jnp.dtype(dtype))
-    if is_model_folder(path):
-        return load_pretrained(path, jnp.dtype(dtype))
-    return TextToImagePrior.load(_model_folder(path), jnp.dtype(dtype))
+    if not is_published(name):
+        return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
+    path = Path(name) if Path(name).is_dir() else fetch(name, jnp.dtype(dtype))
+    return load_pretrained(path, jnp.dtype(dtype))
+
+
+def is_published(name_or_path: str) -> bool:
+    """Whether a prior is a published model (so large that one copy of it has to do)."""
+    path = Path(name_or_path)
+    return is_model_folder(path) if path.is_dir() else is_hub_id(name_or_path)
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
