@@ -30,17 +30,24 @@ PEAK_FLOPS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs one benchmark and prints what it found."""
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one benchmark and prints what it found; 2 for bad input."""
     options = _parser().parse_args(arguments)
     if options.threads == 1:
         use_one_thread()
-    figures = options.run(options)
+    from dreamfusion_jax.errors import UserError
+
+    try:
+        figures = options.run(options)
+    except UserError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
     for key, value in figures.items():
         print(f"{key:<36} {value}")
     print(json.dumps(figures))
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
 
 
 def use_one_thread() -> None:
@@ -111,7 +118,7 @@ def step(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.train.task import make_task
 
     config = load_config(options.config)
-    override(config, dict(pair.split("=", 1) for pair in options.set))
+    override(config, dict(options.set))
     others = [f"a {noun}" for noun in nouns() if noun not in options.prompt]
     prompts = [options.prompt, *others][: max(options.scenes)]
     if options.unet:
@@ -310,6 +317,13 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
@@ -344,7 +358,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add("step", help="whole training steps")
     command.set_defaults(run=step)
     command.add_argument("--config", default="quick", help="a config's name or file")
-    command.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the config, any number")
+    command.add_argument(
+        "--set", nargs="*", type=_pair, default=[], help="KEY=VALUE of the config, any number"
+    )
     command.add_argument("--prompt", default="a teddy bear", help="what to make")
     command.add_argument(
         "--scenes", type=int, nargs="+", default=[1], help="how many together, any number of times"
@@ -361,4 +377,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

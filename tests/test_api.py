@@ -73,7 +73,7 @@ def test_prompt_to_files(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_killed_run_ends_like_an_unbroken_one(tmp_path):
     """Preemption is tested with several hosts, in train/test_hosts.py."""
-    arguments = ["generate", "a teddy bear", *FLAGS, "--config.train.steps=160"]
+    arguments = ["generate", "a teddy bear", *FLAGS, "--config.train.steps=120"]
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     process = subprocess.Popen(
         [sys.executable, "-m", "dreamfusion_jax.cli", *arguments, f"--workdir={broken}"],

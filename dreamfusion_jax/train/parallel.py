@@ -28,9 +28,9 @@ def use_cpu_cores(views: int) -> None:
 
     XLA hardly spreads the small operations of a NeRF over cores; views side by side it
     does. Has no effect once JAX has started, nor on accelerators, nor where processes are
-    joined: there each is one device.
+    joined (there each is one device), nor where JAX_NUM_CPU_DEVICES says how many.
     """
-    if jax.distributed.is_initialized():
+    if jax.distributed.is_initialized() or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     usable = max(n for n in range(1, max(cores, 1) + 1) if max(views, 1) % n == 0)

@@ -2,8 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamfusion_jax.diffusion.deepfloyd import if_unet, unet_shapes
-from dreamfusion_jax.diffusion.unet import UNet
+from dreamfusion_jax.diffusion.deepfloyd import unet_shapes
 
 
 @pytest.mark.slow
@@ -13,7 +12,3 @@ def test_sizes_are_the_published_ones(size, billions):
     count = sum(np.prod(leaf.shape) for leaf in shapes)
     assert round(count / 1e9, 1) == billions
     assert all(leaf.dtype == "bfloat16" for leaf in shapes)
-
-
-def test_the_largest_is_the_default_architecture():
-    assert if_unet("if-i-xl", "float32") == UNet(dtype="float32")

@@ -1,6 +1,7 @@
 """Two processes on one machine that act as the hosts of a pod."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 
-from dreamfusion_jax import cli
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import read_metrics
 
@@ -102,6 +102,7 @@ def test_hosts_are_killed_or_preempted_and_go_on(tmp_path):
     hosts.processes[1].send_signal(signal.SIGTERM)  # one host is told, both stop
     for code, messages in hosts.finish():
         assert code == 0 and "saved; repeat the command to go on" in messages
+    fewer = shutil.copytree(tmp_path / "broken" / "0", tmp_path / "fewer")
 
     hosts = Hosts(tmp_path / "broken")
     hosts.wait_for_step(60)
@@ -115,23 +116,28 @@ def test_hosts_are_killed_or_preempted_and_go_on(tmp_path):
         np.testing.assert_array_equal(a, b)
     rows = [read_metrics(tmp_path / name / "0") for name in ("whole", "broken")]
     assert [r["residual"] for r in rows[0]] == [r["residual"] for r in rows[1]]
+    goes_on_with_fewer_devices(fewer, rows[0])
 
 
-def test_a_run_goes_on_with_fewer_devices(tmp_path):
-    """The global views stay the same, so the scene does, but for rounding."""
-    workdir = tmp_path / "0"
-    hosts = Hosts(tmp_path, steps=40)
-    hosts.wait_for_step(20)
-    for process in hosts.processes:
-        process.kill()
-    hosts.finish()
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    subprocess.run(command(workdir, 40), check=True, capture_output=True, env=env)
-    alone = tmp_path / "alone"
-    assert cli.main(arguments(alone, 40)) == 0
-    pairs = zip(leaves(workdir), leaves(alone), strict=True)
-    gaps = np.concatenate([abs(a - b).ravel() for a, b in pairs])
-    assert gaps.max() < 2e-2 and gaps.mean() < 1e-3
+def goes_on_with_fewer_devices(workdir, expected):
+    """One device draws the same global views as two: the same residuals, but for rounding."""
+    before = len(read_metrics(workdir))
+    process = subprocess.Popen(
+        command(workdir, 120),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+    )
+    deadline = time.time() + 200
+    while len(read_metrics(workdir)) < before + 3:
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    rows = read_metrics(workdir)[before : before + 3]
+    for row, other in zip(rows, expected[before:], strict=False):
+        assert row["step"] == other["step"]
+        assert row["residual"] == pytest.approx(other["residual"], rel=2e-3)
 
 
 def test_hosts_that_disagree_are_told(tmp_path):
