@@ -12,6 +12,7 @@ def by_definition(query, key, value, bias, scale):
     return np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "cached"), [(2**26, 2**21), (64, 2**21), (2**26, 32)])
 def test_every_way_to_attend_is_the_same(monkeypatch, most, cached):
     """All at once, in parts, and head by head as on a CPU; values and gradients."""

@@ -47,6 +47,7 @@ def test_rendered_images_take_the_priors_form(pixels):
     assert latents.shape == (2, 4, 4, 4)
 
 
+@pytest.mark.slow
 def test_a_scene_of_latents_still_has_colours():
     config = load_config("quick")
     override(config, {"scene.colour_space": "latent", "scene.field.width": 8})

@@ -17,6 +17,8 @@ from dreamfusion_jax.diffusion.samplers import sample
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance import sds_gradient
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def if_prior(if_folder):
@@ -28,7 +30,6 @@ def sd_prior(sd_folder):
     return load_prior(str(sd_folder))
 
 
-@pytest.mark.slow
 def test_deepfloyd_fulfils_the_protocol(if_prior):
     prior = if_prior
     assert isinstance(prior, Prior)
@@ -46,7 +47,6 @@ def test_deepfloyd_fulfils_the_protocol(if_prior):
     assert prior.to_latents(prior.params, z) is z and prior.unknown_words("xyz") == []
 
 
-@pytest.mark.slow
 def test_stable_diffusion_fulfils_the_protocol(sd_prior):
     prior = sd_prior
     assert isinstance(prior, Prior)
@@ -68,7 +68,6 @@ def test_stable_diffusion_fulfils_the_protocol(sd_prior):
     assert prior.to_images(prior.params, drawn).shape == (1, 16, 16, 3)
 
 
-@pytest.mark.slow
 def test_dtypes_files_and_shards_give_the_same_model(write_if, if_folder, if_prior, tmp_path):
     """bfloat16 from half-precision shards, next to float32 from its own."""
     folder = shutil.copytree(if_folder, tmp_path / "IF")

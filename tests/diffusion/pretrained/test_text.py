@@ -3,6 +3,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamfusion_jax.diffusion.pretrained import text
 from dreamfusion_jax.diffusion.pretrained.convert import from_published
@@ -10,6 +11,7 @@ from dreamfusion_jax.diffusion.pretrained.folder import ModelFolder
 from dreamfusion_jax.prompts.t5 import t5_from_config
 
 
+@pytest.mark.slow
 def test_streamed_layers_equal_the_whole_encoder(if_folder, monkeypatch):
     folder = ModelFolder(if_folder)
     encoder = t5_from_config(folder.config("text_encoder"))
