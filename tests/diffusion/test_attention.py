@@ -43,6 +43,7 @@ def test_every_way_to_attend_is_the_same(monkeypatch, most, cached):
             np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_convolution_of_few_pixels_is_a_convolution():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((1, 4, 3, 512)), jnp.float32)

@@ -23,6 +23,7 @@ def make_prior(opaque: bool, **kwargs) -> EmpiricalPrior:
     return EmpiricalPrior.from_pictures(rgba, captions, **kwargs)
 
 
+@pytest.mark.slow
 def test_opaque_pictures_match_the_softmax_of_distances():
     prior = make_prior(opaque=True)
     z = jax.random.normal(jax.random.key(1), (2, SIZE, SIZE, 3))

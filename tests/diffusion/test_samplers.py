@@ -112,6 +112,7 @@ def test_dynamic_threshold():
     np.testing.assert_array_equal(out[1], x[1])  # inside [-1, 1] nothing changes
 
 
+@pytest.mark.slow
 def test_threshold_bounds_the_samples():
     prior = GaussianPrior(0.01)
     rows = embeddings([4.0, 0.0])

@@ -32,6 +32,7 @@ def test_skipping_empty_space_shows_the_same_pictures(ball, params):
         assert np.abs(fast.depth[i] - slow.depth)[inside].mean() < 0.005
 
 
+@pytest.mark.slow
 def test_without_normals_colour_and_opacity_stay(ball, params):
     cameras = orbit_camera(jnp.array([1.0]), 0.3, 1.5, 1.1)
     full = render_views(ball, params, cameras, 16)

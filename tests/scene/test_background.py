@@ -15,6 +15,7 @@ def test_random_colours_are_clipped_gaussians():
     assert abs(np.corrcoef(colours.T)[0, 1]) < 0.03  # channels are independent
 
 
+@pytest.mark.slow
 def test_environment_map_is_smooth_in_the_direction():
     model = EnvironmentMap()
     directions = jnp.array([[1.0, 0, 0], [0.999, 0.0447, 0], [-1, 0, 0]])

@@ -63,6 +63,7 @@ def test_normals_of_the_mlp_are_its_density_gradient_with_the_blob(points):
     assert np.sum(normals * bare, -1).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_the_blob_is_added_before_the_exp(points):
     params = jax.jit(MlpField(16, 2, 3).init)(jax.random.key(0), points, 0.0)
 

@@ -37,6 +37,7 @@ def test_the_albedo_light_shows_the_albedo():
     np.testing.assert_allclose(lit((0.0, 0.0, -1.0), albedo_light()), ALBEDO, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2,), (2, 4, 3)])
 def test_one_light_for_each_view(shape):
     rng = np.random.default_rng(0)
