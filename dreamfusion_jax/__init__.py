@@ -1,6 +1,10 @@
 """Text-to-3D by score distillation (DreamFusion) in pure JAX."""
 
+from dreamfusion_jax.xla_flags import prefer_fast_convolutions
+
 __version__ = "0.1.0"
+
+prefer_fast_convolutions()
 
 
 def __getattr__(name: str):

