@@ -36,8 +36,8 @@ def fetch(name: str, dtype: Any) -> Path:
         from huggingface_hub import errors
     except ImportError as error:
         raise UserError(
-            f"There is no folder {name}; if it is the id of a model on the Hugging Face hub, install "
-            "'dreamfusion_jax[hub]' to fetch it."
+            f"There is no folder {name}; if it is the id of a model on the Hugging Face hub, "
+            "install 'dreamfusion_jax[hub]' to fetch it."
         ) from error
     index = huggingface_hub.try_to_load_from_cache(name, INDEX)
     if isinstance(index, str) and is_complete(Path(index).parent, dtype):
@@ -54,15 +54,16 @@ def fetch(name: str, dtype: Any) -> Path:
         mirror = f" It is found today as {MIRRORS[name]}." if name in MIRRORS else ""
         raise UserError(
             f"There is no folder {name}, and no such model on the hub, or it is private and "
-            f"HF_TOKEN does not open it.{mirror} A prior can also be embedded, furniture-views, furniture-unet or the "
-            "folder of a model."
+            f"HF_TOKEN does not open it.{mirror} A prior can also be embedded, furniture-views, "
+            "furniture-unet or the folder of a model."
         ) from error
     except UserError:
         raise
     except Exception as error:  # whatever the HTTP client of this version raises
         raise UserError(
-            f"There is no folder {name}, and no model of that id can be fetched ({type(error).__name__}: the hub does not answer, "
-            "or the disk is full); fetch it where there is a network and give its folder."
+            f"There is no folder {name}, and no model of that id can be fetched "
+            f"({type(error).__name__}: the hub does not answer, or the disk is full); fetch it "
+            "where there is a network and give its folder."
         ) from error
 
 
