@@ -18,6 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 0
     # "embedded", "furniture-views", "furniture-unet", a model's folder or its id on the hub
     config.prior = "embedded"
+    # A noun that an embedded prior never saw is read as the nearest one that it knows.
+    config.replace_unknown_nouns = True
     config.prior_dtype = "bfloat16"  # or "float32"; of networks, the shipped pictures have none
 
     config.scene = ml_collections.ConfigDict()

@@ -17,7 +17,7 @@ import PIL.Image
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.load import is_published, load_prior
+from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
@@ -31,6 +31,7 @@ from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.export.video import write_turntable
 from dreamfusion_jax.export.view_settings import view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import restore_run
@@ -141,7 +142,8 @@ def _optimise(
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     on_first_host(claim)
-    prompts = [job.prompt for job in jobs]
+    jobs = on_every_host(lambda: _read_prompts(config, jobs))
+    prompts = [job.told for job in jobs]
     load = functools.partial(
         load_prior,
         config.prior,
@@ -167,6 +169,22 @@ def _optimise(
     elif is_first_host():
         _export_new(jobs, progress)
     return [_result(job.workdir) for job in jobs]
+
+
+def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, with prompts in words that the prior knows; says what is replaced."""
+    names = known_names(config.prior) if config.replace_unknown_nouns else ()
+    read = []
+    for job in jobs:
+        told, replaced = to_known(job.prompt, names)
+        read.append(dataclasses.replace(job, told=told))
+        if replaced and is_first_host():
+            print(
+                f"The prior {config.prior!r} does not know {replaced.word!r}: it is read as "
+                f"{replaced.name!r}. Switch this off with --config.replace_unknown_nouns=False.",
+                file=sys.stderr,
+            )
+    return read
 
 
 def _export_new(jobs: Sequence[Job], progress: bool) -> None:

@@ -129,6 +129,15 @@ def _parser() -> argparse.ArgumentParser:
         default="outputs/prior",
         help="checkpoints and sample sheets (default: outputs/prior)",
     )
+
+    p = _command(commands, "train-judge", _train_judge, "train the dual encoder that judges")
+    _add_config(p, "judge_furniture")
+    p.add_argument(
+        "--data", required=True, help="what `python -m dreamfusion_jax.datasets.judge_views` wrote"
+    )
+    p.add_argument(
+        "--workdir", default="outputs/judge", help="checkpoints and model (default: outputs/judge)"
+    )
     return parser
 
 
@@ -280,6 +289,16 @@ def _train_prior(options: argparse.Namespace) -> None:
     config = load_config(options.config)
     override(config, options.overrides)
     print(train_prior(config, load_data(config, options.data), Path(options.workdir)))
+
+
+def _train_judge(options: argparse.Namespace) -> None:
+    from dreamfusion_jax.config import load_config, override
+    from dreamfusion_jax.datasets.judge_views import load_judge_views
+    from dreamfusion_jax.train.judge import train_judge
+
+    config = load_config(options.config)
+    override(config, options.overrides)
+    print(train_judge(config, load_judge_views(options.data), Path(options.workdir)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ centre 0, x right, y up) focal * (r . q, u . q) / -(b . q) with q = p - position
 r, u, b the columns of `rotation` (right, up, backward).
 """
 
+import dataclasses
 import os
 import sys
 
@@ -42,11 +43,11 @@ class Renderer:
         self._plotter.add_light(self._lamp)
         self._actors: list = []
 
-    def show(self, obj: Object3D) -> None:
-        """Replaces the object in the window."""
+    def show(self, obj: Object3D, *, textureless: bool = False) -> None:
+        """Replaces the object in the window; `textureless` makes it white, holes stay holes."""
         for actor in self._actors:
             self._plotter.renderer.RemoveActor(actor)
-        self._actors = [_actor(part) for part in obj.parts]
+        self._actors = [_actor(_white(part) if textureless else part) for part in obj.parts]
         for actor in self._actors:
             self._plotter.renderer.AddActor(actor)
 
@@ -113,6 +114,12 @@ def look_at_origin(
     )
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
     return distance * back, np.stack([right, np.cross(back, right), back], -1)
+
+
+def _white(part: Part) -> Part:
+    holes = part.texture is not None and part.texture.shape[-1] == 4
+    texture = np.where(np.arange(4) < 3, 255, part.texture).astype(np.uint8) if holes else None
+    return dataclasses.replace(part, colour=(1.0, 1.0, 1.0), texture=texture)
 
 
 def _actor(part: Part) -> pyvista.Actor:

@@ -10,7 +10,6 @@ marginalised exactly, as everything is Gaussian given the picture.
 
 import dataclasses
 import functools
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from jaxtyping import Array, Bool, Float
 
 from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
+from dreamfusion_jax.prompts.meaning import TEMPLATE_WORDS, mentions, singular, words_of
 from dreamfusion_jax.types import TextEmbeddings
 
 
@@ -76,12 +76,12 @@ class EmpiricalPrior(PixelSpace):
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words that neither name a known noun nor belong to the usual templates."""
-        known = set(_TEMPLATE_WORDS)
+        known = set(TEMPLATE_WORDS)
         for caption in self.captions:
             for name in (caption.noun, *caption.synonyms):
-                if _names(prompt, name):
-                    known.update(_words(name))
-        return [w for w in _words(prompt) if w not in known and _singular(w) not in known]
+                if mentions(prompt, name):
+                    known.update(words_of(name))
+        return [w for w in words_of(prompt) if w not in known and singular(w) not in known]
 
     def eps_hat(
         self,
@@ -141,29 +141,7 @@ def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
     return selected & (views == views[selected].max())
 
 
-_TEMPLATE_WORDS = (
-    "a an the of and with photo dslr picture image render rendering 3d model high quality "
-    "detailed realistic zoomed out front side back left right overhead view from above at eye level"
-).split()
-
-
-@functools.lru_cache(maxsize=4096)  # the same few names, for thousands of pictures
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"[a-z0-9']+", text.lower()))
-
-
-def _singular(word: str) -> str:
-    return word[:-1] if word.endswith("s") and len(word) > 3 else word
-
-
-def _names(prompt: str, name: str) -> bool:
-    words = [_singular(w) for w in _words(prompt)]
-    target = [_singular(w) for w in _words(name)]
-    span = len(target)
-    return bool(target) and any(words[i : i + span] == target for i in range(len(words) - span + 1))
-
-
 @functools.lru_cache(maxsize=4096)
 def _longest(prompt: str, names: tuple[str, ...]) -> int:
     """Length of the longest of these names that the prompt contains, 0 if none."""
-    return max((len(name) for name in names if _names(prompt, name)), default=0)
+    return max((len(name) for name in names if mentions(prompt, name)), default=0)

@@ -61,6 +61,17 @@ def load_prior(
     return load_pretrained(path, jnp.dtype(dtype))
 
 
+def known_names(name_or_path: str) -> tuple[str, ...]:
+    """The nouns that a prior knows, and their synonyms; () where it may know any."""
+    name = DEFAULT if name_or_path == "embedded" else name_or_path
+    if name == "furniture-views":
+        return tuple(n for o in read_index(LIBRARY)["objects"] for n in (o["noun"], *o["synonyms"]))
+    if is_published(name):
+        return ()
+    folder = SHIPPED / "furniture_unet" if name == "furniture-unet" else Path(name)
+    return tuple(_model_config(folder).get("names", ()))
+
+
 def is_published(name_or_path: str) -> bool:
     """Whether a prior is a published model (so large that one copy of it has to do)."""
     path = Path(name_or_path)
@@ -121,16 +132,20 @@ def box_downsample(
 
 
 def _model_folder(path: Path) -> Path:
+    _model_config(path)
+    return path
+
+
+def _model_config(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise UserError(
             f"There is no prior {str(path)!r}: give embedded, furniture-views, furniture-unet, "
             "the folder of a model, or its id on the hub."
         )
     try:
-        json.loads((path / "config.json").read_text())
+        return json.loads((path / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a model folder that can be read: it has no model_index.json, as the "
             "published models do, and its config.json is missing or damaged."
         ) from error
-    return path

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from dreamfusion_jax.evaluation.geometry import (
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import occupied_cells
+from dreamfusion_jax.prompts.meaning import mentions, to_known
 from dreamfusion_jax.scene.render import Scene
 
 _MESH_RESOLUTION = 96
@@ -154,6 +154,8 @@ def names() -> dict[str, str]:
 def find_noun(prompt: str, known: dict[str, str]) -> str:
     """The noun whose name is the longest that occurs in the prompt as whole words.
 
+    Where none does, the one that is nearest in meaning, as in `generate`.
+
     Args:
       prompt: of a run.
       known: name -> noun.
@@ -161,8 +163,8 @@ def find_noun(prompt: str, known: dict[str, str]) -> str:
     Raises:
       UserError: there is none.
     """
-    text = " ".join(re.findall(r"[a-z0-9]+", prompt.lower()))
-    found = [n for n in known if re.search(rf"\b{re.escape(n.lower())}\b", text)]
+    told, _ = to_known(prompt, tuple(known))
+    found = [name for name in known if mentions(told, name)]
     if not found:
         raise UserError(
             f"There is no true object for the prompt {prompt!r}; the furniture suite knows: "

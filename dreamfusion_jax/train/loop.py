@@ -63,7 +63,7 @@ def train(
     runs = Runs(jobs)
     state = runs.restore(initial_state(task.scene, task.optimizer, seed_keys))
     step = int(state.step)
-    embeddings = prior.encode(task.view_prompts.prompts(*(job.prompt for job in jobs)))
+    embeddings = prior.encode(task.view_prompts.prompts(*(job.told or job.prompt for job in jobs)))
     state, frozen = replicate(state), replicate((prior.params, embeddings, seed_keys))
     bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
     with bar, watch_for_signals() as asked_to_stop:

@@ -72,6 +72,7 @@ def train_prior(
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())
     model["text_encoder"]["vocab_size"] = tokenizer.get_vocab_size()
+    model["names"] = list(data.names)
     device_data = to_device(data, tokenizer, model["tokens"])
     state, run = build(config, model)
     checkpoints = Checkpoints(workdir / FOLDER)

@@ -26,10 +26,14 @@ CAPTIONS = 12  # different captions of each picture
 
 @dataclasses.dataclass(frozen=True)
 class CaptionedImages:
-    """Pictures with straight alpha, and for each of them several captions that fit it."""
+    """Pictures with straight alpha, and for each of them several captions that fit it.
+
+    `names`: the nouns and synonyms that occur.
+    """
 
     rgba: UInt8[np.ndarray, "n height width 4"]
     captions: list[list[str]]
+    names: tuple[str, ...] = ()
 
     def all_captions(self) -> list[str]:
         """Every caption of every picture."""
@@ -51,9 +55,10 @@ class Augmentation(NamedTuple):
 
     batch: int
     image_size: int
-    scale: float  # the object is scaled by a factor in [1 - scale, 1 + scale]
+    scale: float  # the object is scaled by a factor in zoom [1 - scale, 1 + scale]
     shift: float  # and moved by up to this share of the image's side
     drop_caption: float  # share of empty captions
+    zoom: float = 1.0
 
 
 def load_data(
@@ -85,6 +90,7 @@ def from_library(library: Library, nouns: Sequence[str] = (), seed: int = 0) -> 
     return CaptionedImages(
         rgba.reshape(-1, *rgba.shape[2:]),
         captions_of(parts, library.azimuth[index].ravel(), library.elevation[index].ravel(), seed),
+        _names(parts),
     )
 
 
@@ -122,7 +128,11 @@ def from_tfds(
     azimuth = np.array([row["azimuth"] for row in rows], np.float32)
     elevation = np.array([row["elevation"] for row in rows], np.float32)
     rgba = np.stack([row["image"] for row in rows])
-    return CaptionedImages(rgba, captions_of(parts, azimuth, elevation, seed))
+    return CaptionedImages(rgba, captions_of(parts, azimuth, elevation, seed), _names(parts))
+
+
+def _names(parts: Sequence[CaptionParts]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in parts for name in (part.noun, *part.synonyms)))
 
 
 def captions_of(
@@ -209,7 +219,7 @@ def place(
     scale_key, shift_key = jax.random.split(key)
     batch, side, _, channels = pictures.shape
     factor = jax.random.uniform(scale_key, (batch,), minval=1 - how.scale, maxval=1 + how.scale)
-    factor = factor * how.image_size / side
+    factor = factor * how.zoom * how.image_size / side
     shift = jax.random.uniform(shift_key, (batch, 2), minval=-how.shift, maxval=how.shift)
     offset = how.image_size * (0.5 + shift) - 0.5 * side * factor[:, None]
 

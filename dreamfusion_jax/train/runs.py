@@ -21,11 +21,15 @@ from dreamfusion_jax.train.state import TrainState, stack_scenes, take_scene
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One scene of a run: what it shall become, its seed, and where its results go."""
+    """One scene of a run: what it shall become, its seed, and where its results go.
+
+    `told` is what the prior is told, where that is not the prompt itself.
+    """
 
     prompt: str
     seed: int
     workdir: Path
+    told: str = ""
 
 
 def plan(jobs: Sequence[Job], size: int, last_step: int) -> list[list[Job]]:

@@ -1,0 +1,47 @@
+"""Trains the image-text dual encoder that judges results (priors/furniture_judge).
+
+Command:   python -m dreamfusion_jax.datasets.judge_views --source=DEB --out=outputs/judge_views
+           dreamfusion train-judge --data=outputs/judge_views --workdir=outputs/judge
+Hardware:  2 CPU cores, 5 GB.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the locked config."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.view_weight = 0.3
+
+    config.model = ml_collections.ConfigDict()
+    config.model.image_size = 48
+    config.model.tokens = 16
+    config.model.width = 128
+    config.model.image_channels = (64, 128, 256)
+    config.model.image_blocks = (1, 1, 2)
+    config.model.text = ml_collections.ConfigDict(
+        {"d_model": 128, "num_layers": 1, "num_heads": 4, "d_kv": 32, "d_ff": 256}
+    )
+
+    config.augment = ml_collections.ConfigDict()
+    config.augment.zoom = 1.2  # the pictures leave much room around long objects
+    config.augment.scale = 0.2
+    config.augment.shift = 0.08
+    config.augment.drop_caption = 0.0
+
+    config.optim = ml_collections.ConfigDict()
+    config.optim.learning_rate = 1e-3
+    config.optim.final_learning_rate = 1e-5
+    config.optim.warmup_steps = 100
+    config.optim.weight_decay = 0.05
+    config.optim.beta2 = 0.98
+    config.optim.clip_norm = 1.0
+    config.optim.ema = 0.995
+
+    config.train = ml_collections.ConfigDict()
+    config.train.steps = 2800
+    config.train.batch = 128
+    config.train.steps_per_call = 10
+    config.train.checkpoint_every = 100
+    return config.lock()

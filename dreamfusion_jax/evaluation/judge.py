@@ -1,0 +1,136 @@
+"""The judge: does a render show what the prompt says, and from where? (R-Precision, Janus)"""
+
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dreamfusion_jax.datasets.captions import with_article
+from dreamfusion_jax.datasets.judge_views import JudgeViews
+from dreamfusion_jax.export.images import over
+from dreamfusion_jax.export.video import head_light
+from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.image_text.dual_encoder import DualEncoder
+from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
+from dreamfusion_jax.scene.cameras import orbit_camera
+from dreamfusion_jax.scene.lights import point_light
+from dreamfusion_jax.scene.render import Scene
+
+SHIPPED = pathlib.Path(__file__).parent.parent / "priors" / "furniture_judge"
+BACKGROUND = 0.5  # a grey, on which white and black objects are seen
+AZIMUTHS, ELEVATION = 8, math.radians(30.0)  # as the paper renders for R-Precision
+_SIDES = (0.25, 0.5, 0.75)  # azimuths of a Janus test, in turns: none is the front
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What the judge says of one result.
+
+    `colour` and `geo` are the shares of views, shaded and textureless, of which it ranks the
+    right noun first among all nouns; `janus`: it takes a side or the back for a front.
+    """
+
+    colour: float
+    geo: float
+    janus: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judge:
+    """An image-text dual encoder and the nouns that it tells apart."""
+
+    encoder: DualEncoder
+    nouns: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: pathlib.Path = SHIPPED) -> "Judge":
+        """Reads a judge's folder; UserError where it is missing or damaged."""
+        encoder = DualEncoder.load(folder)
+        return cls(encoder, tuple(json.loads((folder / "config.json").read_text())["nouns"]))
+
+    @functools.cached_property
+    def _noun_vectors(self) -> Float[np.ndarray, "nouns width"]:
+        return self.encoder.texts([f"a photo of {with_article(noun)}" for noun in self.nouns])
+
+    def ranks(
+        self, images: Float[np.ndarray, "n h w 3"], noun: str | Sequence[str]
+    ) -> Float[np.ndarray, "n"]:
+        """The rank, from 0, of each image's noun among all nouns. Images in [0, 1]."""
+        wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
+        position = {noun: i for i, noun in enumerate(self.nouns)}
+        logits = self.encoder.images(images) @ self._noun_vectors.T
+        own = logits[np.arange(len(images)), [position[noun] for noun in wanted]]
+        return (logits > own[:, None]).sum(1)
+
+    def seen_from(
+        self,
+        images: Float[np.ndarray, "n h w 3"],
+        noun: str | Sequence[str],
+        words: Sequence[str] = VIEW_WORDS,
+    ) -> np.ndarray:
+        """Which of some view words fits each image best."""
+        wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
+        different = {n: i for i, n in enumerate(dict.fromkeys(wanted))}
+        texts = [f"a photo of {with_article(n)}, {word}" for n in different for word in words]
+        vectors = self.encoder.texts(texts).reshape(len(different), len(words), -1)
+        own = vectors[[different[n] for n in wanted]]
+        return np.einsum("nd,nvd->nv", self.encoder.images(images), own).argmax(1)
+
+
+def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, how: dict) -> Judgement:
+    """Judges renders of a scene.
+
+    Args:
+      judge: the judge.
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      noun: what the scene should show, one of the judge's nouns.
+      how: distance and focal length of the cameras, ambient and diffuse light.
+    """
+    size = judge.encoder.image_size
+    around = jnp.arange(AZIMUTHS) * 2 * math.pi / AZIMUTHS
+    cameras = orbit_camera(around, ELEVATION, how["distance"], how["focal"])
+    light = head_light(cameras)
+    shown = []
+    for textureless in (False, True):
+        ambient, diffuse = (0.2, 0.8) if textureless else (how["ambient"], how["diffuse"])
+        lights = point_light(light, ambient=ambient, diffuse=diffuse, textureless=textureless)
+        out = render_views(scene, params, cameras, size, lights=lights)
+        shown.append(over(out.rgb, out.opacity, BACKGROUND))
+    colour, geo = (np.mean(judge.ranks(images, noun) == 0) for images in shown)
+    sides = shown[0][[round(turn * AZIMUTHS) for turn in _SIDES]]
+    fronts = judge.seen_from(sides, noun, VIEW_WORDS[:3]) == 0
+    return Judgement(float(colour), float(geo), bool(fronts.any()))
+
+
+def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
+    """Top-1 retrieval and view accuracy on true renders that were not learnt from.
+
+    View accuracy counts front, side and back apart; objects that look alike from several sides
+    are among them.
+    """
+    figures: dict[str, Any] = {}
+    for name, textureless in (("colour", False), ("geo", True)):
+        rows = np.flatnonzero(views.held_out & (views.textureless == textureless))
+        nouns = [views.nouns[i] for i in views.noun[rows]]
+        rgba = views.rgba[rows].astype(np.float32) / 255
+        images = rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
+        ranks = judge.ranks(images, nouns)
+        figures[f"{name}: renders"] = len(rows)
+        figures[f"{name}: top-1, %"] = round(100 * float(np.mean(ranks == 0)), 2)
+        figures[f"{name}: top-5, %"] = round(100 * float(np.mean(ranks < 5)), 2)
+        azimuth, elevation = (jnp.asarray(x[rows]) for x in (views.azimuth, views.elevation))
+        truth = np.asarray(view_index(azimuth, elevation))
+        seen = judge.seen_from(images, nouns)
+        figures[f"{name}: view word, %"] = round(100 * float(np.mean(seen == truth)), 2)
+        for i, word in enumerate(VIEW_WORDS[:3]):
+            share = np.mean(seen[truth == i] == i)
+            figures[f"{name}: {word}, %"] = round(100 * float(share), 2)
+    return figures

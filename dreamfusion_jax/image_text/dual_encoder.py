@@ -1,0 +1,192 @@
+"""A small image-text dual encoder: the judge that ships, in the place that CLIP has in papers.
+
+A convolutional network and a T5-style encoder map pictures and texts to unit vectors, whose
+products, times exp(`logit_scale`), are logits (Radford et al. 2021, section 2). A model
+folder holds config.json, model.safetensors, tokenizer.json and a model card, README.md.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tokenizers
+from jaxtyping import Array, Bool, Float, Int
+
+from dreamfusion_jax.diffusion.unet_blocks import conv3x3
+from dreamfusion_jax.diffusion.weights import load_params, save_params
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.t5 import T5Encoder
+from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize
+
+_NEEDED = {"image_size", "tokens", "width", "image_channels", "image_blocks", "text"}
+_BATCH = 64  # pictures that are encoded at a time
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with group norms before them."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """[B, H, W, C] -> the same."""
+        channels = x.shape[-1]
+        h = conv3x3(channels, "conv_1")(nn.silu(nn.GroupNorm(8, name="norm_1")(x)))
+        h = conv3x3(channels, "conv_2")(nn.silu(nn.GroupNorm(8, name="norm_2")(h)))
+        return x + h
+
+
+class ImageTower(nn.Module):
+    """A residual network; every stage halves the side, the first before its blocks too."""
+
+    width: int
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b width"]:
+        """Images in [-1, 1] -> unit vectors."""
+        x = conv3x3(self.channels[0] // 2, "stem", strides=(2, 2))(images)
+        for i, (channels, blocks) in enumerate(zip(self.channels, self.blocks, strict=True)):
+            x = conv3x3(channels, f"down_{i}", strides=(2, 2))(nn.silu(x))
+            for j in range(blocks):
+                x = ResidualBlock(name=f"block_{i}_{j}")(x)
+        x = nn.silu(nn.GroupNorm(8, name="norm")(x)).mean(axis=(1, 2))
+        return _unit(nn.Dense(self.width, use_bias=False, name="project")(x))
+
+
+class TextTower(nn.Module):
+    """A T5-style encoder, averaged over the tokens."""
+
+    width: int
+    encoder: T5Encoder
+
+    @nn.compact
+    def __call__(
+        self, tokens: Int[Array, "b tokens"], present: Bool[Array, "b tokens"]
+    ) -> Float[Array, "b width"]:
+        """Token ids and their mask -> unit vectors."""
+        states = self.encoder(tokens, present)
+        mean = jnp.sum(states * present[..., None], axis=1)
+        mean = mean / jnp.maximum(jnp.sum(present, axis=1, keepdims=True), 1)
+        return _unit(nn.Dense(self.width, use_bias=False, name="project")(mean))
+
+
+def _unit(x: Float[Array, "b width"]) -> Float[Array, "b width"]:
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
+
+
+class DualEncoderNetwork(nn.Module):
+    """Both towers and the temperature."""
+
+    image: ImageTower
+    text: TextTower
+
+    def setup(self):
+        """The temperature's logarithm."""
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(10.0)), ())
+
+    def __call__(self, images, tokens, present):
+        """Unit vectors of both, and the factor of their products."""
+        return self.image(images), self.text(tokens, present), self.scale()
+
+    def encode_images(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b width"]:
+        """Images in [-1, 1] -> unit vectors."""
+        return self.image(images)
+
+    def encode_texts(
+        self, tokens: Int[Array, "b tokens"], present: Bool[Array, "b tokens"]
+    ) -> Float[Array, "b width"]:
+        """Token ids -> unit vectors."""
+        return self.text(tokens, present)
+
+    def scale(self) -> Float[Array, ""]:
+        """exp(logit_scale), at most 100."""
+        return jnp.exp(jnp.minimum(self.logit_scale, np.log(100.0)))
+
+
+def network_from_config(config: dict[str, Any], vocab_size: int) -> DualEncoderNetwork:
+    """The networks of a model folder's config.json."""
+    return DualEncoderNetwork(
+        ImageTower(config["width"], tuple(config["image_channels"]), tuple(config["image_blocks"])),
+        TextTower(config["width"], T5Encoder(vocab_size=vocab_size, **config["text"])),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DualEncoder:
+    """A trained model: `images` and `texts` give unit vectors [n, width] as numpy arrays."""
+
+    network: DualEncoderNetwork
+    params: Any
+    tokenizer: tokenizers.Tokenizer
+    image_size: int
+    tokens: int
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "DualEncoder":
+        """Reads a model folder.
+
+        Raises:
+          UserError: it is missing, damaged or of another kind.
+        """
+        folder = pathlib.Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} is no folder of a dual encoder: {error}.") from error
+        if missing := sorted(_NEEDED - set(config)):
+            raise UserError(f"{folder} is no folder of a dual encoder: it lacks {missing[0]!r}.")
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+        network = network_from_config(config, tokenizer.get_vocab_size())
+        shapes = jax.eval_shape(functools.partial(init_params, network, config), jax.random.key(0))
+        params = load_params(folder / "model.safetensors", shapes)
+        return cls(network, params, tokenizer, config["image_size"], config["tokens"])
+
+    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of pictures in [0, 1] of any size."""
+        pictures = np.asarray(pictures, np.float32)
+        batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+        return np.concatenate([np.asarray(self._encode_images(b)) for b in batches])
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of texts."""
+        ids, present = tokenize(self.tokenizer, texts, self.tokens)
+        variables = {"params": self.params}
+        return np.asarray(self.network.apply(variables, ids, present, method="encode_texts"))
+
+    @functools.cached_property
+    def _encode_images(self):
+        @jax.jit
+        def encode(pictures):
+            size = (len(pictures), self.image_size, self.image_size, 3)
+            pictures = 2 * jax.image.resize(pictures, size, "linear") - 1
+            return self.network.apply({"params": self.params}, pictures, method="encode_images")
+
+        return encode
+
+
+def init_params(
+    network: DualEncoderNetwork, config: dict[str, Any], key: jax.Array
+) -> dict[str, Any]:
+    """Fresh parameters."""
+    images = jnp.zeros((1, config["image_size"], config["image_size"], 3))
+    ids, present = (jnp.zeros((1, config["tokens"]), kind) for kind in (jnp.int32, bool))
+    return network.init(key, images, ids, present)["params"]
+
+
+def save_dual_encoder(
+    folder: str | os.PathLike, config: dict[str, Any], tokenizer: tokenizers.Tokenizer, params: Any
+) -> None:
+    """Writes a model folder that `DualEncoder.load` reads (the model card apart), in bfloat16."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_params(folder / "model.safetensors", params, jnp.bfloat16)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
