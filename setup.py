@@ -21,7 +21,11 @@ setuptools.setup(
     description="Text-to-3D by score distillation (DreamFusion) in pure JAX/Flax",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*setuptools.find_packages(include=["dreamfusion_jax*"]), "dreamfusion_jax.configs"],
+    packages=[
+        *setuptools.find_packages(include=["dreamfusion_jax*"]),
+        "dreamfusion_jax.configs",
+        "dreamfusion_jax.configs.ablations",
+    ],
     package_dir={"dreamfusion_jax.configs": "configs"},
     package_data={"dreamfusion_jax": ["priors/**/*", "py.typed"]},
     install_requires=[

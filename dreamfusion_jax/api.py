@@ -15,13 +15,16 @@ import numpy as np
 import PIL.Image
 
 from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation import prior_quality
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
 from dreamfusion_jax.evaluation.gallery import write_gallery
+from dreamfusion_jax.evaluation.judge import Judge, Look
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.glb import write_glb
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
@@ -36,7 +39,7 @@ from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
-from dreamfusion_jax.train.metrics import read_metrics
+from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 from dreamfusion_jax.train.parallel import (
     check_hosts_agree,
     device_count,
@@ -99,6 +102,7 @@ def generate_many(
     workdir: str | Path = "outputs/many",
     *,
     progress: bool = True,
+    export: bool = True,
     **overrides: Any,
 ) -> list[Result]:
     """Turns many prompts into 3D objects, config.train.scenes at a time in one program.
@@ -110,6 +114,7 @@ def generate_many(
       prompts: what the objects are; see `prompts.text.read_prompts` for files.
       config: see `generate`, as for the arguments that are not named here.
       workdir: the folder in which every prompt gets a folder, named by its slug.
+      export: whether to write turntables, meshes and reports.
 
     Returns:
       One result for each prompt; a scene without a surface has no mesh.
@@ -118,7 +123,8 @@ def generate_many(
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path(workdir)
     jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
-    return _optimise(config, jobs, progress, claim=lambda: claim_folder(workdir, prompts))
+    claim = functools.partial(claim_folder, workdir, prompts)
+    return _optimise(config, jobs, progress, claim, export)
 
 
 def _resolve(
@@ -139,6 +145,7 @@ def _optimise(
     jobs: Sequence[Job],
     progress: bool,
     claim: Callable[[], None] = lambda: None,
+    export: bool = True,
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     on_first_host(claim)
@@ -161,12 +168,14 @@ def _optimise(
     preview = functools.partial(_save_preview, view_settings(config.export))
     for group in plan(jobs, config.train.scenes, config.train.steps):
         train(config, task, group, callbacks=Callbacks(preview), progress=progress)
-        if len(group) < len(jobs) and is_first_host():
+        if export and len(group) < len(jobs) and is_first_host():
             _export_new(group, progress)
     leave_hosts()
-    if is_first_host() and len(jobs) == 1:
+    if not export or not is_first_host():
+        return [_result(job.workdir) for job in jobs]
+    if len(jobs) == 1:
         export_all(jobs[0].workdir, progress=progress)
-    elif is_first_host():
+    else:
         _export_new(jobs, progress)
     return [_result(job.workdir) for job in jobs]
 
@@ -380,12 +389,46 @@ def evaluate(
     Raises:
       UserError: a folder is no run, or there is no true object for its prompt.
     """
-    runs = [(str(workdir), restore_run(workdir)) for workdir in workdirs]
-    candidates = [Candidate(w, r.config.prompt, r.step, r.scene, r.params) for w, r in runs]
-    scores = evaluate_furniture(candidates, out)
+    candidates = [_candidate(Path(workdir)) for workdir in workdirs]
+    scores = evaluate_furniture(candidates, out, Judge.load())
     if gallery is not None:
         write_gallery(candidates, gallery)
     return scores
+
+
+def evaluate_prior(
+    prior: str = "embedded", out: str | Path | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Scores a prior on the nouns of the library that it knows.
+
+    Args:
+      prior: name or folder, see `load_prior`.
+      out: JSON file of the figures; None writes none.
+      **settings: of `evaluation.prior_quality.evaluate_prior`.
+    """
+    model = load_prior(prior)
+    names = known_names(prior)
+    known = [noun for noun in nouns() if not names or noun in names]
+    if not known or max(model.image_shape) > SIZE or model.latent_shape != model.image_shape:
+        raise UserError(
+            f"The prior {prior!r} cannot be scored: the suite is for priors of pictures of at most "
+            f"{SIZE} pixels that know nouns of the shipped library."
+        )
+    return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
+
+
+def _candidate(workdir: Path) -> Candidate:
+    run = restore_run(workdir)
+    export, light = run.config.export, run.config.light
+    return Candidate(
+        workdir=str(workdir),
+        prompt=run.config.prompt,
+        step=run.step,
+        scene=run.scene,
+        params=run.params,
+        look=Look(export.distance, export.focal, light.ambient, light.diffuse),
+        minutes=minutes_of(read_metrics(workdir), run.config.train.views),
+    )
 
 
 def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:

@@ -109,15 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     p.add_argument("--out", default="samples.png", help="picture to write (default: samples.png)")
 
-    p = _command(commands, "evaluate", _evaluate, "score runs against the true objects")
-    p.add_argument("runs", nargs="+", metavar="WORKDIR", help="folders of finished runs")
-    p.add_argument("--suite", choices=("furniture",), default="furniture")
+    p = _command(commands, "evaluate", _evaluate, "score runs against the true objects, or a prior")
+    p.add_argument("runs", nargs="*", metavar="WORKDIR", help="folders of finished runs")
+    p.add_argument(
+        "--suite",
+        choices=("furniture", "prior"),
+        default="furniture",
+        help="furniture: runs against the true objects (default); prior: a text-to-image prior",
+    )
+    p.add_argument("--prior", default="furniture-unet", help="of --suite=prior: name or folder")
+    p.add_argument("--samples", type=int, default=200, help="of --suite=prior: pictures a figure")
     p.add_argument(
         "--out",
         default="evaluation.json",
         help="JSON file of the scores (default: evaluation.json)",
     )
-    p.add_argument("--gallery", help="PNG of all results below their true objects")
+    p.add_argument(
+        "--gallery", help="PNG or HTML page of all results below their true objects, or of samples"
+    )
 
     p = _command(commands, "train-prior", _train_prior, "train a text-to-image prior")
     _add_config(p, "prior_furniture")
@@ -278,7 +287,13 @@ def _sample(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
-    api.evaluate(options.runs, options.out, gallery=options.gallery)
+    if options.suite == "furniture":
+        api.evaluate(options.runs, options.out, gallery=options.gallery)
+        return
+    if options.runs or options.samples < 32:
+        raise UserError("--suite=prior takes --prior, no runs, and at least 32 --samples.")
+    settings = {"samples": options.samples, "sample_sheet": options.gallery}
+    api.evaluate_prior(options.prior, options.out, **settings)
 
 
 def _train_prior(options: argparse.Namespace) -> None:

@@ -11,15 +11,21 @@ from typing import Any
 import ml_collections
 
 from dreamfusion_jax import configs
+from dreamfusion_jax.configs import ablations
 from dreamfusion_jax.errors import UserError
 
 
 def load_config(name_or_file: str = "quick") -> ml_collections.ConfigDict:
     """Returns `get_config()` of a shipped config, or of a Python file.
 
+    "ablations.ROW" is a row of `configs/ablations`.
+
     Raises:
       UserError: there is no such config, or the file has no get_config().
     """
+    name, _, row = name_or_file.partition(".")
+    if name == "ablations" and row in ablations.ROWS:
+        return ablations.get_config(row)
     if name_or_file.endswith(".py"):
         module = _module_from_file(Path(name_or_file))
     elif name_or_file in config_names():

@@ -18,6 +18,7 @@ from dreamfusion_jax.evaluation.geometry import (
     psnr,
     silhouette_iou,
 )
+from dreamfusion_jax.evaluation.judge import Judge, Judgement, Look, judge_scene
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import occupied_cells
@@ -29,13 +30,18 @@ _MESH_RESOLUTION = 96
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A scene to be scored, the prompt it was made from, where it lies and its step."""
+    """A scene to be scored, the prompt it was made from, where it lies and its step.
+
+    Without a `look` the judge is not asked. `minutes` is the time of its optimisation.
+    """
 
     workdir: str
     prompt: str
     step: int
     scene: Scene
     params: dict
+    look: Look | None = None
+    minutes: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +71,14 @@ class RunScores:
     prompt: str
     step: int
     scores: Scores
+    judgement: Judgement | None = None
+    minutes: float | None = None
+
+    def figures(self) -> dict[str, float | None]:
+        """What means are taken of."""
+        said = {} if self.judgement is None else dataclasses.asdict(self.judgement)
+        agreement = {name: getattr(self.scores, name) for name in ("iou", "psnr", "chamfer")}
+        return agreement | said | {"minutes": self.minutes}
 
 
 def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
@@ -86,62 +100,105 @@ def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
     )
 
 
-def score(candidate: Candidate) -> RunScores:
-    """Scores a scene against the true object that its prompt names.
+def score(candidate: Candidate, judge: Judge | None = None) -> RunScores:
+    """Scores a scene against the true object that its prompt names, and asks the judge.
 
     Raises:
       UserError: there is no such object, or the scene is not finite.
     """
     noun = find_noun(candidate.prompt, names())
     scores = score_scene(candidate.scene, candidate.params, noun, load_truth(noun))
-    return RunScores(candidate.workdir, candidate.prompt, candidate.step, scores)
+    judgement = None
+    if judge is not None and candidate.look is not None:
+        judgement = judge_scene(judge, candidate.scene, candidate.params, noun, candidate.look)
+    where = candidate.workdir, candidate.prompt, candidate.step
+    return RunScores(*where, scores, judgement, candidate.minutes)
 
 
 def evaluate_furniture(
-    candidates: Iterable[Candidate], output: str | os.PathLike | None = None
+    candidates: Iterable[Candidate],
+    output: str | os.PathLike | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Scores scenes, prints one table and writes one JSON file.
 
     Args:
       candidates: the scenes.
       output: the JSON file; None writes none.
+      judge: for R-Precision and Janus faces; None leaves them out.
 
     Returns:
-      What the JSON holds: {"suite", "runs": [...], "mean": {...}, "lowest_iou"}.
+      What the JSON holds: {"suite", "runs": [...], "mean": {...}, "interval": {...},
+      "lowest_iou"}.
 
     Raises:
       UserError: there is no candidate, or one cannot be scored.
     """
-    runs = [score(candidate) for candidate in candidates]
+    runs = [score(candidate, judge) for candidate in candidates]
     if not runs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
     result = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}
-    result |= summary([r.scores for r in runs])
+    result |= summary(runs)
     print(table(runs))
     if output is not None:
         write_bytes(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
 
-def summary(scores: Sequence[Scores]) -> dict[str, Any]:
-    """Means over runs (Chamfer over those with a surface) and the lowest IoU."""
-    means = {}
-    for name in ("iou", "psnr", "chamfer"):
-        values = [getattr(s, name) for s in scores if getattr(s, name) is not None]
+def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
+    """Means over runs (of each figure over those that have it), their 95 % intervals."""
+    figures = [run.figures() for run in runs]
+    means, intervals = {}, {}
+    for name in dict.fromkeys(name for row in figures for name in row):
+        values = [row[name] for row in figures if row.get(name) is not None]
         means[name] = _rounded(np.mean(values)) if values else None
-    return {"mean": means, "lowest_iou": min(s.iou for s in scores)}
+        intervals[name] = bootstrap_interval(values) if values else None
+    lowest = min(run.scores.iou for run in runs)
+    return {"mean": means, "interval": intervals, "lowest_iou": lowest}
+
+
+def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+    """The 95 % interval of a mean, by drawing the values again with replacement."""
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(np.asarray(values, float), (draws, len(values))).mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return _rounded(low), _rounded(high)
+
+
+_COLUMNS = {
+    "iou": ("IoU", "{:.3f}"),
+    "psnr": ("PSNR dB", "{:.2f}"),
+    "chamfer": ("Chamfer", "{:.4f}"),
+    "colour": ("R colour", "{:.0%}"),
+    "geo": ("R geo", "{:.0%}"),
+    "janus": ("Janus", "{:.0%}"),
+    "minutes": ("minutes", "{:.1f}"),
+}
 
 
 def table(runs: Sequence[RunScores]) -> str:
-    """The scores as text, one line a run, means last."""
-    lines = [f"{'object':<20}{'IoU':>7}{'PSNR dB':>9}{'Chamfer':>9}{'azimuth':>9}{'scale':>7}  run"]
+    """The scores as text, one line a run, then means and 95 % intervals."""
+    about = summary(runs)
+    shown = [name for name in _COLUMNS if about["mean"].get(name) is not None]
+    lines = [["object", *(_COLUMNS[name][0] for name in shown), "run"]]
     for run in runs:
-        s = run.scores
-        turn = f"{s.azimuth:+8.1f}°{s.scale:7.2f}  {run.workdir}"
-        lines.append(f"{s.noun:<20}{s.iou:7.3f}{s.psnr:9.2f}{_optional(s.chamfer)}{turn}")
-    mean = summary([r.scores for r in runs])["mean"]
-    lines.append(f"{'mean':<20}{mean['iou']:7.3f}{mean['psnr']:9.2f}{_optional(mean['chamfer'])}")
-    return "\n".join(lines)
+        row = run.figures()
+        lines.append([run.scores.noun, *(_shown(name, row.get(name)) for name in shown)])
+        lines[-1].append(run.workdir)
+    lines.append(["mean", *(_shown(name, about["mean"][name]) for name in shown), ""])
+    for i, label in enumerate(("from", "to")):
+        ends = [_shown(name, about["interval"][name][i]) for name in shown]
+        lines.append([f"  95 % {label}", *ends, ""])
+    return "\n".join(_line(line) for line in lines)
+
+
+def _shown(name: str, value: float | None) -> str:
+    return "-" if value is None else _COLUMNS[name][1].format(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    first, *middle, last = cells
+    return f"{first:<20}{''.join(f'{cell:>9}' for cell in middle)}  {last}".rstrip()
 
 
 def names() -> dict[str, str]:
@@ -192,10 +249,6 @@ def _chamfer(scene: Scene, params: dict, truth: Truth, alignment: Alignment) -> 
         return None
     points = normalised_surface_points(mesh, alignment.azimuth)
     return _rounded(chamfer_distance(points, np.asarray(truth.points)))
-
-
-def _optional(value: float | None) -> str:
-    return f"{'-':>9}" if value is None else f"{value:9.4f}"
 
 
 def _rounded(value: Any) -> float:

@@ -25,6 +25,7 @@ from dreamfusion_jax.scene.render import Scene
 
 SHIPPED = pathlib.Path(__file__).parent.parent / "priors" / "furniture_judge"
 BACKGROUND = 0.5  # a grey, on which white and black objects are seen
+_CROP = 5 / 64  # of each side: the judge learnt from pictures that are cut as closely
 AZIMUTHS, ELEVATION = 8, math.radians(30.0)  # as the paper renders for R-Precision
 _SIDES = (0.25, 0.5, 0.75)  # azimuths of a Janus test, in turns: none is the front
 
@@ -42,6 +43,16 @@ class Judgement:
     janus: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a run shows its object: cameras' distance and focal length, light."""
+
+    distance: float
+    focal: float
+    ambient: float
+    diffuse: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judge:
     """An image-text dual encoder and the nouns that it tells apart."""
@@ -57,7 +68,7 @@ class Judge:
 
     @functools.cached_property
     def _noun_vectors(self) -> Float[np.ndarray, "nouns width"]:
-        return self.encoder.texts([f"a photo of {with_article(noun)}" for noun in self.nouns])
+        return self.encoder.texts([with_article(noun) for noun in self.nouns])
 
     def ranks(
         self, images: Float[np.ndarray, "n h w 3"], noun: str | Sequence[str]
@@ -78,13 +89,13 @@ class Judge:
         """Which of some view words fits each image best."""
         wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
         different = {n: i for i, n in enumerate(dict.fromkeys(wanted))}
-        texts = [f"a photo of {with_article(n)}, {word}" for n in different for word in words]
+        texts = [f"{with_article(n)}, {word}" for n in different for word in words]
         vectors = self.encoder.texts(texts).reshape(len(different), len(words), -1)
         own = vectors[[different[n] for n in wanted]]
         return np.einsum("nd,nvd->nv", self.encoder.images(images), own).argmax(1)
 
 
-def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, how: dict) -> Judgement:
+def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, look: Look) -> Judgement:
     """Judges renders of a scene.
 
     Args:
@@ -92,15 +103,15 @@ def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, how: dict) 
       scene: modules and sampling numbers.
       params: the scene's parameters.
       noun: what the scene should show, one of the judge's nouns.
-      how: distance and focal length of the cameras, ambient and diffuse light.
+      look: how it is shown.
     """
-    size = judge.encoder.image_size
+    size, focal = judge.encoder.image_size, look.focal / (1 - 2 * _CROP)
     around = jnp.arange(AZIMUTHS) * 2 * math.pi / AZIMUTHS
-    cameras = orbit_camera(around, ELEVATION, how["distance"], how["focal"])
+    cameras = orbit_camera(around, ELEVATION, look.distance, focal)
     light = head_light(cameras)
     shown = []
     for textureless in (False, True):
-        ambient, diffuse = (0.2, 0.8) if textureless else (how["ambient"], how["diffuse"])
+        ambient, diffuse = (0.2, 0.8) if textureless else (look.ambient, look.diffuse)
         lights = point_light(light, ambient=ambient, diffuse=diffuse, textureless=textureless)
         out = render_views(scene, params, cameras, size, lights=lights)
         shown.append(over(out.rgb, out.opacity, BACKGROUND))
@@ -120,7 +131,8 @@ def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
     for name, textureless in (("colour", False), ("geo", True)):
         rows = np.flatnonzero(views.held_out & (views.textureless == textureless))
         nouns = [views.nouns[i] for i in views.noun[rows]]
-        rgba = views.rgba[rows].astype(np.float32) / 255
+        cut = round(_CROP * views.rgba.shape[1])
+        rgba = views.rgba[rows][:, cut:-cut, cut:-cut].astype(np.float32) / 255
         images = rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
         ranks = judge.ranks(images, nouns)
         figures[f"{name}: renders"] = len(rows)

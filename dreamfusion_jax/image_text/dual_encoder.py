@@ -90,7 +90,7 @@ class DualEncoderNetwork(nn.Module):
 
     def setup(self):
         """The temperature's logarithm."""
-        self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(10.0)), ())
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(20.0)), ())
 
     def __call__(self, images, tokens, present):
         """Unit vectors of both, and the factor of their products."""

@@ -14,22 +14,22 @@ from dreamfusion_jax.prompts.tokenizer import tokenize, train_tokenizer
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.train.prior_data import Augmentation, backgrounds, place
 
-TEMPLATES = ("{}", "a photo of {}", "a DSLR photo of {}", "a 3D render of {}")
 NAMES = 4  # of each noun: itself, and synonyms
 
 
 class JudgeData(NamedTuple):
     """Pictures premultiplied by alpha, and tokens of every caption that can be drawn.
 
-    `tokens[i, j, k, l]`: noun i by its name j, template k, view word l (the last: none).
+    `tokens[i, j, k]`: noun i by its name j with view word k (the last: none). Captions have no
+    other words: what all have in common would only make their vectors alike.
     """
 
     images: Array  # uint8 [n, 64, 64, 4]
     noun: Int[Array, "n"]
     view: Int[Array, "n"]
     chance: Float[Array, "n"]  # cumulative, of drawing a picture
-    tokens: Int[Array, "nouns names templates views length"]
-    present: Bool[Array, "nouns names templates views length"]
+    tokens: Int[Array, "nouns names views length"]
+    present: Bool[Array, "nouns names views length"]
 
 
 def judge_tokenizer(views: JudgeViews) -> tokenizers.Tokenizer:
@@ -38,15 +38,12 @@ def judge_tokenizer(views: JudgeViews) -> tokenizers.Tokenizer:
 
 
 def _captions(views: JudgeViews) -> np.ndarray:
-    """All captions [nouns, names, templates, views]."""
+    """All captions [nouns, names, views]."""
     captions = []
     for noun, synonyms in zip(views.nouns, views.synonyms, strict=True):
         names = [noun, *synonyms]
-        names = [names[i % len(names)] for i in range(NAMES)]
-        texts = [[t.format(with_article(name)) for t in TEMPLATES] for name in names]
-        captions.append(
-            [[[*(f"{x}, {view}" for view in VIEW_WORDS), x] for x in row] for row in texts]
-        )
+        names = [with_article(names[i % len(names)]) for i in range(NAMES)]
+        captions.append([[*(f"{name}, {view}" for view in VIEW_WORDS), name] for name in names])
     return np.array(captions)
 
 
@@ -95,7 +92,7 @@ class JudgeBatch(NamedTuple):
 
 def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) -> JudgeBatch:
     """Random pictures, over random backgrounds, as sharp and as clean as results may be."""
-    keys = jax.random.split(key, 6)
+    keys = jax.random.split(key, 5)
     drawn = jax.random.uniform(keys[0], (how.batch,))
     index = jnp.searchsorted(data.chance, drawn).clip(0, len(data.noun) - 1)
     pictures = place(keys[1], data.images[index].astype(jnp.float32) / 255, how)
@@ -103,12 +100,11 @@ def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) ->
     images = pictures[..., :3] + behind * backgrounds(keys[2], how.batch, how.image_size)
     noun, view = data.noun[index], data.view[index]
     name = jax.random.randint(keys[4], (len(data.tokens),), 0, data.tokens.shape[1])
-    template = jax.random.randint(keys[5], (), 0, data.tokens.shape[2])
     every = jnp.arange(len(data.tokens))
 
     def texts(tokens):
-        plain = tokens[every, name, template, -1]
-        seen = tokens[noun, name[noun], template, :-1]
+        plain = tokens[every, name, -1]
+        seen = tokens[noun, name[noun], :-1]
         return plain, seen.reshape(-1, tokens.shape[-1])
 
     ids, present = texts(data.tokens), texts(data.present)

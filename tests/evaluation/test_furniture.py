@@ -10,6 +10,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation import furniture
 from dreamfusion_jax.evaluation.gallery import write_gallery
 from dreamfusion_jax.evaluation.geometry import normalised_surface_points
+from dreamfusion_jax.evaluation.judge import Judgement
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.scene.fields import MlpField
@@ -77,10 +78,32 @@ def _scores(iou, chamfer):
 
 
 def test_means_leave_out_what_has_no_surface():
-    result = furniture.summary([_scores(0.5, 0.1), _scores(0.7, None)])
-    assert result == {"mean": {"iou": 0.6, "psnr": 20.0, "chamfer": 0.1}, "lowest_iou": 0.5}
-    runs = [furniture.RunScores("out", "a table", 1, _scores(0.7, None))]
-    assert furniture.table(runs).splitlines()[-1].split() == ["mean", "0.700", "20.00", "-"]
+    runs = [
+        furniture.RunScores("a", "a table", 1, _scores(0.5, 0.1), Judgement(0.5, 0.25, True), 4.0),
+        furniture.RunScores("b", "a table", 1, _scores(0.7, None), Judgement(1.0, 0.25, False)),
+    ]
+    result = furniture.summary(runs)
+    assert result["lowest_iou"] == 0.5
+    assert result["mean"] == {
+        "iou": 0.6,
+        "psnr": 20.0,
+        "chamfer": 0.1,
+        "colour": 0.75,
+        "geo": 0.25,
+        "janus": 0.5,
+        "minutes": 4.0,
+    }
+    assert result["interval"]["iou"] == (0.5, 0.7) and result["interval"]["geo"] == (0.25, 0.25)
+    lines = furniture.table(runs).splitlines()
+    assert lines[3].split() == "mean 0.600 20.00 0.1000 75% 25% 50% 4.0".split()
+    assert lines[2].split() == "table 0.700 20.00 - 100% 25% 0% - b".split()
+
+
+def test_the_interval_of_a_mean_narrows_with_the_number_of_values():
+    rng = np.random.default_rng(1)
+    few, many = (furniture.bootstrap_interval(rng.normal(size=n).tolist()) for n in (10, 1000))
+    assert few[0] < 0 < few[1] and many[0] < 0 < many[1]
+    assert many[1] - many[0] == pytest.approx(4 / 1000**0.5, rel=0.15)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""The ablation table: python launch/ablations.py --workdir=outputs/ablations
+
+Optimises some nouns under every row of configs/ablations and scores them (`dreamfusion evaluate`).
+Repeat the command to go on: what is finished is not made again. Each row gets a folder with its
+runs and evaluation.json; the table is printed and written to table.md.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dreamfusion_jax import api
+from dreamfusion_jax.config import load_config
+from dreamfusion_jax.configs.ablations import ROWS
+from dreamfusion_jax.datasets.captions import with_article
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.nouns import PUBLIC
+
+_COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
+_HEAD = (
+    "silhouette IoU",
+    "PSNR, dB",
+    "Chamfer",
+    "R-Precision colour",
+    "geo",
+    "Janus rate",
+    "minutes",
+)
+
+
+def main() -> None:
+    """Makes what is missing of the table, and prints it after every row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, default=Path("outputs/ablations"))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--nouns", type=int, default=4, help="the first of the public nouns")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for every row")
+    options = parser.parse_args()
+    try:
+        overrides = dict(item.split("=", 1) for item in options.set)
+        results = {}
+        for row in options.rows:
+            results[row] = _row(row, options.workdir / row, PUBLIC[: options.nouns], overrides)
+            text = table(results)
+            (options.workdir / "table.md").write_text(text + "\n")
+            print(text, flush=True)
+    except (UserError, ValueError) as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _row(row: str, folder: Path, nouns: list[str], overrides: dict[str, str]) -> dict:
+    prompts = [with_article(noun) for noun in nouns]
+    config = load_config(f"ablations.{row}")
+    runs = api.generate_many(prompts, config, folder, export=False, **overrides)
+    out, gallery = folder / "evaluation.json", folder / "gallery.png"
+    return api.evaluate([run.workdir for run in runs], out, gallery=gallery)
+
+
+def table(results: dict[str, dict]) -> str:
+    """The rows' means as Markdown, with the 95 % interval of the IoU."""
+    lines = ["| | " + " | ".join(_HEAD) + " |", "|---" * (len(_HEAD) + 1) + "|"]
+    for row, result in results.items():
+        cells = [_cell(name, result["mean"].get(name)) for name in _COLUMNS]
+        low, high = result["interval"]["iou"]
+        cells[0] += f" ({low:.2f} to {high:.2f})"
+        lines.append(f"| {ROWS[row][0]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    if name in ("colour", "geo", "janus"):
+        return f"{value:.0%}"
+    return f"{value:.1f}" if name in ("psnr", "minutes") else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
