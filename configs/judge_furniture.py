@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.view_weight = 0.3
 
     config.model = ml_collections.ConfigDict()
-    config.model.image_size = 48
+    config.model.image_size = 40
     config.model.tokens = 16
     config.model.width = 128
     config.model.image_channels = (64, 128, 256)
@@ -27,13 +27,13 @@ def get_config() -> ml_collections.ConfigDict:
     )
 
     config.augment = ml_collections.ConfigDict()
-    config.augment.zoom = 1.2  # the pictures leave much room around long objects
-    config.augment.scale = 0.2
-    config.augment.shift = 0.08
+    config.augment.zoom = 1.3  # the pictures leave much room around long objects
+    config.augment.scale = 0.1
+    config.augment.shift = 0.03
     config.augment.drop_caption = 0.0
 
     config.optim = ml_collections.ConfigDict()
-    config.optim.learning_rate = 2e-3
+    config.optim.learning_rate = 1.5e-3
     config.optim.final_learning_rate = 1e-5
     config.optim.warmup_steps = 100
     config.optim.weight_decay = 0.05
@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim.ema = 0.995
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 2600
+    config.train.steps = 3400
     config.train.batch = 128
     config.train.steps_per_call = 10
     config.train.checkpoint_every = 100

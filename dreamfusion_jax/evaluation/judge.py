@@ -25,7 +25,7 @@ from dreamfusion_jax.scene.render import Scene
 
 SHIPPED = pathlib.Path(__file__).parent.parent / "priors" / "furniture_judge"
 BACKGROUND = 0.5  # a grey, on which white and black objects are seen
-_CROP = 5 / 64  # of each side: the judge learnt from pictures that are cut as closely
+_CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as closely
 AZIMUTHS, ELEVATION = 8, math.radians(30.0)  # as the paper renders for R-Precision
 _SIDES = (0.25, 0.5, 0.75)  # azimuths of a Janus test, in turns: none is the front
 

@@ -57,7 +57,7 @@ class ImageTower(nn.Module):
             x = conv3x3(channels, f"down_{i}", strides=(2, 2))(nn.silu(x))
             for j in range(blocks):
                 x = ResidualBlock(name=f"block_{i}_{j}")(x)
-        x = nn.silu(nn.GroupNorm(8, name="norm")(x)).mean(axis=(1, 2))
+        x = nn.silu(nn.GroupNorm(8, name="norm")(x)).reshape(len(x), -1)
         return _unit(nn.Dense(self.width, use_bias=False, name="project")(x))
 
 

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.evaluation import prior_quality as quality
+from dreamfusion_jax.evaluation.judge import Judge
+
+NOUNS = ("teddy bear", "fire hydrant")
+
+
+def test_frechet_distance_is_that_of_gaussians():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(20_000, 3))
+    b = 2 * rng.normal(size=(20_000, 3)) + np.array([1.0, 0, 0])
+    assert quality.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    # |mean difference|^2 + sum (1 - 2)^2
+    assert quality.frechet_distance(a, b) == pytest.approx(4.0, abs=0.15)
+
+
+def test_main_colour_is_that_of_the_middle():
+    picture = np.zeros((16, 16, 3), np.float32)
+    picture[4:12, 4:12, 2] = 0.9
+    assert quality.main_colour(picture) == "blue"
+
+
+@pytest.fixture(scope="module")
+def seen():
+    return quality.renders(NOUNS, 16, held_out=False)
+
+
+def test_renders_are_captioned_by_their_cameras(seen):
+    unseen = quality.renders(NOUNS, 16, held_out=True)
+    assert len(seen.rgba) == 288 and len(unseen.rgba) == 32
+    assert set(seen.views) == {"front view", "side view", "back view", "overhead view"}
+    assert "overhead view" not in unseen.views
+    assert unseen.prompts()[0] == f"a photo of a teddy bear, {unseen.views[0]}"
+    images = seen.on_colours(0)
+    assert images.min() >= 0 and images.max() <= 1
+    np.testing.assert_array_equal(images, seen.on_colours(0))
+
+
+@pytest.mark.slow
+def test_the_optimal_denoiser_scores_as_it_should(seen, tmp_path, capsys):
+    captions = [Caption(n, (), (v,)) for n, v in zip(seen.nouns, seen.views, strict=True)]
+    prior = EmpiricalPrior.from_pictures(seen.rgba, captions)
+    figures = quality.evaluate_prior(
+        prior,
+        NOUNS,
+        Judge.load(),
+        samples=32,
+        pictures=16,
+        steps=8,
+        guidance_weight=0.0,
+        out=tmp_path / "prior.json",
+        sample_sheet=tmp_path / "sheet.png",
+    )
+    assert json.loads((tmp_path / "prior.json").read_text()) == figures
+    errors = figures["denoising error"]
+    assert errors["prior, training views"] == errors["optimal, training views"]
+    for t in ("0.1", "0.5"):  # it has never seen these
+        assert errors["prior, held-out views"][t] > 2 * errors["prior, training views"][t]
+    assert 0 <= figures["frechet distance"] < 2
+    assert PIL.Image.open(tmp_path / "sheet.png").size == (8 * 16, 4 * 16)
+    assert "colour accuracy" in capsys.readouterr().out

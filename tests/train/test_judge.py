@@ -1,0 +1,81 @@
+"""A judge for a world of three things that differ in colour, seen from four sides."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.datasets.judge_views import JudgeViews, judge_angles, load_judge_views
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.judge import Judge, check_judge
+from dreamfusion_jax.train.judge import train_judge
+
+NOUNS = ("barrel", "cone", "teapot")
+COLOURS = np.array([[200, 30, 30], [30, 180, 40], [40, 60, 220]])
+
+
+def world(count: int = 192) -> JudgeViews:
+    """Squares; a bar on the left, right or above, or none, says where they are seen from."""
+    rng = np.random.default_rng(0)
+    noun, side = np.arange(count) % len(NOUNS), np.arange(count) // len(NOUNS) % 4
+    rgba = np.zeros((count, 64, 64, 4), np.uint8)
+    for i in range(count):
+        x, y = rng.integers(24, 28, 2)
+        rgba[i, y : y + 14, x : x + 14] = (*COLOURS[noun[i]], 255)
+        dx, dy = ((0, 0), (-10, 0), (18, 0), (0, -10))[side[i]]
+        rgba[i, y + dy : y + dy + 8, x + dx : x + dx + 8] = 255
+    azimuth = np.where(side == 3, 0.0, side * np.pi / 2)
+    elevation = np.where(side == 3, 1.4, 0.3)
+    held_out = np.arange(count) >= count // 2
+    synonyms = (("cask",), (), ("pot",))
+    textureless = np.arange(count) % 24 >= 12
+    return JudgeViews(rgba, NOUNS, synonyms, noun, azimuth, elevation, textureless, held_out)
+
+
+def small_config(steps: int):
+    config = load_config("judge_furniture")
+    model = {"model.image_channels": (16, 32), "model.image_blocks": (1, 1), "model.image_size": 32}
+    train = {"train.batch": 16, "train.steps_per_call": 10, "train.checkpoint_every": 20}
+    override(config, model | train | {"train.steps": steps, "optim.warmup_steps": 10})
+    return config
+
+
+@pytest.mark.slow
+def test_learns_what_is_seen_and_from_where_and_resumes_exactly(tmp_path):
+    views = world()
+    whole = train_judge(small_config(80), views, tmp_path / "whole", progress=False)
+    figures = check_judge(Judge.load(whole), views)
+    assert figures["colour: renders"] == 48 and figures["geo: renders"] == 48
+    assert figures["colour: top-1, %"] > 90 and figures["colour: view word, %"] > 60
+
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dreamfusion_jax.train.judge.save_dual_encoder", stop)
+        with pytest.raises(Stopped):  # after the first checkpoint
+            train_judge(small_config(80), views, tmp_path / "parts", progress=False)
+    parts = train_judge(small_config(80), views, tmp_path / "parts", progress=False)
+    name = "model.safetensors"
+    assert (parts / name).read_bytes() == (whole / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (parts.parent / "metrics.jsonl").open()]
+    assert steps == list(range(10, 90, 10))
+
+
+def test_angles_are_those_of_the_view_and_never_the_same_again():
+    azimuth, elevation = judge_angles("a", 20, held_out=False)
+    again, _ = judge_angles("a", 20, held_out=False)
+    other, low = judge_angles("a", 20, held_out=True)
+    np.testing.assert_array_equal(azimuth, again)
+    assert not np.isin(azimuth.round(4), other.round(4)).any()
+    assert (np.degrees(elevation) > 60).sum() == 4 and np.degrees(low).max() <= 45
+    assert sorted((azimuth / (2 * np.pi) * 20).astype(int)) == list(range(20))  # one in each sector
+
+
+def test_views_that_are_not_there_are_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="holds no views for a judge"):
+        load_judge_views(tmp_path)
