@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 40
-    config.model.tokens = 16
+    config.model.tokens = 12
     config.model.width = 128
     config.model.image_channels = (64, 128, 256)
     config.model.image_blocks = (1, 1, 2)
@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim.ema = 0.995
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 3400
+    config.train.steps = 2800
     config.train.batch = 128
     config.train.steps_per_call = 10
     config.train.checkpoint_every = 100

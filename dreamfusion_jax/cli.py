@@ -129,10 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     p = _command(commands, "train-prior", _train_prior, "train a text-to-image prior")
-    _add_config(p, "prior_furniture")
+    _add_config(p, "prior_small")
     p.add_argument(
-        "--data", help="folder of a TFDS captioned_furniture build (default: the shipped views)"
+        "--data",
+        help="sweethome3d-furniture's .deb file, a pack made of it (datasets.pack), or the folder "
+        "of a TFDS captioned_furniture build (default: the shipped views)",
     )
+    p.add_argument("--init", help="folder of a model to start from, of the same architecture")
     p.add_argument(
         "--workdir",
         default="outputs/prior",
@@ -303,7 +306,8 @@ def _train_prior(options: argparse.Namespace) -> None:
 
     config = load_config(options.config)
     override(config, options.overrides)
-    print(train_prior(config, load_data(config, options.data), Path(options.workdir)))
+    data = load_data(config, options.data)
+    print(train_prior(config, data, Path(options.workdir), init=options.init))
 
 
 def _train_judge(options: argparse.Namespace) -> None:

@@ -135,12 +135,14 @@ def save_prior(
     config: dict[str, Any],
     tokenizer: tokenizers.Tokenizer,
     params: Any,
-    dtype: Any = jnp.bfloat16,
 ) -> None:
-    """Writes a model folder that `TextToImagePrior.load` reads (the model card apart)."""
+    """Writes a model folder that `TextToImagePrior.load` reads (the model card apart).
+
+    config["weights"] is how its numbers are stored: "bfloat16" (default) or "int8".
+    """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_params(folder / "model.safetensors", params, dtype)
+    save_params(folder / "model.safetensors", params, config.get("weights", "bfloat16"))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 

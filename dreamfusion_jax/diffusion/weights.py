@@ -13,15 +13,33 @@ import safetensors.flax
 
 from dreamfusion_jax.errors import UserError
 
+_SCALE = ":scale"  # what the name of an 8-bit tensor's scales ends with
+_SMALL = 4096  # tensors of fewer numbers keep 16 bits: they cost little
+
 
 def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any = None) -> None:
-    """Writes a parameter tree as safetensors, whole or not at all; names are paths with "/"."""
+    """Writes a parameter tree as safetensors, whole or not at all; names are paths with "/".
+
+    With dtype "int8" large tensors are stored in 8 bits, with a scale for each channel of
+    their last axis; the others as bfloat16.
+    """
     flat = flax.traverse_util.flatten_dict(params, sep="/")
-    flat = {k: jnp.asarray(v, dtype or v.dtype) for k, v in flat.items()}
+    if dtype == "int8":
+        flat = dict(item for name, v in flat.items() for item in _quantised(name, v).items())
+    else:
+        flat = {k: jnp.asarray(v, dtype or v.dtype) for k, v in flat.items()}
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
     safetensors.flax.save_file(flat, str(partial))
     os.replace(partial, path)
+
+
+def _quantised(name: str, value: jax.Array) -> dict[str, jax.Array]:
+    if value.ndim < 2 or value.size < _SMALL:
+        return {name: jnp.asarray(value, jnp.bfloat16)}
+    scale = jnp.max(jnp.abs(value), axis=tuple(range(value.ndim - 1))) / 127
+    whole = jnp.round(value / jnp.maximum(scale, 1e-12)).astype(jnp.int8)
+    return {name: whole, name + _SCALE: scale.astype(jnp.float32)}
 
 
 def load_params(
@@ -36,9 +54,10 @@ def load_params(
         flat = safetensors.flax.load_file(str(path))
     except (OSError, safetensors.SafetensorError, ValueError) as error:
         raise UserError(f"cannot read the weights {path}: {error}; fetch them again") from error
+    scales = {k.removesuffix(_SCALE): flat.pop(k) for k in [*flat] if k.endswith(_SCALE)}
     if like is not None:
         _check_shapes(path, flat, flax.traverse_util.flatten_dict(like, sep="/"))
-    flat = {k: v.astype(dtype) for k, v in flat.items()}
+    flat = {k: (v * scales[k] if k in scales else v).astype(dtype) for k, v in flat.items()}
     return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 

@@ -117,18 +117,20 @@ def build(config: ml_collections.ConfigDict, network: DualEncoderNetwork, model:
 def retrieval_loss(
     network: DualEncoderNetwork, params: Any, batch: JudgeBatch, view_weight: float
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Cross-entropy of each image's noun among all nouns, and of its view word among four."""
+    """Cross-entropy of each image's noun among all nouns, and of views among the four words."""
     variables = {"params": params}
     images = network.apply(variables, batch.images, method="encode_images")
     nouns = network.apply(variables, *batch.nouns, method="encode_texts")
     views = network.apply(variables, *batch.views, method="encode_texts")
     scale = network.apply(variables, method="scale")
     noun_logits = scale * images @ nouns.T
-    view_logits = scale * jnp.einsum("bd,bvd->bv", images, views.reshape(len(images), 4, -1))
+    views = views.reshape(-1, 4, views.shape[-1])
+    view_logits = scale * jnp.einsum("bd,bvd->bv", images[: len(views)], views)
+    view = batch.view[: len(views)]
     entropy = optax.softmax_cross_entropy_with_integer_labels
     noun_loss = entropy(noun_logits, batch.noun).mean()
-    view_loss = entropy(view_logits, batch.view).mean()
+    view_loss = entropy(view_logits, view).mean()
     found = jnp.mean(noun_logits.argmax(-1) == batch.noun)
-    seen = jnp.mean(view_logits.argmax(-1) == batch.view)
+    seen = jnp.mean(view_logits.argmax(-1) == view)
     metrics = {"loss": noun_loss, "view_loss": view_loss, "top_1": found, "view_accuracy": seen}
     return noun_loss + view_weight * view_loss, metrics

@@ -14,6 +14,8 @@ from dreamfusion_jax.prompts.tokenizer import tokenize, train_tokenizer
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.train.prior_data import Augmentation, backgrounds, place
 
+PLAIN_TOKENS = 8  # what a noun needs at most, without a view word
+VIEWS_SHARE = 4  # texts are dear: the view is learnt from one image in four
 NAMES = 4  # of each noun: itself, and synonyms
 
 
@@ -80,7 +82,8 @@ def _premultiplied(rgba: np.ndarray) -> np.ndarray:
 class JudgeBatch(NamedTuple):
     """Images in [-1, 1], the noun and the view word of each, and captions' tokens.
 
-    `nouns`: one caption of every noun; `views`: the four view words of each image's noun.
+    `nouns`: one caption of every noun; `views`: the four view words with the noun of each of the
+    first images, one in VIEWS_SHARE.
     """
 
     images: Float[Array, "batch size size 3"]
@@ -102,9 +105,11 @@ def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) ->
     name = jax.random.randint(keys[4], (len(data.tokens),), 0, data.tokens.shape[1])
     every = jnp.arange(len(data.tokens))
 
+    some = noun[: how.batch // VIEWS_SHARE]
+
     def texts(tokens):
-        plain = tokens[every, name, -1]
-        seen = tokens[noun, name[noun], :-1]
+        plain = tokens[every, name, -1, :PLAIN_TOKENS]
+        seen = tokens[some, name[some], :-1]
         return plain, seen.reshape(-1, tokens.shape[-1])
 
     ids, present = texts(data.tokens), texts(data.present)

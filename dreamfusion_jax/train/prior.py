@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 import optax
 import PIL.Image
+import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from tqdm.auto import tqdm
 
@@ -56,6 +57,7 @@ def train_prior(
     workdir: Path,
     *,
     progress: bool = True,
+    init: str | Path | None = None,
 ) -> Path:
     """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
 
@@ -63,8 +65,11 @@ def train_prior(
     the averaged weights, which `TextToImagePrior.load` reads. All randomness depends on
     config.seed and the step, so an interrupted and repeated run equals an unbroken one.
 
+    `init` is the folder of a model whose weights a new run starts from. Words that it does not
+    know keep their random start.
+
     Returns the model's folder. Raises UserError for a loss that is not finite, intervals
-    that do not divide, or a disk that is full.
+    that do not divide, a disk that is full, or an `init` of another architecture.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     check_intervals(config.train)
@@ -78,6 +83,8 @@ def train_prior(
     checkpoints = Checkpoints(workdir / FOLDER)
     if checkpoints.latest_step() is not None:
         state = PriorState(*checkpoints.restore({"state": tuple(state)})["state"])
+    elif init is not None:
+        state = start_from(state, tokenizer, TextToImagePrior.load(init))
     step = int(state.step)
     log = MetricsLog(workdir, resume_step=step)
     sheet = Sheet(config.sheet, TextToImagePrior.build(model, tokenizer, None), workdir)
@@ -101,6 +108,24 @@ def train_prior(
                 sheet.draw(step, state.ema)
     checkpoints.close()
     return workdir / MODEL_FOLDER
+
+
+def start_from(
+    state: PriorState, tokenizer: tokenizers.Tokenizer, model: TextToImagePrior
+) -> PriorState:
+    """A fresh state with the weights of a model; words are matched by their spelling."""
+    params = jax.tree.map(np.array, state.params)
+    words, known = tokenizer.get_vocab(), model.tokenizer.get_vocab()
+    common = [(words[word], known[word]) for word in words if word in known]
+    own, theirs = np.array(common).T
+    table, old = params["text_encoder"]["shared"], model.params["text_encoder"]["shared"]
+    table["embedding"][own] = np.asarray(old["embedding"])[theirs]
+    given = jax.tree.map(np.asarray, model.params)
+    given["text_encoder"]["shared"] = table
+    if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, params):
+        raise UserError("the model given by --init has another architecture than the config's")
+    params = jax.tree.map(jnp.asarray, given)
+    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
 
 def build(config: ml_collections.ConfigDict, model: dict[str, Any]):

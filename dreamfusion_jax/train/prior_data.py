@@ -6,17 +6,21 @@ Everything random happens on the device, inside the compiled step.
 import dataclasses
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import PIL.Image
 import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption
-from dreamfusion_jax.datasets.library import Library, load_library
+from dreamfusion_jax.datasets import pack
+from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption, with_article
+from dreamfusion_jax.datasets.colours import CENTRE_HUE, WORDS, recoloured
+from dreamfusion_jax.datasets.library import Library, load_library, read_sheet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import tokenize
 from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
@@ -61,16 +65,42 @@ class Augmentation(NamedTuple):
     zoom: float = 1.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """Made pictures beside the rendered ones, as shares of their number.
+
+    `recoloured`: copies in another colour, whose captions say it; `pairs`: two objects in one
+    picture.
+    """
+
+    recoloured: float = 0.0
+    pairs: float = 0.0
+
+
 def load_data(
-    config: ml_collections.ConfigDict, folder: str | os.PathLike | None = None
+    config: ml_collections.ConfigDict, source: str | os.PathLike | None = None
 ) -> CaptionedImages:
-    """The training data of a config: a TFDS folder, or the shipped views without one."""
-    if folder is not None:
-        return from_tfds(folder, config.data.nouns, config.seed)
-    return from_library(load_library(), config.data.nouns, config.seed)
+    """The training data of a config.
+
+    Args:
+      config: of a prior.
+      source: a folder that `datasets.pack` wrote, a TFDS folder, or the .deb file, of which a
+        pack is made beside it; without one, the shipped views are taken.
+    """
+    how = {"seed": config.seed, "extras": Extras(**config.data.extras)}
+    if source is None:
+        return from_library(load_library(), config.data.nouns, **how)
+    source = Path(source)
+    if source.is_file():
+        source = pack.made_of(source)
+    if pack.is_pack(source):
+        return from_pack(source, config.data.nouns, **how)
+    return from_tfds(source, config.data.nouns, **how)
 
 
-def from_library(library: Library, nouns: Sequence[str] = (), seed: int = 0) -> CaptionedImages:
+def from_library(
+    library: Library, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
+) -> CaptionedImages:
     """The shipped views of some nouns (all by default).
 
     Raises UserError for a noun that the library does not have.
@@ -87,15 +117,35 @@ def from_library(library: Library, nouns: Sequence[str] = (), seed: int = 0) -> 
         for _ in range(library.rgba.shape[1])
     ]
     rgba = library.rgba[index]
-    return CaptionedImages(
-        rgba.reshape(-1, *rgba.shape[2:]),
-        captions_of(parts, library.azimuth[index].ravel(), library.elevation[index].ravel(), seed),
-        _names(parts),
+    angles = library.azimuth[index].ravel(), library.elevation[index].ravel()
+    return captioned(rgba.reshape(-1, *rgba.shape[2:]), parts, *angles, seed, extras)
+
+
+def from_pack(
+    folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
+) -> CaptionedImages:
+    """The pictures of a pack (`datasets.pack`), of some nouns or all.
+
+    Raises UserError where the folder holds no pack, or not these nouns.
+    """
+    objects = pack.read_pack(folder)
+    _check_nouns(nouns, tuple(dict.fromkeys(entry["noun"] for entry in objects)))
+    objects = [entry for entry in objects if not nouns or entry["noun"] in nouns]
+    parts = [
+        CaptionParts(entry["noun"], tuple(entry["synonyms"]), colour=entry["colour"])
+        for entry in objects
+        for _ in entry["azimuth"]
+    ]
+    angles = (
+        np.array([a for entry in objects for a in entry[name]], np.float32)
+        for name in ("azimuth", "elevation")
     )
+    rgba = np.concatenate([read_sheet(Path(folder) / entry["file"]) for entry in objects])
+    return captioned(rgba, parts, *angles, seed, extras)
 
 
 def from_tfds(
-    folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0
+    folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
 ) -> CaptionedImages:
     """The training split of a built `captioned_furniture` (needs the [data] extra).
 
@@ -128,7 +178,51 @@ def from_tfds(
     azimuth = np.array([row["azimuth"] for row in rows], np.float32)
     elevation = np.array([row["elevation"] for row in rows], np.float32)
     rgba = np.stack([row["image"] for row in rows])
-    return CaptionedImages(rgba, captions_of(parts, azimuth, elevation, seed), _names(parts))
+    return captioned(rgba, parts, azimuth, elevation, seed, extras)
+
+
+def captioned(
+    rgba: UInt8[np.ndarray, "n height width 4"],
+    parts: Sequence[CaptionParts],
+    azimuth: Float[np.ndarray, "n"],
+    elevation: Float[np.ndarray, "n"],
+    seed: int,
+    extras: Extras,
+) -> CaptionedImages:
+    """Pictures with captions, and the extras after them."""
+    texts = captions_of(parts, azimuth, elevation, seed)
+    rng = np.random.default_rng((seed, 1))
+    pictures = [rgba]
+    for i in rng.permutation(len(rgba))[: int(extras.recoloured * len(rgba))]:
+        word = str(rng.choice(sorted(CENTRE_HUE)))
+        copy = recoloured(rgba[i], word)
+        if copy is not rgba[i] and not any(w in WORDS for w in parts[i].noun.split()):
+            noun = dataclasses.replace(parts[i], noun=f"{word} {parts[i].noun}", synonyms=())
+            pictures.append(copy[None])
+            texts += captions_of([noun], azimuth[i : i + 1], elevation[i : i + 1], seed + int(i))
+    for _ in range(int(extras.pairs * len(rgba))):
+        first, second = rng.integers(len(rgba), size=2)
+        pictures.append(side_by_side(rgba[first], rgba[second])[None])
+        names = [with_article(parts[i].noun) for i in (first, second)]
+        texts.append([f"{names[0]} {word} {names[1]}" for word in BESIDE] * (CAPTIONS // 3))
+    return CaptionedImages(np.concatenate(pictures), texts, _names(parts))
+
+
+BESIDE = ("and", "beside", "next to")  # of the first object, the left one, and the second
+
+
+def side_by_side(
+    left: UInt8[np.ndarray, "size size 4"], right: UInt8[np.ndarray, "size size 4"]
+) -> UInt8[np.ndarray, "size size 4"]:
+    """Two cut-out pictures at 0.6 of their size in one; the right one covers the left."""
+    size = len(left)
+    small = round(0.6 * size)
+    canvas = PIL.Image.new("RGBA", (size, size))
+    top = (size - small) // 2
+    for picture, column in ((left, 0), (right, size - small)):
+        shrunk = PIL.Image.fromarray(picture).resize((small, small), PIL.Image.Resampling.BOX)
+        canvas.alpha_composite(shrunk, (column, top))
+    return np.asarray(canvas)
 
 
 def _names(parts: Sequence[CaptionParts]) -> tuple[str, ...]:

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,3 +12,17 @@ def test_safetensors_round_trip(tmp_path):
     assert again["a"]["kernel"].dtype == jnp.float32
     np.testing.assert_allclose(again["a"]["kernel"], params["a"]["kernel"], rtol=2**-8)
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_8_bit_weights_are_near_and_half_the_size(tmp_path):
+    scales = jnp.exp(jnp.linspace(-5, 3, 96))  # channels of very different sizes
+    kernel = scales * jax.random.normal(jax.random.key(0), (3, 3, 64, 96))
+    params = {"conv": {"kernel": kernel, "bias": jnp.linspace(-1, 1, 96)}}
+    for dtype in (jnp.bfloat16, "int8"):
+        save_params(tmp_path / f"{np.dtype(dtype).name}.safetensors", params, dtype)
+    again = load_params(tmp_path / "int8.safetensors", like=params)["conv"]
+    error = jnp.sqrt(jnp.mean((again["kernel"] - kernel) ** 2, axis=(0, 1, 2)))
+    assert float(jnp.max(error / scales)) < 0.012  # a twelfth of 2 max / 254
+    np.testing.assert_allclose(again["bias"], params["conv"]["bias"], rtol=2**-8)
+    whole, half = ((tmp_path / f"{n}.safetensors").stat().st_size for n in ("bfloat16", "int8"))
+    assert half < 0.52 * whole

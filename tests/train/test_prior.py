@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -6,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dreamfusion_jax.configs import prior_furniture
+from dreamfusion_jax.configs import prior_small
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.prior import (
@@ -20,7 +21,7 @@ from dreamfusion_jax.train.prior_data import CaptionedImages
 
 
 def small_config(steps):
-    config = prior_furniture.get_config().unlock()
+    config = prior_small.get_config().unlock()
     config.model.image_size = 4
     config.model.tokens = 4
     config.model.unet.update(
@@ -88,10 +89,27 @@ def test_learns_colours_and_resumes_exactly(tmp_path):
     assert (resumed / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"
     ).read_bytes()
+    check_start_from(data, folder, tmp_path / "init")
     rows = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [100, 200]
     with PIL.Image.open(tmp_path / "parts/samples/0000200.png") as sheet:
         assert sheet.size == (10, 5)
+
+
+def check_start_from(data, model, workdir):
+    """A run that starts from a model, with one more word, draws as well from the beginning."""
+    config = small_config(100).unlock()
+    config.optim.update({"learning_rate": 1e-9, "final_learning_rate": 1e-9})
+    more = dataclasses.replace(data, captions=[["red"], ["aqua"]])
+    started = TextToImagePrior.load(train_prior(config, more, workdir, progress=False, init=model))
+    whole = TextToImagePrior.load(model)
+    assert started.tokenizer.get_vocab() != whole.tokenizer.get_vocab()
+    z, t = jax.random.normal(jax.random.key(1), (1, 4, 4, 3)), jnp.full(1, 0.8)
+    both = [p.eps_hat(p.params, z, t, p.encode(["red"])) for p in (started, whole)]
+    np.testing.assert_allclose(*both, atol=0.05)
+    config.model.unet.block_out_channels = (16,)
+    with pytest.raises(UserError, match="another architecture"):
+        train_prior(config, more, workdir.with_name("wide"), progress=False, init=model)
 
 
 def test_intervals_must_divide():
@@ -107,7 +125,7 @@ def test_non_finite_loss_is_named():
 
 
 def test_model_config_is_plain_json():
-    model = model_config(prior_furniture.get_config())
+    model = model_config(prior_small.get_config())
     assert json.loads(json.dumps(model)) == model
     assert model["unet"]["block_out_channels"] == [48, 64, 128]
 

@@ -1,19 +1,28 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.datasets.library import Library
+from dreamfusion_jax.configs import prior_small
+from dreamfusion_jax.datasets.colours import CENTRE_HUE, dominant_colour
+from dreamfusion_jax.datasets.library import Library, load_library
+from dreamfusion_jax.datasets.library_build import write_sheet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
 from dreamfusion_jax.train.prior_data import (
     CAPTIONS,
     Augmentation,
     CaptionedImages,
+    Extras,
     backgrounds,
     draw_batch,
     from_library,
+    from_pack,
+    load_data,
     place,
+    side_by_side,
     to_device,
 )
 
@@ -41,6 +50,51 @@ def test_captions_name_the_object_and_the_view():
     assert "overhead view" in " ".join(data.captions[5])
     assert "tea pot" in " ".join(sum(data.captions[3:], []))
     assert from_library(small_library(), ["apple", "teapot"]).captions == data.captions
+
+
+def test_extras_are_recoloured_copies_and_pairs():
+    library = load_library(nouns=["vase", "armchair"])
+    extras = Extras(recoloured=0.1, pairs=0.05)
+    data = from_library(library, extras=extras)
+    plain = from_library(library)
+    made = len(data.rgba) - len(plain.rgba)
+    assert 28 <= made <= 42 and data.captions[:288] == plain.captions
+    copies, pairs = slice(288, 288 + made - 14), slice(288 + made - 14, None)
+    for rgba, captions in zip(data.rgba[copies], data.captions[copies], strict=True):
+        word = next(w for w in CENTRE_HUE if any(w in c.split() for c in captions))
+        assert all(f"{word} vase" in c or f"{word} armchair" in c for c in captions)
+        assert dominant_colour(rgba) == word
+    assert all(len(c) == CAPTIONS for c in data.captions)
+    words = {word for captions in data.captions[pairs] for c in captions for word in c.split()}
+    assert words == {"a", "an", "vase", "armchair", "and", "beside", "next", "to"}
+    assert data.names == plain.names == ("vase", "blue vase", "urn", "armchair", *data.names[4:])
+
+
+def test_pairs_have_the_first_object_on_the_left():
+    red, blue = (np.zeros((10, 10, 4), np.uint8) for _ in range(2))
+    red[..., 0], blue[..., 2], red[..., 3], blue[..., 3] = 255, 255, 255, 255
+    pair = side_by_side(red, blue)
+    assert pair[5, 0].tolist() == [255, 0, 0, 255] and pair[5, 9].tolist() == [0, 0, 255, 255]
+    assert pair[0].max() == 0 and pair[9].max() == 0
+
+
+def test_packs_are_read_as_they_were_made(tmp_path):
+    views = load_library(nouns=["vase"]).rgba[0, :81]
+    write_sheet(tmp_path / "vase.webp", views, quality=90, alpha_quality=100)
+    angles = {"azimuth": [0.0] * 81, "elevation": [0.1] * 81}
+    entry = {"noun": "vase", "synonyms": ["urn"], "colour": "blue", "file": "vase.webp"} | angles
+    (tmp_path / "pack.json").write_text(json.dumps({"objects": [entry]}))
+    config = prior_small.get_config().unlock()
+    config.data.nouns = ("vase",)
+    data = load_data(config, tmp_path)
+    assert data.rgba.shape == (81, 64, 64, 4) and data.names == ("vase", "urn")
+    assert all("vase" in c or "urn" in c for captions in data.captions for c in captions)
+    assert np.abs(data.rgba[..., 3].astype(int) - views[..., 3]).mean() < 2
+    with pytest.raises(UserError, match="'sofa'"):
+        from_pack(tmp_path, ["sofa"])
+    (tmp_path / "pack.json").write_text("{")
+    with pytest.raises(UserError, match="no pack of objects"):
+        load_data(config, tmp_path)
 
 
 def test_unknown_noun():
