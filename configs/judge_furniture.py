@@ -14,7 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config."""
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.view_weight = 0.3
+    config.nouns = "library"  # the nouns of the shipped library; or "all" of the catalogues
+    config.view_weight = 0.5
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 40
@@ -42,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim.ema = 0.995
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 2800
+    config.train.steps = 3000
     config.train.batch = 128
     config.train.steps_per_call = 10
     config.train.checkpoint_every = 100

@@ -15,16 +15,11 @@ import numpy as np
 import PIL.Image
 
 from dreamfusion_jax.config import load_config, override
-from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation import prior_quality
-from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
-from dreamfusion_jax.evaluation.gallery import write_gallery
-from dreamfusion_jax.evaluation.judge import Judge, Look
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.glb import write_glb
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
@@ -37,9 +32,10 @@ from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scoring import evaluate, evaluate_prior
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
-from dreamfusion_jax.train.metrics import minutes_of, read_metrics
+from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.parallel import (
     check_hosts_agree,
     device_count,
@@ -52,6 +48,18 @@ from dreamfusion_jax.train.parallel import (
 from dreamfusion_jax.train.runs import Job, plan
 from dreamfusion_jax.train.task import make_task
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
+
+__all__ = [
+    "Result",
+    "evaluate",
+    "evaluate_prior",
+    "export_all",
+    "export_mesh",
+    "generate",
+    "generate_many",
+    "render",
+    "sample",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,67 +376,6 @@ def sample(
     pictures = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]
     save_png(PIL.Image.fromarray(sheet(pictures)), Path(out))
     return Path(out)
-
-
-def evaluate(
-    workdirs: Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    gallery: str | Path | None = None,
-) -> dict[str, Any]:
-    """Scores runs of nouns that the library knows against the true objects.
-
-    Args:
-      workdirs: folders of the runs.
-      out: JSON file of the scores; None writes none.
-      gallery: PNG of all results below their true objects; None draws none.
-
-    Returns:
-      The content of the JSON file, see `evaluation.furniture`.
-
-    Raises:
-      UserError: a folder is no run, or there is no true object for its prompt.
-    """
-    candidates = [_candidate(Path(workdir)) for workdir in workdirs]
-    scores = evaluate_furniture(candidates, out, Judge.load())
-    if gallery is not None:
-        write_gallery(candidates, gallery)
-    return scores
-
-
-def evaluate_prior(
-    prior: str = "embedded", out: str | Path | None = None, **settings: Any
-) -> dict[str, Any]:
-    """Scores a prior on the nouns of the library that it knows.
-
-    Args:
-      prior: name or folder, see `load_prior`.
-      out: JSON file of the figures; None writes none.
-      **settings: of `evaluation.prior_quality.evaluate_prior`.
-    """
-    model = load_prior(prior)
-    names = known_names(prior)
-    known = [noun for noun in nouns() if not names or noun in names]
-    if not known or max(model.image_shape) > SIZE or model.latent_shape != model.image_shape:
-        raise UserError(
-            f"The prior {prior!r} cannot be scored: the suite is for priors of pictures of at most "
-            f"{SIZE} pixels that know nouns of the shipped library."
-        )
-    return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
-
-
-def _candidate(workdir: Path) -> Candidate:
-    run = restore_run(workdir)
-    export, light = run.config.export, run.config.light
-    return Candidate(
-        workdir=str(workdir),
-        prompt=run.config.prompt,
-        step=run.step,
-        scene=run.scene,
-        params=run.params,
-        look=Look(export.distance, export.focal, light.ambient, light.diffuse),
-        minutes=minutes_of(read_metrics(workdir), run.config.train.views),
-    )
 
 
 def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:

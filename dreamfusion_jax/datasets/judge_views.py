@@ -14,6 +14,7 @@ import json
 import pathlib
 import sys
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -67,6 +68,22 @@ def load_judge_views(folder: str | pathlib.Path) -> JudgeViews:
         tuple(index["nouns"]),
         tuple(tuple(index["synonyms"].get(noun, ())) for noun in index["nouns"]),
         **columns,
+    )
+
+
+def select(views: JudgeViews, nouns: Sequence[str]) -> JudgeViews:
+    """The views of some nouns; their pictures are read into memory."""
+    rows = np.flatnonzero(np.isin(views.noun, [views.nouns.index(noun) for noun in nouns]))
+    position = {views.nouns.index(noun): i for i, noun in enumerate(nouns)}
+    return JudgeViews(
+        rgba=views.rgba[rows],
+        nouns=tuple(nouns),
+        synonyms=tuple(views.synonyms[views.nouns.index(noun)] for noun in nouns),
+        noun=np.array([position[i] for i in views.noun[rows]]),
+        azimuth=views.azimuth[rows],
+        elevation=views.elevation[rows],
+        textureless=views.textureless[rows],
+        held_out=views.held_out[rows],
     )
 
 

@@ -1,15 +1,20 @@
-"""One picture of many runs, each below its true object."""
+"""One picture or page of many runs, each below its true object."""
 
+import html
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
 
 from dreamfusion_jax.datasets.library import load_truth
 from dreamfusion_jax.evaluation.furniture import Candidate, find_noun, names
+from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.images import save_png
 from dreamfusion_jax.export.preview import preview_grid
+from dreamfusion_jax.export.report import data_uri, page
 
 _VIEW = 0  # of the truth: 22.5 degrees of azimuth, 15 of elevation; the same for all runs
 
@@ -36,6 +41,43 @@ def write_gallery(
     width = min(columns, len(strips))
     blocks = [np.concatenate(strips[i : i + width], axis=1) for i in range(0, len(strips), width)]
     save_png(PIL.Image.fromarray(np.concatenate(blocks)), path)
+
+
+def write_gallery_page(
+    candidates: Sequence[Candidate],
+    scores: dict[str, Any],
+    path: str | os.PathLike,
+    *,
+    size: int = 128,
+) -> None:
+    """Writes one self-contained HTML page: the pictures of `write_gallery`, with their scores.
+
+    Args:
+      candidates: the scenes.
+      scores: what `evaluate_furniture` found of them, in the same order.
+      path: of the page.
+      size: of each picture in pixels.
+    """
+    figures = []
+    for candidate, run in zip(candidates, scores["runs"], strict=True):
+        png = io.BytesIO()
+        PIL.Image.fromarray(_strip(candidate, size)).save(png, "PNG")
+        said = run["judgement"] or {}
+        lines = [f"IoU {run['scores']['iou']:.2f}, PSNR {run['scores']['psnr']:.1f} dB"]
+        lines += [f"found in {said['colour']:.0%} / {said['geo']:.0%} of views"] if said else []
+        lines += ["Janus"] if said.get("janus") else []
+        caption = "<br>".join([f"<b>{html.escape(candidate.prompt)}</b>", *lines])
+        picture = f'<img src="{data_uri(png.getvalue(), "image/png")}" alt="">'
+        figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+    means = ", ".join(f"{name} {v:.3f}" for name, v in scores["mean"].items() if v is not None)
+    note = "Top to bottom: the true object, colour, shape, normals. One run each, nothing picked."
+    style = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}</style>"
+    body = (
+        f"<header><p>{len(candidates)} runs</p><h1>Results below their true objects</h1></header>"
+        f'{style}<main><section class="wide"><p>Means: {means}</p><div class="timeline">'
+        f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
+    )
+    write_bytes(path, page("Gallery", body).encode())
 
 
 def _strip(candidate: Candidate, size: int) -> np.ndarray:

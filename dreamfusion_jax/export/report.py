@@ -57,10 +57,14 @@ def write_report(workdir: str | os.PathLike, *, mesh: trimesh.Trimesh | None = N
         _section("Settings", _settings(config)),
     ]
     body = f"<header><p>text to 3D</p><h1>{prompt}</h1></header><main>{''.join(sections)}</main>"
-    page = _PAGE.replace("$TITLE$", prompt).replace("$BODY$", body)
     target = folder / "report.html"
-    write_bytes(target, page.encode())
+    write_bytes(target, page(prompt, body).encode())
     return target
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML document, in the style of reports; both arguments are HTML."""
+    return _PAGE.replace("$TITLE$", title).replace("$BODY$", body)
 
 
 def _section(title: str, content: str, *, wide: bool = True) -> str:
@@ -73,7 +77,7 @@ def _video(path: Path) -> str:
         return ""
     video = (
         "<video autoplay loop muted playsinline controls "
-        f'src="{_data_uri(path.read_bytes(), "video/mp4")}"></video>'
+        f'src="{data_uri(path.read_bytes(), "video/mp4")}"></video>'
         '<p class="names"><span>colour</span><span>normals</span><span>depth</span></p>'
     )
     return _section("Once around", f'<div class="around">{video}</div>')
@@ -149,11 +153,12 @@ def _table(rows: dict[str, str]) -> str:
 
 
 def _picture(path: Path, alternative: str) -> str:
-    source = _data_uri(path.read_bytes(), "image/png")
+    source = data_uri(path.read_bytes(), "image/png")
     return f'<img src="{source}" alt="{html.escape(alternative)}">'
 
 
-def _data_uri(data: bytes, kind: str) -> str:
+def data_uri(data: bytes, kind: str) -> str:
+    """A file as an address that needs no other file."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

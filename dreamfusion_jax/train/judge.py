@@ -12,13 +12,15 @@ import optax
 from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
-from dreamfusion_jax.datasets.judge_views import JudgeViews
+from dreamfusion_jax.datasets.judge_views import JudgeViews, select
+from dreamfusion_jax.datasets.library import nouns
 from dreamfusion_jax.image_text.dual_encoder import (
     DualEncoderNetwork,
     init_params,
     network_from_config,
     save_dual_encoder,
 )
+from dreamfusion_jax.train.batches import Augmentation
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
 from dreamfusion_jax.train.judge_data import (
     JudgeBatch,
@@ -35,7 +37,6 @@ from dreamfusion_jax.train.prior import (
     make_optimizer,
     stop_if_not_finite,
 )
-from dreamfusion_jax.train.prior_data import Augmentation
 
 
 class JudgeState(NamedTuple):
@@ -64,8 +65,10 @@ def train_judge(
     workdir.mkdir(parents=True, exist_ok=True)
     check_intervals(config.train)
     write_config(workdir, config)
+    if config.nouns == "library":
+        views = select(views, nouns())
     tokenizer = judge_tokenizer(views)
-    model = config.model.to_dict()
+    model = config.model.to_dict() | {"nouns": list(views.nouns)}
     network = network_from_config(model, tokenizer.get_vocab_size())
     data = judge_data(views, tokenizer, model["tokens"])
     state, run = build(config, network, model)

@@ -12,7 +12,7 @@ from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
 from dreamfusion_jax.prompts.tokenizer import tokenize, train_tokenizer
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
-from dreamfusion_jax.train.prior_data import Augmentation, backgrounds, place
+from dreamfusion_jax.train.batches import Augmentation, backgrounds, place
 
 PLAIN_TOKENS = 8  # what a noun needs at most, without a view word
 VIEWS_SHARE = 4  # texts are dear: the view is learnt from one image in four

@@ -29,15 +29,10 @@ from dreamfusion_jax.diffusion.unet import UNet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
+from dreamfusion_jax.train.batches import Augmentation, DeviceData, draw_batch, to_device
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
-from dreamfusion_jax.train.prior_data import (
-    Augmentation,
-    CaptionedImages,
-    DeviceData,
-    draw_batch,
-    to_device,
-)
+from dreamfusion_jax.train.prior_data import CaptionedImages
 
 MODEL_FOLDER = "model"
 

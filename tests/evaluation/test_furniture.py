@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from dreamfusion_jax.datasets.library import Truth
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation import furniture
-from dreamfusion_jax.evaluation.gallery import write_gallery
+from dreamfusion_jax.evaluation.gallery import write_gallery, write_gallery_page
 from dreamfusion_jax.evaluation.geometry import normalised_surface_points
 from dreamfusion_jax.evaluation.judge import Judgement
 from dreamfusion_jax.export.images import to_uint8
@@ -71,6 +72,17 @@ def test_gallery_has_four_pictures_a_scene(ball, tmp_path):
     write_gallery([ball, ball, ball], tmp_path / "gallery.png", size=16, columns=2)
     with PIL.Image.open(tmp_path / "gallery.png") as picture:
         assert picture.size == (32, 2 * 4 * 16)
+
+
+@pytest.mark.slow
+def test_gallery_page_has_the_scores(ball, tmp_path):
+    run = furniture.RunScores("a", "a table", 1, _scores(0.5, 0.1), Judgement(0.5, 0.25, True), 4.0)
+    scores = {"runs": [dataclasses.asdict(run)]} | furniture.summary([run])
+    write_gallery_page([ball], scores, tmp_path / "gallery.html", size=16)
+    page = (tmp_path / "gallery.html").read_text()
+    for text in ("IoU 0.50", "50% / 25%", "Janus", "teddy bear", "data:image/png;base64,"):
+        assert text in page
+    assert "http" not in page.replace("http://www.w3.org", "")
 
 
 def _scores(iou, chamfer):

@@ -36,7 +36,12 @@ def world(count: int = 192) -> JudgeViews:
 def small_config(steps: int):
     config = load_config("judge_furniture")
     model = {"model.image_channels": (16, 32), "model.image_blocks": (1, 1), "model.image_size": 32}
-    train = {"train.batch": 16, "train.steps_per_call": 10, "train.checkpoint_every": 20}
+    train = {
+        "nouns": "all",
+        "train.batch": 16,
+        "train.steps_per_call": 10,
+        "train.checkpoint_every": 20,
+    }
     override(config, model | train | {"train.steps": steps, "optim.warmup_steps": 10})
     return config
 

@@ -11,19 +11,15 @@ from dreamfusion_jax.datasets.library import Library, load_library
 from dreamfusion_jax.datasets.library_build import write_sheet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
+from dreamfusion_jax.train.batches import Augmentation, backgrounds, draw_batch, place, to_device
 from dreamfusion_jax.train.prior_data import (
     CAPTIONS,
-    Augmentation,
     CaptionedImages,
     Extras,
-    backgrounds,
-    draw_batch,
     from_library,
     from_pack,
     load_data,
-    place,
     side_by_side,
-    to_device,
 )
 
 EXACT = Augmentation(batch=64, image_size=4, scale=0.0, shift=0.0, drop_caption=0.25)

@@ -1,0 +1,79 @@
+"""Scores of finished runs and of priors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dreamfusion_jax.datasets.library import SIZE, nouns
+from dreamfusion_jax.diffusion.load import known_names, load_prior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation import prior_quality
+from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
+from dreamfusion_jax.evaluation.gallery import write_gallery, write_gallery_page
+from dreamfusion_jax.evaluation.judge import Judge, Look
+from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.train.metrics import minutes_of, read_metrics
+
+
+def evaluate(
+    workdirs: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    gallery: str | Path | None = None,
+) -> dict[str, Any]:
+    """Scores runs of nouns that the library knows against the true objects.
+
+    Args:
+      workdirs: folders of the runs.
+      out: JSON file of the scores; None writes none.
+      gallery: PNG, or HTML page with the scores, of all results below their true objects; None
+        draws none.
+
+    Returns:
+      The content of the JSON file, see `evaluation.furniture`.
+
+    Raises:
+      UserError: a folder is no run, or there is no true object for its prompt.
+    """
+    candidates = [_candidate(Path(workdir)) for workdir in workdirs]
+    scores = evaluate_furniture(candidates, out, Judge.load())
+    if gallery is not None and Path(gallery).suffix == ".html":
+        write_gallery_page(candidates, scores, gallery)
+    elif gallery is not None:
+        write_gallery(candidates, gallery)
+    return scores
+
+
+def evaluate_prior(
+    prior: str = "embedded", out: str | Path | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Scores a prior on the nouns of the library that it knows.
+
+    Args:
+      prior: name or folder, see `load_prior`.
+      out: JSON file of the figures; None writes none.
+      **settings: of `evaluation.prior_quality.evaluate_prior`.
+    """
+    model = load_prior(prior)
+    names = known_names(prior)
+    known = [noun for noun in nouns() if not names or noun in names]
+    if not known or max(model.image_shape) > SIZE or model.latent_shape != model.image_shape:
+        raise UserError(
+            f"The prior {prior!r} cannot be scored: the suite is for priors of pictures of at most "
+            f"{SIZE} pixels that know nouns of the shipped library."
+        )
+    return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
+
+
+def _candidate(workdir: Path) -> Candidate:
+    run = restore_run(workdir)
+    export, light = run.config.export, run.config.light
+    return Candidate(
+        workdir=str(workdir),
+        prompt=run.config.prompt,
+        step=run.step,
+        scene=run.scene,
+        params=run.params,
+        look=Look(export.distance, export.focal, light.ambient, light.diffuse),
+        minutes=minutes_of(read_metrics(workdir), run.config.train.views),
+    )
