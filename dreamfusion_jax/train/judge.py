@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.datasets.judge_views import JudgeViews, select
-from dreamfusion_jax.datasets.library import nouns
+from dreamfusion_jax.datasets.library import nouns as library_nouns
 from dreamfusion_jax.image_text.dual_encoder import (
     DualEncoderNetwork,
     init_params,
@@ -66,7 +66,7 @@ def train_judge(
     check_intervals(config.train)
     write_config(workdir, config)
     if config.nouns == "library":
-        views = select(views, nouns())
+        views = select(views, library_nouns())
     tokenizer = judge_tokenizer(views)
     model = config.model.to_dict() | {"nouns": list(views.nouns)}
     network = network_from_config(model, tokenizer.get_vocab_size())
