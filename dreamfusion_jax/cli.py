@@ -147,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data", required=True, help="what `python -m dreamfusion_jax.datasets.judge_views` wrote"
     )
+    p.add_argument("--init", help="folder of a model to start from, of the same architecture")
     p.add_argument(
         "--workdir", default="outputs/judge", help="checkpoints and model (default: outputs/judge)"
     )
@@ -317,7 +318,8 @@ def _train_judge(options: argparse.Namespace) -> None:
 
     config = load_config(options.config)
     override(config, options.overrides)
-    print(train_judge(config, load_judge_views(options.data), Path(options.workdir)))
+    views = load_judge_views(options.data)
+    print(train_judge(config, views, Path(options.workdir), init=options.init))
 
 
 if __name__ == "__main__":

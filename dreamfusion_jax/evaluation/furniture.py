@@ -18,7 +18,7 @@ from dreamfusion_jax.evaluation.geometry import (
     psnr,
     silhouette_iou,
 )
-from dreamfusion_jax.evaluation.judge import Judge, Judgement, Look, judge_scene
+from dreamfusion_jax.evaluation.judge import Judge, Judgement, Look, judge_scene, judge_truth
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import occupied_cells
@@ -107,10 +107,13 @@ def score(candidate: Candidate, judge: Judge | None = None) -> RunScores:
       UserError: there is no such object, or the scene is not finite.
     """
     noun = find_noun(candidate.prompt, names())
-    scores = score_scene(candidate.scene, candidate.params, noun, load_truth(noun))
+    truth = load_truth(noun)
+    scores = score_scene(candidate.scene, candidate.params, noun, truth)
     judgement = None
     if judge is not None and candidate.look is not None:
         judgement = judge_scene(judge, candidate.scene, candidate.params, noun, candidate.look)
+        colour, janus = judge_truth(judge, truth)
+        judgement = dataclasses.replace(judgement, true_colour=colour, true_janus=janus)
     where = candidate.workdir, candidate.prompt, candidate.step
     return RunScores(*where, scores, judgement, candidate.minutes)
 
@@ -172,6 +175,8 @@ _COLUMNS = {
     "colour": ("R colour", "{:.0%}"),
     "geo": ("R geo", "{:.0%}"),
     "janus": ("Janus", "{:.0%}"),
+    "true_colour": ("of truth", "{:.0%}"),
+    "true_janus": ("Janus", "{:.0%}"),
     "minutes": ("minutes", "{:.1f}"),
 }
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
+from dreamfusion_jax.datasets.library import Truth
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.video import head_light
 from dreamfusion_jax.export.views import render_views
@@ -36,11 +37,15 @@ class Judgement:
 
     `colour` and `geo` are the shares of views, shaded and textureless, of which it ranks the
     right noun first among all nouns; `janus`: it takes a side or the back for a front.
+    `true_colour` and `true_janus` are what it says of the true object's pictures, the best that
+    can be asked for: many objects look alike from several sides.
     """
 
     colour: float
     geo: float
     janus: bool
+    true_colour: float | None = None
+    true_janus: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +126,24 @@ def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, look: Look)
     return Judgement(float(colour), float(geo), bool(fronts.any()))
 
 
+def judge_truth(judge: Judge, truth: Truth) -> tuple[float, bool]:
+    """The share of a true object's pictures that show its noun, and whether it seems a Janus."""
+    cut = round(_CROP * truth.rgba.shape[1])
+    images = on_grey(truth.rgba[:, cut:-cut, cut:-cut])
+    found = np.mean(judge.ranks(images, truth.noun) == 0)
+    wanted = 2 * np.pi * np.array(_SIDES) + np.radians(22.5)  # its views lie between
+    raised = np.isclose(truth.elevation, truth.elevation.max(), atol=1e-3)
+    sides = [np.isclose(truth.azimuth, azimuth, atol=1e-3) & raised for azimuth in wanted]
+    views = images[[int(np.flatnonzero(side)[0]) for side in sides]]
+    return float(found), bool((judge.seen_from(views, truth.noun, VIEW_WORDS[:3]) == 0).any())
+
+
+def on_grey(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
+    """Cut-out pictures over the judge's background, in [0, 1]."""
+    rgba = rgba.astype(np.float32) / 255
+    return rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
+
+
 def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
     """Top-1 retrieval and view accuracy on true renders that were not learnt from.
 
@@ -132,8 +155,7 @@ def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
         rows = np.flatnonzero(views.held_out & (views.textureless == textureless))
         nouns = [views.nouns[i] for i in views.noun[rows]]
         cut = round(_CROP * views.rgba.shape[1])
-        rgba = views.rgba[rows][:, cut:-cut, cut:-cut].astype(np.float32) / 255
-        images = rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
+        images = on_grey(views.rgba[rows][:, cut:-cut, cut:-cut])
         ranks = judge.ranks(images, nouns)
         figures[f"{name}: renders"] = len(rows)
         figures[f"{name}: top-1, %"] = round(100 * float(np.mean(ranks == 0)), 2)

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.datasets.judge_views import JudgeViews, select
 from dreamfusion_jax.datasets.library import nouns as library_nouns
+from dreamfusion_jax.diffusion.weights import load_params
 from dreamfusion_jax.image_text.dual_encoder import (
     DualEncoderNetwork,
     init_params,
@@ -49,18 +50,24 @@ class JudgeState(NamedTuple):
 
 
 def train_judge(
-    config: ml_collections.ConfigDict, views: JudgeViews, workdir: Path, *, progress: bool = True
+    config: ml_collections.ConfigDict,
+    views: JudgeViews,
+    workdir: Path,
+    *,
+    progress: bool = True,
+    init: str | Path | None = None,
 ) -> Path:
     """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
 
     Writes checkpoints/, metrics.jsonl and, at each checkpoint, model/, which
-    `DualEncoder.load` reads. All randomness depends on config.seed and the step.
+    `DualEncoder.load` reads. All randomness depends on config.seed and the step. A new run starts
+    from the weights of the model `init`, where one is given.
 
     Returns:
       The model's folder.
 
     Raises:
-      UserError: a loss is not finite, or intervals do not divide.
+      UserError: a loss is not finite, intervals do not divide, or `init` does not fit.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     check_intervals(config.train)
@@ -75,6 +82,9 @@ def train_judge(
     checkpoints = Checkpoints(workdir / FOLDER)
     if checkpoints.latest_step() is not None:
         state = JudgeState(*checkpoints.restore({"state": tuple(state)})["state"])
+    elif init is not None:
+        params = load_params(Path(init) / "model.safetensors", state.params)
+        state = state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
     step, train = int(state.step), config.train
     log = MetricsLog(workdir, resume_step=step)
     with tqdm(total=train.steps, initial=step, unit="step", disable=not progress) as bar:

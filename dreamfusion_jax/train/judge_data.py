@@ -94,13 +94,18 @@ class JudgeBatch(NamedTuple):
 
 
 def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) -> JudgeBatch:
-    """Random pictures, over random backgrounds, as sharp and as clean as results may be."""
-    keys = jax.random.split(key, 5)
+    """Random pictures, over random backgrounds, as sharp and as clean as results may be.
+
+    Half are mirrored: that changes neither the noun nor front, side and back.
+    """
+    keys = jax.random.split(key, 6)
     drawn = jax.random.uniform(keys[0], (how.batch,))
     index = jnp.searchsorted(data.chance, drawn).clip(0, len(data.noun) - 1)
     pictures = place(keys[1], data.images[index].astype(jnp.float32) / 255, how)
     behind = 1 - pictures[..., 3:]
     images = pictures[..., :3] + behind * backgrounds(keys[2], how.batch, how.image_size)
+    mirrored = jax.random.bernoulli(keys[5], 0.5, (how.batch, 1, 1, 1))
+    images = jnp.where(mirrored, images[:, :, ::-1], images)
     noun, view = data.noun[index], data.view[index]
     name = jax.random.randint(keys[4], (len(data.tokens),), 0, data.tokens.shape[1])
     every = jnp.arange(len(data.tokens))

@@ -103,6 +103,8 @@ def test_means_leave_out_what_has_no_surface():
         "colour": 0.75,
         "geo": 0.25,
         "janus": 0.5,
+        "true_colour": None,
+        "true_janus": None,
         "minutes": 4.0,
     }
     assert result["interval"]["iou"] == (0.5, 0.7) and result["interval"]["geo"] == (0.25, 0.25)

@@ -1,0 +1,69 @@
+import jax
+import numpy as np
+import pytest
+
+from dreamfusion_jax.datasets.library import load_truth, nouns
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.judge import SHIPPED, Judge, Look, judge_scene, judge_truth, on_grey
+from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.render import Scene, init_params
+
+SOME = ("teddy bear", "armchair", "hamburger", "motorbike", "stand mixer", "palm tree", "toilet")
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return Judge.load()
+
+
+@pytest.fixture(scope="module")
+def truths():
+    """True renders over grey, cut as the judge wants them, and their nouns."""
+    pictures, names = [], []
+    for noun in SOME:
+        pictures.append(on_grey(load_truth(noun).rgba[:, 7:-7, 7:-7]))
+        names += [noun] * len(pictures[-1])
+    return np.concatenate(pictures), names
+
+
+def test_it_knows_the_library(judge):
+    assert judge.nouns == nouns()
+    size = sum(path.stat().st_size for path in SHIPPED.iterdir() if path.suffix != ".md")
+    assert size <= 8e6
+
+
+def test_it_finds_true_objects_among_all_nouns(judge, truths):
+    ranks = judge.ranks(*truths)
+    assert np.mean(ranks == 0) > 0.85 and np.mean(ranks < 5) > 0.95
+
+
+def test_it_is_not_fooled_by_another_name(judge, truths):
+    images, names = truths
+    assert np.mean(judge.ranks(images, names[::-1]) == 0) < 0.2
+
+
+def test_it_tells_fronts_from_backs(judge):
+    truth = load_truth("armchair")
+    images = on_grey(truth.rgba[:, 7:-7, 7:-7])
+    seen = judge.seen_from(images, "armchair", ("front view", "back view"))
+    front = np.cos(truth.azimuth) > 0.7
+    back = np.cos(truth.azimuth) < -0.7
+    assert np.mean(seen[front] == 0) > 0.7 and np.mean(seen[back] == 1) > 0.7
+
+
+def test_what_it_says_of_truth_bounds_what_can_be_asked_for(judge):
+    colour, janus = judge_truth(judge, load_truth("armchair"))
+    assert colour > 0.7 and janus in (True, False)
+
+
+@pytest.mark.slow
+def test_a_ball_of_fog_is_no_teddy_bear(judge):
+    scene = Scene(field=MlpField(width=8, blocks=1), radius=0.52)
+    params = jax.jit(lambda key: init_params(scene, key))(jax.random.key(0))
+    judgement = judge_scene(judge, scene, params, "teddy bear", Look(1.5, 1.25, 0.7, 0.4))
+    assert judgement.colour < 0.5 and judgement.geo < 0.5
+
+
+def test_a_missing_judge_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="no folder of a dual encoder"):
+        Judge.load(tmp_path)
