@@ -158,8 +158,9 @@ class DualEncoder:
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
         """Unit vectors of texts."""
         ids, present = tokenize(self.tokenizer, texts, self.tokens)
+        tokens = jnp.asarray(ids), jnp.asarray(present)
         variables = {"params": self.params}
-        return np.asarray(self.network.apply(variables, ids, present, method="encode_texts"))
+        return np.asarray(self.network.apply(variables, *tokens, method="encode_texts"))
 
     @functools.cached_property
     def _encode_images(self):
