@@ -65,7 +65,10 @@ def renders(nouns: Sequence[str], size: int, held_out: bool) -> Renders:
         rgba, azimuth, elevation = fields if held_out else (field[0] for field in fields)
         pictures.append(box_downsample(rgba.astype(np.float32) / 255, size))
         names += [noun] * len(rgba)
-        words += [VIEW_WORDS[i] for i in np.asarray(view_index(jnp.asarray(azimuth), jnp.asarray(elevation)))]
+        words += [
+            VIEW_WORDS[i]
+            for i in np.asarray(view_index(jnp.asarray(azimuth), jnp.asarray(elevation)))
+        ]
     return Renders(np.concatenate(pictures), names, words)
 
 
