@@ -3,7 +3,8 @@
 Command:   python -m dreamfusion_jax.datasets.judge_views --source=DEB --out=outputs/judge_views
            dreamfusion train-judge --data=outputs/judge_views --workdir=outputs/judge
 Hardware:  2 CPU cores, 5 GB.
-Time:      rendering 12 minutes on one core, training 50 minutes on two.
+Time:      rendering 12 minutes on one core, training 25 minutes on two. The shipped weights had
+           a second spell from there, see their model card.
 Expected:  see priors/furniture_judge/README.md.
 """
 

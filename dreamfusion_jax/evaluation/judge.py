@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
@@ -77,7 +77,7 @@ class Judge:
 
     def ranks(
         self, images: Float[np.ndarray, "n h w 3"], noun: str | Sequence[str]
-    ) -> Float[np.ndarray, "n"]:
+    ) -> Int[np.ndarray, "n"]:
         """The rank, from 0, of each image's noun among all nouns. Images in [0, 1]."""
         wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
         position = {noun: i for i, noun in enumerate(self.nouns)}
@@ -90,7 +90,7 @@ class Judge:
         images: Float[np.ndarray, "n h w 3"],
         noun: str | Sequence[str],
         words: Sequence[str] = VIEW_WORDS,
-    ) -> np.ndarray:
+    ) -> Int[np.ndarray, "n"]:
         """Which of some view words fits each image best."""
         wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
         different = {n: i for i, n in enumerate(dict.fromkeys(wanted))}

@@ -42,12 +42,13 @@ def test_it_is_not_fooled_by_another_name(judge, truths):
     assert np.mean(judge.ranks(images, names[::-1]) == 0) < 0.2
 
 
-def test_it_tells_fronts_from_backs(judge):
-    truth = load_truth("armchair")
+@pytest.mark.parametrize("noun", ["laptop", "microwave", "washing machine", "radio"])
+def test_it_tells_fronts_from_backs(judge, noun):
+    """Of objects whose back is another than their front."""
+    truth = load_truth(noun)
     images = on_grey(truth.rgba[:, 7:-7, 7:-7])
-    seen = judge.seen_from(images, "armchair", ("front view", "back view"))
-    front = np.cos(truth.azimuth) > 0.7
-    back = np.cos(truth.azimuth) < -0.7
+    seen = judge.seen_from(images, noun, ("front view", "back view"))
+    front, back = np.cos(truth.azimuth) > 0.7, np.cos(truth.azimuth) < -0.7
     assert np.mean(seen[front] == 0) > 0.7 and np.mean(seen[back] == 1) > 0.7
 
 
