@@ -160,12 +160,12 @@ def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
     return {"mean": means, "interval": intervals, "lowest_iou": lowest}
 
 
-def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> list[float]:
     """The 95 % interval of a mean, by drawing the values again with replacement."""
     rng = np.random.default_rng(0)
     drawn = rng.choice(np.asarray(values, float), (draws, len(values))).mean(1)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return _rounded(low), _rounded(high)
+    return [_rounded(low), _rounded(high)]
 
 
 _COLUMNS = {

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy import linalg
 
 from dreamfusion_jax.datasets.captions import with_article
@@ -215,7 +215,7 @@ def write_sheet(pictures: Float[np.ndarray, "n h w 3"], path: str | os.PathLike)
     save_png(PIL.Image.fromarray(sheet([row for row in rows if len(row) == len(rows[0])])), path)
 
 
-def _percent(hits: Sequence[bool] | Array) -> float:
+def _percent(hits: Sequence[bool] | np.ndarray) -> float:
     return round(100 * float(np.mean(np.asarray(hits))), 1)
 
 

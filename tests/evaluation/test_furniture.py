@@ -107,7 +107,7 @@ def test_means_leave_out_what_has_no_surface():
         "true_janus": None,
         "minutes": 4.0,
     }
-    assert result["interval"]["iou"] == (0.5, 0.7) and result["interval"]["geo"] == (0.25, 0.25)
+    assert result["interval"]["iou"] == [0.5, 0.7] and result["interval"]["geo"] == [0.25, 0.25]
     lines = furniture.table(runs).splitlines()
     assert lines[3].split() == "mean 0.600 20.00 0.1000 75% 25% 50% 4.0".split()
     assert lines[2].split() == "table 0.700 20.00 - 100% 25% 0% - b".split()

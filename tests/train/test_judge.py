@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.datasets.judge_views import JudgeViews, judge_angles, load_judge_views
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.judge import Judge, check_judge
@@ -34,15 +34,10 @@ def world(count: int = 192) -> JudgeViews:
 
 
 def small_config(steps: int):
-    config = load_config("judge_furniture")
-    model = {"model.image_channels": (16, 32), "model.image_blocks": (1, 1), "model.image_size": 32}
-    train = {
-        "nouns": "all",
-        "train.batch": 16,
-        "train.steps_per_call": 10,
-        "train.checkpoint_every": 20,
-    }
-    override(config, model | train | {"train.steps": steps, "optim.warmup_steps": 10})
+    config = load_config("judge_furniture").unlock()
+    config.nouns, config.optim.warmup_steps = "all", 10
+    config.model.update({"image_channels": (16, 32), "image_blocks": (1, 1), "image_size": 32})
+    config.train.update({"steps": steps, "batch": 16, "steps_per_call": 10, "checkpoint_every": 20})
     return config
 
 
