@@ -3,9 +3,9 @@
     python -m dreamfusion_jax.datasets.judge_views --source=sweethome3d-furniture_1.8-1_all.deb \
         --out=DIR
 
-renders every usable object of the catalogues (needs the `[data]` extra), textured and
-textureless, from angles that no prior's pictures have. DIR gets `views.npy` (uint8, straight
-alpha, read by memory mapping) and `index.json`.
+renders the library's objects, or with `--objects=all` every usable one of the catalogues (needs
+the `[data]` extra), textured and textureless, from angles that no prior's pictures have. DIR
+gets `views.npy` (uint8, straight alpha, read by memory mapping) and `index.json`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from dreamfusion_jax.errors import UserError
 
 SIZE = 64
 DISTANCE, FOCAL = 1.5, 1.25  # objects have a diagonal of 1
-LEARNT, HELD_OUT = 32, 6  # views of an object, textured, and as many textureless
+HELD_OUT = 6  # views of an object, textured, and as many textureless
 _OVERHEAD_SHARE = 0.2
 
 
@@ -103,8 +103,15 @@ def judge_angles(
     return azimuth, np.radians(elevation)
 
 
-def build(source: str, out: pathlib.Path) -> None:
-    """Renders all objects into `out`."""
+def build(source: str, out: pathlib.Path, *, objects: str = "library", views: int = 96) -> None:
+    """Renders objects into `out`.
+
+    Args:
+      source: the .deb file or its unpacked catalogues.
+      out: folder to write.
+      objects: "library" or "all".
+      views: to learn from, of an object: so many textured, and so many textureless.
+    """
     from dreamfusion_jax.datasets.captioned_furniture import (
         captioned_furniture_dataset_builder as furniture,
     )
@@ -121,7 +128,9 @@ def build(source: str, out: pathlib.Path) -> None:
     canonical |= {choice.noun: choice.noun for choice in CHOICES}
     synonyms: dict[str, list[str]] = {c.noun: list(c.synonyms) for c in CHOICES}
     entries = furniture.select(open_source(source), "")
-    per_object = 2 * (LEARNT + HELD_OUT)
+    if objects == "library":
+        entries = [entry for entry in entries if entry.uid in turns]
+    per_object = 2 * (views + HELD_OUT)
     shape = (len(entries) * per_object, SIZE, SIZE, 4)
     partial = out / "views.partial.npy"
     pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
@@ -137,7 +146,7 @@ def build(source: str, out: pathlib.Path) -> None:
         synonyms.setdefault(noun, [s for s in parts.synonyms if s not in canonical])
         for textureless in (False, True):
             renderer.show(obj, textureless=textureless)
-            for held_out, count in ((False, LEARNT), (True, HELD_OUT)):
+            for held_out, count in ((False, views), (True, HELD_OUT)):
                 angles = judge_angles(f"{entry.uid} {textureless}", count, held_out)
                 for i, (azimuth, elevation) in enumerate(zip(*angles, strict=True)):
                     rng = np.random.default_rng((zlib.crc32(entry.uid.encode()), i, held_out))
@@ -174,9 +183,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogues")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")
+    parser.add_argument("--objects", default="library", choices=("library", "all"))
+    parser.add_argument("--views", default=96, type=int, help="to learn from, of an object")
     options = parser.parse_args()
     try:
-        build(options.source, options.out)
+        build(options.source, options.out, objects=options.objects, views=options.views)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,16 +1,13 @@
 """Trains the image-text dual encoder that judges results."""
 
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
-from tqdm.auto import tqdm
+from jaxtyping import Array, Float
 
 from dreamfusion_jax.datasets.judge_views import JudgeViews, select
 from dreamfusion_jax.datasets.library import nouns as library_nouns
@@ -22,7 +19,7 @@ from dreamfusion_jax.image_text.dual_encoder import (
     save_dual_encoder,
 )
 from dreamfusion_jax.train.batches import Augmentation
-from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
+from dreamfusion_jax.train.checkpoint import write_config
 from dreamfusion_jax.train.judge_data import (
     JudgeBatch,
     JudgeData,
@@ -30,23 +27,17 @@ from dreamfusion_jax.train.judge_data import (
     judge_data,
     judge_tokenizer,
 )
-from dreamfusion_jax.train.metrics import MetricsLog, means
-from dreamfusion_jax.train.prior import (
+from dreamfusion_jax.train.supervised import (
     MODEL_FOLDER,
+    TrainingState,
     check_intervals,
     compile_steps,
+    fit,
+    initial_state,
     make_optimizer,
-    stop_if_not_finite,
+    updated,
+    with_params,
 )
-
-
-class JudgeState(NamedTuple):
-    """Everything a run needs to go on; `ema` is the moving average that is shipped."""
-
-    step: Int[Array, ""]
-    params: Any
-    ema: Any
-    opt_state: optax.OptState
 
 
 def train_judge(
@@ -79,29 +70,16 @@ def train_judge(
     network = network_from_config(model, tokenizer.get_vocab_size())
     data = judge_data(views, tokenizer, model["tokens"])
     state, run = build(config, network, model)
-    checkpoints = Checkpoints(workdir / FOLDER)
-    if checkpoints.latest_step() is not None:
-        state = JudgeState(*checkpoints.restore({"state": tuple(state)})["state"])
-    elif init is not None:
-        params = load_params(Path(init) / "model.safetensors", state.params)
-        state = state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
-    step, train = int(state.step), config.train
-    log = MetricsLog(workdir, resume_step=step)
-    with tqdm(total=train.steps, initial=step, unit="step", disable=not progress) as bar:
-        while step < train.steps:
-            began = time.perf_counter()
-            state, metrics = run(state, data)
-            metrics = {name: np.asarray(values) for name, values in metrics.items()}
-            stop_if_not_finite(step, metrics)
-            step += train.steps_per_call
-            rate = train.steps_per_call * train.batch / (time.perf_counter() - began)
-            log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
-            bar.set_postfix(**{k: f"{v.mean():.3f}" for k, v in metrics.items()}, refresh=False)
-            bar.update(train.steps_per_call)
-            if step % train.checkpoint_every == 0 or step == train.steps:
-                checkpoints.save(step, {"state": tuple(state)})
-                save_dual_encoder(workdir / MODEL_FOLDER, model, tokenizer, state.ema)
-    checkpoints.close()
+
+    def start(state: TrainingState) -> TrainingState:
+        if init is None:
+            return state
+        return with_params(state, load_params(Path(init) / "model.safetensors", state.params))
+
+    def save(state: TrainingState) -> None:
+        save_dual_encoder(workdir / MODEL_FOLDER, model, tokenizer, state.ema)
+
+    fit(state, run, data, workdir, config.train, init=start, save=save, progress=progress)
     return workdir / MODEL_FOLDER
 
 
@@ -111,20 +89,15 @@ def build(config: ml_collections.ConfigDict, network: DualEncoderNetwork, model:
     key = jax.random.key(config.seed)
     how = Augmentation(config.train.batch, model["image_size"], **config.augment)
 
-    def one_step(state: JudgeState, data: JudgeData):
+    def one_step(state: TrainingState, data: JudgeData):
         batch = draw_judge_batch(jax.random.fold_in(key, state.step), data, how)
         loss = lambda params: retrieval_loss(network, params, batch, config.view_weight)  # noqa: E731
         (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1 - decay)
-        return JudgeState(state.step + 1, params, ema, opt_state), metrics
+        return updated(state, grads, optimizer, config.optim.ema), metrics
 
     params = jax.jit(lambda k: init_params(network, model, k))(key)
-    state = JudgeState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
-    # Copied, so that params and ema are separate buffers and can be donated.
-    return jax.tree.map(jnp.copy, state), compile_steps(one_step, config.train.steps_per_call)
+    state = initial_state(params, optimizer)
+    return state, compile_steps(one_step, config.train.steps_per_call)
 
 
 def retrieval_loss(

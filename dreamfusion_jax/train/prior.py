@@ -1,9 +1,8 @@
 """Trains the embedded text-to-image prior."""
 
 import functools
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ import optax
 import PIL.Image
 import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
-from tqdm.auto import tqdm
 
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.samplers import sample
@@ -30,20 +28,19 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
 from dreamfusion_jax.train.batches import Augmentation, DeviceData, draw_batch, to_device
-from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, write_config
-from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
+from dreamfusion_jax.train.checkpoint import write_config
 from dreamfusion_jax.train.prior_data import CaptionedImages
-
-MODEL_FOLDER = "model"
-
-
-class PriorState(NamedTuple):
-    """Everything a run needs to go on; `ema` is the moving average that is shipped."""
-
-    step: Int[Array, ""]
-    params: Any
-    ema: Any
-    opt_state: optax.OptState
+from dreamfusion_jax.train.supervised import (
+    MODEL_FOLDER,
+    TrainingState,
+    check_intervals,
+    compile_steps,
+    fit,
+    initial_state,
+    make_optimizer,
+    updated,
+    with_params,
+)
 
 
 def train_prior(
@@ -75,39 +72,26 @@ def train_prior(
     model["names"] = list(data.names)
     device_data = to_device(data, tokenizer, model["tokens"])
     state, run = build(config, model)
-    checkpoints = Checkpoints(workdir / FOLDER)
-    if checkpoints.latest_step() is not None:
-        state = PriorState(*checkpoints.restore({"state": tuple(state)})["state"])
-    elif init is not None:
-        state = start_from(state, tokenizer, TextToImagePrior.load(init))
-    step = int(state.step)
-    log = MetricsLog(workdir, resume_step=step)
     sheet = Sheet(config.sheet, TextToImagePrior.build(model, tokenizer, None), workdir)
-    train, total = config.train, config.train.steps * config.train.batch
-    with tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress) as bar:
-        while step < train.steps:
-            began = time.perf_counter()
-            state, metrics = run(state, device_data)
-            metrics = {name: np.asarray(values) for name, values in metrics.items()}
-            stop_if_not_finite(step, metrics)
-            step += train.steps_per_call
-            images = train.steps_per_call * train.batch
-            rate = images / (time.perf_counter() - began)
-            log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
-            bar.set_postfix(step=step, loss=f"{metrics['loss'].mean():.4f}", refresh=False)
-            bar.update(images)
-            if step % train.checkpoint_every == 0 or step == train.steps:
-                checkpoints.save(step, {"state": tuple(state)})
-                save_prior(workdir / MODEL_FOLDER, model, tokenizer, state.ema)
-            if step % config.sheet.every == 0 or step == train.steps:
-                sheet.draw(step, state.ema)
-    checkpoints.close()
+
+    def start(state: TrainingState) -> TrainingState:
+        return state if init is None else start_from(state, tokenizer, TextToImagePrior.load(init))
+
+    def save(state: TrainingState) -> None:
+        save_prior(workdir / MODEL_FOLDER, model, tokenizer, state.ema)
+
+    def after_call(step: int, state: TrainingState) -> None:
+        if step % config.sheet.every == 0 or step == config.train.steps:
+            sheet.draw(step, state.ema)
+
+    hooks = {"init": start, "save": save, "after_call": after_call}
+    fit(state, run, device_data, workdir, config.train, **hooks, progress=progress)
     return workdir / MODEL_FOLDER
 
 
 def start_from(
-    state: PriorState, tokenizer: tokenizers.Tokenizer, model: TextToImagePrior
-) -> PriorState:
+    state: TrainingState, tokenizer: tokenizers.Tokenizer, model: TextToImagePrior
+) -> TrainingState:
     """A fresh state with the weights of a model; words are matched by their spelling."""
     params = jax.tree.map(np.array, state.params)
     words, known = tokenizer.get_vocab(), model.tokenizer.get_vocab()
@@ -119,8 +103,7 @@ def start_from(
     given["text_encoder"]["shared"] = table
     if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, params):
         raise UserError("the model given by --init has another architecture than the config's")
-    params = jax.tree.map(jnp.asarray, given)
-    return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
+    return with_params(state, jax.tree.map(jnp.asarray, given))
 
 
 def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
@@ -129,14 +112,10 @@ def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
     optimizer = make_optimizer(config.optim, config.train.steps)
     key = jax.random.key(config.seed)
 
-    def initial(key):
-        params = init_params(unet, text_encoder, model, key)
-        return PriorState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
-
     how = Augmentation(config.train.batch, model["image_size"], **config.augment)
     schedule = CosineSchedule(t_max=model["t_max"])
 
-    def one_step(state: PriorState, data: DeviceData):
+    def one_step(state: TrainingState, data: DeviceData):
         step_key = jax.random.fold_in(key, state.step)
         batch_key, loss_key = jax.random.split(step_key)
         batch = draw_batch(batch_key, data, how)
@@ -144,43 +123,14 @@ def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
             denoising_loss, unet, text_encoder, schedule, model["prediction"]
         )
         loss, grads = jax.value_and_grad(loss_fn)(state.params, loss_key, *batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        # Early averages forget the random start quickly.
-        decay = jnp.minimum(config.optim.ema, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1 - decay)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads)}
-        return PriorState(state.step + 1, params, ema, opt_state), metrics
+        return updated(state, grads, optimizer, config.optim.ema), metrics
 
-    run = compile_steps(one_step, config.train.steps_per_call)
     # unsafe_rbg: threefry for a hundred parameters takes XLA far longer to compile.
-    state = jax.jit(initial)(jax.random.key(config.seed, impl="unsafe_rbg"))
-    # Copied, so that params and ema are separate buffers and can be donated.
-    return jax.tree.map(jnp.copy, state), run
-
-
-def compile_steps(one_step, count: int):
-    """The program (state, data) -> (state, metrics [count]) of `count` steps; state is donated.
-
-    One compiled scan, except on the CPU: inside a loop XLA computes the gradients of
-    convolutions there ten times slower (measured with jax 0.10.2), so the host loops instead.
-    """
-    if jax.default_backend() != "cpu":
-
-        def scan(state, data):
-            return jax.lax.scan(lambda s, _: one_step(s, data), state, None, length=count)
-
-        return jax.jit(scan, donate_argnums=0)
-    step = jax.jit(one_step, donate_argnums=0)
-
-    def loop(state, data):
-        metrics = []
-        for _ in range(count):
-            state, values = step(state, data)
-            metrics.append(values)
-        return state, jax.tree.map(lambda *values: np.stack(values), *metrics)
-
-    return loop
+    start = jax.random.key(config.seed, impl="unsafe_rbg")
+    params = jax.jit(lambda k: init_params(unet, text_encoder, model, k))(start)
+    state = initial_state(params, optimizer)
+    return state, compile_steps(one_step, config.train.steps_per_call)
 
 
 def denoising_loss(
@@ -211,17 +161,6 @@ def denoising_loss(
     return jnp.mean(jnp.square(out - target))
 
 
-def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
-    """AdamW with warm-up, cosine decay and a clipped gradient norm."""
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, config.warmup_steps, steps, config.final_learning_rate
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(rate, b1=0.9, b2=config.beta2, weight_decay=config.weight_decay),
-    )
-
-
 def model_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The content of the model's config.json."""
     model = config.model.to_dict()
@@ -231,26 +170,6 @@ def model_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
             for k, v in model[part].items()
         }
     return model
-
-
-def check_intervals(train: ml_collections.ConfigDict) -> None:
-    """Refuses intervals that are not whole numbers of compiled calls."""
-    for name in ("steps", "checkpoint_every"):
-        if train[name] < 1 or train[name] % train.steps_per_call:
-            raise UserError(
-                f"train.{name}={train[name]} must be a positive multiple of "
-                f"train.steps_per_call={train.steps_per_call}"
-            )
-
-
-def stop_if_not_finite(step: int, metrics: dict[str, np.ndarray]) -> None:
-    """Raises UserError where a loss or gradient norm is NaN or infinite."""
-    found = first_non_finite(metrics)
-    if found is not None:
-        raise UserError(
-            f"the {found[1]} is not finite at step {step + found[0] + 1}; the last checkpoint is "
-            "kept: lower optim.learning_rate and start in a new workdir"
-        )
 
 
 class Sheet:

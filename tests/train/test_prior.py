@@ -10,14 +10,9 @@ import pytest
 from dreamfusion_jax.configs import prior_small
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.prior import (
-    check_intervals,
-    model_config,
-    stop_if_not_finite,
-    tile,
-    train_prior,
-)
+from dreamfusion_jax.train.prior import model_config, tile, train_prior
 from dreamfusion_jax.train.prior_data import CaptionedImages
+from dreamfusion_jax.train.supervised import check_intervals, stop_if_not_finite
 
 
 def small_config(steps):
