@@ -43,6 +43,8 @@ setuptools.setup(
         "scikit-image",
         "scipy",
         "trimesh>=4.5",
+        "xatlas>=0.0.9",
+        "fast-simplification>=0.1.9",
         "safetensors",
         "tokenizers",
         "sentencepiece",

@@ -135,6 +135,8 @@ def get_config() -> ml_collections.ConfigDict:
             "distance": 1.5,
             "focal": 1.1,  # image widths
             "mesh_resolution": 192,
+            "triangles": 50_000,
+            "texture_size": 1024,  # pixels
         }
     )
     return config.lock()

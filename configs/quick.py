@@ -73,6 +73,12 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     config.export.update(
-        {"turntable_frames": 48, "turntable_size": 128, "focal": 1.25, "mesh_resolution": 96}
+        {
+            "turntable_frames": 48,
+            "turntable_size": 128,
+            "focal": 1.25,
+            "mesh_resolution": 96,
+            "triangles": 10_000,
+        }
     )
     return config.lock()

@@ -20,10 +20,10 @@ from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import write_bytes
-from dreamfusion_jax.export.glb import write_glb
+from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
 from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.export.video import write_turntable
@@ -32,7 +32,7 @@ from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.scoring import evaluate, evaluate_prior
+from dreamfusion_jax.scoring import evaluate, evaluate_meshes, evaluate_prior
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
@@ -52,6 +52,7 @@ from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 __all__ = [
     "Result",
     "evaluate",
+    "evaluate_meshes",
     "evaluate_prior",
     "export_all",
     "export_mesh",
@@ -257,8 +258,13 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
         **view_settings(settings),
     )
     try:
-        mesh = extract_mesh(run.scene, run.params, settings.mesh_resolution)
-        write_glb(mesh, workdir / "mesh.glb")
+        export_mesh(
+            workdir,
+            workdir / "mesh.glb",
+            resolution=settings.mesh_resolution,
+            triangles=settings.triangles,
+            texture_size=settings.texture_size,
+        )
     finally:  # an object without a surface still has a video and a report
         write_report(workdir)
     return _result(workdir)
@@ -297,27 +303,51 @@ def render(
     return out
 
 
-def export_mesh(workdir: str | Path, out: str | Path, *, resolution: int = 128) -> Path:
-    """Writes the mesh of a run as .glb (y up, as glTF asks), .obj or .ply (z up).
+def export_mesh(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    resolution: int = 128,
+    triangles: int | None = 20_000,
+    texture_size: int = 1024,
+    millimetres: float = 100.0,
+) -> Path:
+    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
 
     Args:
       workdir: folder of a run.
-      out: the file to write.
-      resolution: grid points along an edge of the bounding box.
+      out: the file to write. In .glb and .obj y is up and the front is +z, as glTF asks; in .ply
+        and .stl z is up.
+      resolution: grid points along an edge of the bounding box, 8 to 1024.
+      triangles: how many the mesh may have, at least 100; None leaves all.
+      texture_size: pixels of the texture's side, 64 to 8192.
+      millimetres: length of the longest side in an .stl file.
     """
     out = Path(out)
-    if out.suffix not in (".glb", ".obj", ".ply"):
-        raise UserError(f"{out} must end in .glb, .obj or .ply.")
+    _check_mesh_settings(out, resolution, triangles, texture_size, millimetres)
+    run = restore_run(workdir)
+    mesh = extract_mesh(run.scene, run.params, resolution, triangles)
+    if out.suffix in TEXTURED:
+        mesh = with_texture(run.scene, run.params, mesh, texture_size)
+    elif out.suffix == ".ply":
+        mesh = with_vertex_colours(run.scene, run.params, mesh)
+    write_mesh(mesh, out, millimetres=millimetres)
+    return out
+
+
+def _check_mesh_settings(
+    out: Path, resolution: int, triangles: int | None, texture_size: int, millimetres: float
+) -> None:
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     if not 8 <= resolution <= 1024:
         raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
-    run = restore_run(workdir)
-    mesh = extract_mesh(run.scene, run.params, resolution)
-    if out.suffix == ".glb":
-        write_glb(mesh, out)
-    else:
-        data = mesh.export(file_type=out.suffix[1:])
-        write_bytes(out, data if isinstance(data, bytes) else data.encode())
-    return out
+    if triangles is not None and triangles < 100:
+        raise UserError(f"The triangle budget is {triangles}; it must be at least 100.")
+    if not 64 <= texture_size <= 8192:
+        raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")
+    if not 0 < millimetres < math.inf:
+        raise UserError(f"The size is {millimetres} mm; it must be positive.")
 
 
 def sample(

@@ -76,9 +76,21 @@ def _parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "export", _export, "write the mesh of a run")
     p.add_argument("workdir", help="folder of a run")
-    p.add_argument("--out", help=".glb, .obj or .ply (default: WORKDIR/mesh.glb)")
+    p.add_argument(
+        "--out",
+        help=".glb or .obj (textured), .ply (vertex colours) or .stl (default: WORKDIR/mesh.glb)",
+    )
     p.add_argument(
         "--resolution", type=int, default=128, help="grid points along an edge (default: 128)"
+    )
+    p.add_argument(
+        "--triangles", type=int, default=20_000, help="at most so many; 0: all (default: 20000)"
+    )
+    p.add_argument(
+        "--texture", type=int, default=1024, help="pixels of the texture's side (default: 1024)"
+    )
+    p.add_argument(
+        "--mm", type=float, default=100.0, help="longest side of an .stl file (default: 100)"
     )
 
     p = _command(
@@ -113,9 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("runs", nargs="*", metavar="WORKDIR", help="folders of finished runs")
     p.add_argument(
         "--suite",
-        choices=("furniture", "prior"),
+        choices=("furniture", "mesh", "prior"),
         default="furniture",
-        help="furniture: runs against the true objects (default); prior: a text-to-image prior",
+        help="furniture: runs against the true objects (default); mesh: the runs' mesh.glb against "
+        "their fields; prior: a text-to-image prior",
     )
     p.add_argument("--prior", default="furniture-unet", help="of --suite=prior: name or folder")
     p.add_argument("--samples", type=int, default=200, help="of --suite=prior: pictures a figure")
@@ -264,7 +277,16 @@ def _export(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
     out = options.out or Path(options.workdir) / "mesh.glb"
-    print(api.export_mesh(options.workdir, out, resolution=options.resolution))
+    print(
+        api.export_mesh(
+            options.workdir,
+            out,
+            resolution=options.resolution,
+            triangles=options.triangles or None,
+            texture_size=options.texture,
+            millimetres=options.mm,
+        )
+    )
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -293,6 +315,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     if options.suite == "furniture":
         api.evaluate(options.runs, options.out, gallery=options.gallery)
+        return
+    if options.suite == "mesh":
+        api.evaluate_meshes(options.runs, options.out)
         return
     if options.runs or options.samples < 32:
         raise UserError("--suite=prior takes --prior, no runs, and at least 32 --samples.")

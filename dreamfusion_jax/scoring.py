@@ -11,6 +11,13 @@ from dreamfusion_jax.evaluation import prior_quality
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
 from dreamfusion_jax.evaluation.gallery import write_gallery, write_gallery_page
 from dreamfusion_jax.evaluation.judge import Judge, Look
+from dreamfusion_jax.evaluation.mesh_agreement import (
+    MeshAgreement,
+    compare_mesh,
+    is_closed,
+    report_meshes,
+)
+from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 
@@ -42,6 +49,31 @@ def evaluate(
     elif gallery is not None:
         write_gallery(candidates, gallery)
     return scores
+
+
+def evaluate_meshes(
+    workdirs: Sequence[str | Path], out: str | Path | None = None
+) -> dict[str, Any]:
+    """Compares the mesh.glb of runs with their fields, seen by the same cameras.
+
+    Args:
+      workdirs: folders of finished runs.
+      out: JSON file of the figures; None writes none.
+
+    Raises:
+      UserError: a folder is no run or has no mesh, or PyVista is missing.
+    """
+    if not workdirs:
+        raise UserError("There is nothing to evaluate; give the folder of at least one run.")
+    return report_meshes([_mesh_agreement(Path(workdir)) for workdir in workdirs], out)
+
+
+def _mesh_agreement(workdir: Path) -> MeshAgreement:
+    run, mesh = restore_run(workdir), read_glb(workdir / "mesh.glb")
+    export = run.config.export
+    psnr, iou = compare_mesh(run.scene, run.params, mesh, export.distance, export.focal)
+    figures = round(psnr, 3), round(iou, 4), len(mesh.faces), is_closed(mesh)
+    return MeshAgreement(str(workdir), *figures)
 
 
 def evaluate_prior(

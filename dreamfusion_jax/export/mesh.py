@@ -1,6 +1,6 @@
-"""The scene as a triangle mesh with vertex colours."""
+"""The scene as a triangle mesh."""
 
-import jax.numpy as jnp
+import fast_simplification
 import numpy as np
 import trimesh
 from jaxtyping import Bool, Float
@@ -8,28 +8,27 @@ from scipy import ndimage
 from skimage import measure
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.surface import surface_level
 from dreamfusion_jax.export.views import grid_points, negligible_density, occupied_cells
-from dreamfusion_jax.scene.render import Scene, albedo_at, density_at
-from dreamfusion_jax.scene.volume import rendering_weights
+from dreamfusion_jax.scene.render import Scene, density_at
 
 # A piece with less than this share of the whole area is a floater.
 _FLOATER_SHARE = 0.01
-# Where a vertex takes its colour from, in grid cells along the normal (out to in).
-_COLOUR_DEPTHS = np.array([1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0])
 
 
-def extract_mesh(scene: Scene, params: dict, resolution: int = 96) -> trimesh.Trimesh:
+def extract_mesh(
+    scene: Scene, params: dict, resolution: int = 96, triangles: int | None = None
+) -> trimesh.Trimesh:
     """The visible surface of the scene, in the world frame (z up, front +x).
 
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
       resolution: grid points along the longest side of the object's bounding box.
+      triangles: how many it may have; None leaves all.
 
     Returns:
-      A closed mesh with outward vertex normals and vertex colours (sRGB, as rendered).
+      A closed mesh with outward vertex normals.
 
     Raises:
       UserError: nothing in the scene is opaque, or the field is not finite.
@@ -42,14 +41,23 @@ def extract_mesh(scene: Scene, params: dict, resolution: int = 96) -> trimesh.Tr
     if level is None:
         raise UserError(_NOTHING)
     mesh = _drop_floaters(_triangulate(density, level, low, spacing))
-    colours = _vertex_colours(scene, params, mesh, float(spacing.max()))
-    return trimesh.Trimesh(
-        mesh.vertices,
-        mesh.faces,
-        vertex_normals=mesh.vertex_normals,
-        vertex_colors=np.column_stack([to_uint8(colours), np.full(len(colours), 255, np.uint8)]),
-        process=False,
-    )
+    return mesh if triangles is None else simplify(mesh, triangles)
+
+
+def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:
+    """A closed mesh with fewer triangles (quadric edge collapses, Garland and Heckbert 1997).
+
+    Where so few would tear it open, more are left.
+    """
+    while triangles < len(mesh.faces):
+        vertices, faces = fast_simplification.simplify(
+            mesh.vertices.astype(np.float32), mesh.faces, target_count=triangles
+        )
+        simple = trimesh.Trimesh(vertices, faces, process=True)
+        if simple.is_watertight and simple.is_winding_consistent:
+            return simple
+        triangles *= 2
+    return mesh
 
 
 _NOTHING = (
@@ -110,19 +118,3 @@ def _drop_floaters(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     mesh.update_faces(keep[label])
     mesh.remove_unreferenced_vertices()
     return mesh
-
-
-def _vertex_colours(
-    scene: Scene, params: dict, mesh: trimesh.Trimesh, step: float
-) -> Float[np.ndarray, "vertices 3"]:
-    """What a short ray along the inward normal would show: colours weighted as in rendering."""
-    depths = _COLOUR_DEPTHS * step
-    points = mesh.vertices[:, None] + depths[:, None] * mesh.vertex_normals[:, None]
-    shape, points = points.shape[:2], points.reshape(-1, 3).astype(np.float32)
-    density = density_at(scene, params, points).reshape(shape)
-    albedo = albedo_at(scene, params, points).reshape(*shape, 3)
-    lengths = -np.diff(depths, append=depths[-1] - step)
-    lengths = jnp.broadcast_to(jnp.asarray(lengths, jnp.float32), shape)
-    weights = np.asarray(rendering_weights(jnp.asarray(density), lengths))
-    weights = weights + 1e-6  # where there is nothing at all: their mean
-    return np.einsum("vs,vsc->vc", weights, albedo) / weights.sum(1, keepdims=True)

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.charts import line_chart
 from dreamfusion_jax.export.files import write_bytes
-from dreamfusion_jax.export.glb import read_glb
+from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.viewer import viewer_html
 
 _PACKAGES = ("dreamfusion_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 _TIMELINE_PICTURES = 8
 
 
-def write_report(workdir: str | os.PathLike, *, mesh: trimesh.Trimesh | None = None) -> Path:
+def write_report(workdir: str | os.PathLike) -> Path:
     """Writes report.html of a run from what lies in its folder; what is missing is left out.
 
     Read are config.json, turntable.mp4, mesh.glb, previews/*.png, metrics.jsonl and
@@ -31,7 +30,6 @@ def write_report(workdir: str | os.PathLike, *, mesh: trimesh.Trimesh | None = N
 
     Args:
       workdir: of the run.
-      mesh: in the world frame, with vertex colours; None reads mesh.glb.
 
     Returns:
       The path of the page.
@@ -43,13 +41,11 @@ def write_report(workdir: str | os.PathLike, *, mesh: trimesh.Trimesh | None = N
     config = _read_json(folder / "config.json")
     if config is None:
         raise UserError(f"{folder} is not the folder of a run: it has no config.json.")
-    if mesh is None and (folder / "mesh.glb").is_file():
-        mesh = read_glb(folder / "mesh.glb")
     previews = sorted(folder.glob("previews/*.png"), key=_step_of)
     prompt = html.escape(str(config.get("prompt", folder.name)))
     sections = [
         _video(folder / "turntable.mp4"),
-        _section("Turn it yourself", "" if mesh is None else viewer_html(mesh), wide=False),
+        _section("Turn it yourself", _mesh(folder / "mesh.glb"), wide=False),
         _section("Result from four sides", _final_preview(previews), wide=False),
         _section("Agreement with the true object", _scores(_read_json(folder / "evaluation.json"))),
         _section("How it came about", _timeline(previews)),
@@ -81,6 +77,10 @@ def _video(path: Path) -> str:
         '<p class="names"><span>colour</span><span>normals</span><span>depth</span></p>'
     )
     return _section("Once around", f'<div class="around">{video}</div>')
+
+
+def _mesh(path: Path) -> str:
+    return viewer_html(read_glb(path)) if path.is_file() else ""
 
 
 def _final_preview(previews: list[Path]) -> str:
@@ -225,12 +225,5 @@ th, td { padding: 3px 22px 3px 0; }
 summary { cursor: pointer; margin-top: 12px; color: var(--accent); }
 pre { overflow: auto; max-height: 420px; font-size: 12.5px; background: var(--paper);
   padding: 12px; border-radius: 8px; }
-.viewer { position: relative; } .viewer canvas { display: block; width: 100%; height: 400px;
-  background: #fff; border-radius: 6px;
-  cursor: grab; touch-action: none; outline: none; }
-.modes { position: absolute; left: 0; bottom: 0; display: flex; gap: 4px; }
-.modes button { border: 1px solid var(--line); background: var(--card); color: var(--soft);
-  border-radius: 6px; padding: 3px 10px; font: inherit; font-size: 13px; cursor: pointer; }
-.modes .on { color: var(--accent); border-color: var(--accent); }
 </style></head><body>$BODY$</body></html>
 """

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.export.mesh import extract_mesh, simplify
 
 CENTRE = np.array([0.1, 0.0, 0.05])
 
@@ -25,11 +25,15 @@ def test_normals_point_outwards(mesh):
     assert np.sum(outward * mesh.vertex_normals, axis=1).min() > 0.95
 
 
-def test_colours_are_those_of_the_field(mesh):
-    colour = mesh.visual.vertex_colors[:, :3]
-    up = mesh.vertices[:, 2] - CENTRE[2]
-    np.testing.assert_allclose(colour[up > 0.05], [[204, 26, 26]] * (up > 0.05).sum(), atol=1)
-    np.testing.assert_allclose(colour[up < -0.05], [[26, 51, 204]] * (up < -0.05).sum(), atol=1)
+def test_simplified_meshes_stay_closed_and_keep_their_shape(ball, params, mesh):
+    simple = extract_mesh(ball, params, 64, 500)
+    assert len(simple.faces) <= 500 < len(mesh.faces)
+    assert simple.is_watertight
+    assert simple.volume == pytest.approx(mesh.volume, rel=0.02)
+
+
+def test_a_budget_that_would_tear_the_mesh_is_raised(mesh):
+    assert simplify(mesh, 1).is_watertight
 
 
 def test_specks_and_hidden_cavities_are_left_out(make_scene, params):

@@ -1,0 +1,183 @@
+"""The colours of a scene on a mesh: at its vertices, or in a texture."""
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import trimesh
+import xatlas
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from dreamfusion_jax.export.images import to_uint8
+from dreamfusion_jax.scene.render import Scene, albedo_at, density_at
+from dreamfusion_jax.scene.volume import rendering_weights
+
+# Where a point takes its colour from, along the normal, out to in, in units of _DEPTH.
+_DEPTHS = np.array([1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0])
+_DEPTH = 1 / 96  # of the mesh's longest side
+_POINTS_PER_CALL = 65536
+_CHART_MARGIN = 4  # texels between charts
+
+
+def with_vertex_colours(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """A copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
+    depth = _DEPTH * float(mesh.extents.max())
+    colours = surface_colours(scene, params, mesh.vertices, mesh.vertex_normals, depth)
+    alpha = np.full((len(colours), 1), 255, np.uint8)
+    return trimesh.Trimesh(
+        mesh.vertices,
+        mesh.faces,
+        vertex_normals=mesh.vertex_normals,
+        vertex_colors=np.concatenate([to_uint8(colours), alpha], 1),
+        process=False,
+    )
+
+
+def with_texture(
+    scene: Scene, params: dict, mesh: trimesh.Trimesh, size: int = 1024
+) -> trimesh.Trimesh:
+    """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
+
+    Between charts the texture continues the nearest colour, so that seams do not show through
+    filtering and smaller copies. The material is rough and no metal.
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      mesh: of `extract_mesh`.
+      size: width and height of the texture in pixels.
+    """
+    vertex, faces, uv = unwrap(mesh, size)
+    normals = mesh.vertex_normals[vertex]
+    points, directions, row, column = _texels(mesh.vertices[vertex], normals, faces, uv, size)
+    depth = _DEPTH * float(mesh.extents.max())
+    image = np.zeros((size, size, 3), np.uint8)
+    image[row, column] = to_uint8(surface_colours(scene, params, points, directions, depth))
+    empty = np.ones((size, size), bool)
+    empty[row, column] = False
+    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    material = trimesh.visual.material.PBRMaterial(
+        name="albedo",
+        baseColorTexture=PIL.Image.fromarray(image[tuple(nearest)]),
+        metallicFactor=0.0,
+        roughnessFactor=1.0,
+        doubleSided=True,
+    )
+    return trimesh.Trimesh(
+        mesh.vertices[vertex],
+        faces,
+        vertex_normals=normals,
+        visual=trimesh.visual.TextureVisuals(uv, material=material),
+        process=False,
+    )
+
+
+def unwrap(
+    mesh: trimesh.Trimesh, size: int
+) -> tuple[Int[np.ndarray, "corners"], Int[np.ndarray, "faces 3"], Float[np.ndarray, "corners 2"]]:
+    """Charts of a mesh for a texture of `size` pixels.
+
+    Returns:
+      For each vertex of the unwrapped mesh the one of `mesh` that it copies; its faces; and its
+      texture coordinates in [0, 1], from the bottom left.
+    """
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
+    packing = xatlas.PackOptions()
+    packing.resolution, packing.padding, packing.bilinear = size, _CHART_MARGIN, True
+    atlas.generate(xatlas.ChartOptions(), packing)
+    vertex, faces, uv = atlas[0]
+    return vertex.astype(np.int64), faces.astype(np.int64), uv.astype(np.float64)
+
+
+def surface_colours(
+    scene: Scene,
+    params: dict,
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    depth: float,
+) -> Float[np.ndarray, "n 3"]:
+    """What short rays along the inward normals would show: colours weighted as in rendering.
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      points: on the surface.
+      normals: of unit length, outwards.
+      depth: how far outside of the surface the rays begin.
+    """
+    colours = np.empty((len(points), 3), np.float32)
+    for start in range(0, len(points), _POINTS_PER_CALL):
+        part = slice(start, start + _POINTS_PER_CALL)
+        colours[part] = _ray_colours(scene, params, points[part], normals[part], depth * _DEPTHS)
+    return colours
+
+
+def _ray_colours(
+    scene: Scene,
+    params: dict,
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    depths: Float[np.ndarray, "samples"],
+) -> Float[np.ndarray, "n 3"]:
+    samples = (points[:, None] + depths[:, None] * normals[:, None]).astype(np.float32)
+    shape, samples = samples.shape[:2], samples.reshape(-1, 3)
+    density = density_at(scene, params, samples).reshape(shape)
+    albedo = albedo_at(scene, params, samples).reshape(*shape, 3)
+    lengths = -np.diff(depths, append=2 * depths[-1] - depths[-2])
+    lengths = jnp.broadcast_to(jnp.asarray(lengths, jnp.float32), shape)
+    weights = np.asarray(rendering_weights(jnp.asarray(density), lengths))
+    weights = weights + 1e-6  # where there is nothing at all: their mean
+    return np.einsum("vs,vsc->vc", weights, albedo) / weights.sum(1, keepdims=True)
+
+
+def _texels(
+    vertices: Float[np.ndarray, "corners 3"],
+    normals: Float[np.ndarray, "corners 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    uv: Float[np.ndarray, "corners 2"],
+    size: int,
+) -> tuple[
+    Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]
+]:
+    """Points and unit normals of the texels whose centres lie in a triangle; their row, column."""
+    face, weights, column, row = rasterise(uv[faces] * size, size)
+    corners = faces[face]
+    points = np.einsum("nk,nkd->nd", weights, vertices[corners])
+    directions = np.einsum("nk,nkd->nd", weights, normals[corners])
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
+    return points, directions, size - 1 - row, column
+
+
+def rasterise(
+    triangles: Float[np.ndarray, "faces 3 2"], size: int
+) -> tuple[
+    Int[np.ndarray, "n"], Float[np.ndarray, "n 3"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]
+]:
+    """The cells of a grid whose centres (i + 1/2, j + 1/2) lie in triangles.
+
+    Returns:
+      Of each such cell its triangle, the barycentric coordinates of its centre, and its x and y;
+      a cell in several triangles comes once.
+    """
+    low = np.clip(np.floor(triangles.min(1)), 0, size - 1).astype(np.int64)
+    high = np.clip(np.ceil(triangles.max(1)), 1, size).astype(np.int64)
+    extent = np.maximum(high - low, 1)
+    count = extent.prod(1)
+    face = np.repeat(np.arange(len(triangles)), count)
+    offset = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
+    x = low[face, 0] + offset % extent[face, 0]
+    y = low[face, 1] + offset // extent[face, 0]
+    a, b, c = triangles[face].transpose(1, 0, 2)
+    p = np.stack([x + 0.5, y + 0.5], 1)
+    parts = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], 1)
+    area = parts.sum(1, keepdims=True)
+    weights = parts / np.where(np.abs(area) < 1e-12, np.inf, area)
+    inside = np.flatnonzero((weights >= 0).all(1) & (weights > 0).any(1))
+    _, once = np.unique(x[inside] * size + y[inside], return_index=True)
+    inside = inside[once]
+    return face[inside], weights[inside], x[inside], y[inside]
+
+
+def _cross(u: Float[np.ndarray, "n 2"], v: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
+    return u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]

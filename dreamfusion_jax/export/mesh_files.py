@@ -1,0 +1,108 @@
+"""Meshes as files that other programs show with the right side up, size and colours."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.files import write_bytes
+
+# World (z up, front +x, right-hand side +y) -> glTF (y up, front +z).
+WORLD_TO_GLTF = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+TEXTURED, SUFFIXES = (".glb", ".obj"), (".glb", ".obj", ".ply", ".stl")
+
+
+def write_mesh(
+    mesh: trimesh.Trimesh, path: str | os.PathLike, *, millimetres: float = 100.0
+) -> None:
+    """Writes a mesh in the world frame, by the ending of `path`; older files are replaced.
+
+    Args:
+      mesh: with a texture for .glb and .obj, with vertex colours for .ply; .stl has no colours.
+      path: .glb (y up, front +z, as glTF asks) and .obj (the same, with .mtl and .png of its name
+        beside it); .ply and .stl (z up, front +x).
+      millimetres: length of the longest side in an .stl file, whose unit slicers take for them.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix == ".glb":
+        write_bytes(path, glb_bytes(mesh))
+    elif path.suffix == ".obj":
+        for name, data in _obj_files(mesh, path.stem).items():
+            write_bytes(path.with_name(name), data)
+    elif path.suffix == ".ply":
+        write_bytes(path, mesh.export(file_type="ply", vertex_normal=True))
+    elif path.suffix == ".stl":
+        scaled = mesh.vertices * (millimetres / mesh.extents.max())
+        scaled = trimesh.Trimesh(scaled, mesh.faces, process=False)
+        write_bytes(path, scaled.export(file_type="stl"))
+    else:
+        raise UserError(f"{path} must end in {', '.join(SUFFIXES)}.")
+
+
+def glb_bytes(mesh: trimesh.Trimesh) -> bytes:
+    """A textured mesh in the world frame as the bytes of a GLB file."""
+    return trimesh.exchange.gltf.export_glb(
+        trimesh.Scene({"object": upright(mesh)}),
+        include_normals=True,
+        tree_postprocessor=_name_generator,
+    )
+
+
+def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
+    """Reads a file of `write_mesh` back into the world frame.
+
+    Raises:
+      UserError: the file is not such a GLB file.
+    """
+    try:
+        with open(path, "rb") as file:
+            scene = trimesh.load(file, file_type="glb", process=False)
+        (mesh,) = scene.geometry.values()
+        mesh.visual.material.baseColorTexture.load()
+    except Exception as error:  # trimesh raises many kinds
+        raise UserError(
+            f"{path} is not a mesh of this program; write it again with `dreamfusion export`."
+        ) from error
+    return _turned(mesh, WORLD_TO_GLTF.T)
+
+
+def upright(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """A copy in glTF's frame: y up, front +z."""
+    return _turned(mesh, WORLD_TO_GLTF)
+
+
+def _turned(mesh: trimesh.Trimesh, turn: np.ndarray) -> trimesh.Trimesh:
+    return trimesh.Trimesh(
+        trimesh.transform_points(mesh.vertices, turn),
+        mesh.faces,
+        vertex_normals=mesh.vertex_normals @ turn[:3, :3].T,
+        visual=mesh.visual,
+        process=False,
+    )
+
+
+def _obj_files(mesh: trimesh.Trimesh, stem: str) -> dict[str, bytes]:
+    """Contents of the .png, .mtl and .obj files by their names; what is needed comes first."""
+    turned = upright(mesh)
+    turned.visual = turned.visual.copy()
+    turned.visual.material = trimesh.visual.material.SimpleMaterial(
+        image=mesh.visual.material.baseColorTexture,
+        diffuse=(255, 255, 255, 255),
+        ambient=(0, 0, 0, 255),
+        specular=(0, 0, 0, 255),
+        name=stem,
+    )
+    text, files = trimesh.exchange.obj.export_obj(
+        turned, include_normals=True, return_texture=True, mtl_name=f"{stem}.mtl", header=None
+    )
+    ordered = sorted(files, key=lambda name: not name.endswith(".png"))
+    return {name: files[name] for name in ordered} | {f"{stem}.obj": text.encode()}
+
+
+def _name_generator(tree: dict) -> None:
+    tree["asset"]["generator"] = "dreamfusion_jax"
