@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib.metadata
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,22 +19,16 @@ from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
-from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
 from dreamfusion_jax.export.preview import preview_grid
-from dreamfusion_jax.export.report import write_report
-from dreamfusion_jax.export.video import write_turntable
 from dreamfusion_jax.export.view_settings import view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
+from dreamfusion_jax.results import Result, export_all, export_mesh, read_result, render
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scoring import evaluate, evaluate_meshes, evaluate_prior
-from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.loop import Callbacks, train
-from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.parallel import (
     check_hosts_agree,
     device_count,
@@ -61,17 +54,6 @@ __all__ = [
     "render",
     "sample",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run leaves behind: paths of its files, and its logged metrics."""
-
-    workdir: Path
-    video: Path
-    mesh: Path
-    images: tuple[Path, ...]
-    metrics: list[dict[str, Any]]
 
 
 def generate(
@@ -181,12 +163,12 @@ def _optimise(
             _export_new(group, progress)
     leave_hosts()
     if not export or not is_first_host():
-        return [_result(job.workdir) for job in jobs]
+        return [read_result(job.workdir) for job in jobs]
     if len(jobs) == 1:
         export_all(jobs[0].workdir, progress=progress)
     else:
         _export_new(jobs, progress)
-    return [_result(job.workdir) for job in jobs]
+    return [read_result(job.workdir) for job in jobs]
 
 
 def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
@@ -230,124 +212,6 @@ def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.Co
     with own.unlocked():
         own.prompt, own.seed = job.prompt, job.seed
     return own
-
-
-def _result(workdir: Path) -> Result:
-    return Result(
-        workdir=workdir,
-        video=workdir / "turntable.mp4",
-        mesh=workdir / "mesh.glb",
-        images=tuple(sorted((workdir / "previews").glob("*.png"))),
-        metrics=read_metrics(workdir),
-    )
-
-
-def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
-    """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
-    workdir = Path(workdir)
-    run = restore_run(workdir)
-    if progress:
-        print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
-    settings = run.config.export
-    write_turntable(
-        run.scene,
-        run.params,
-        workdir / "turntable.mp4",
-        frames=settings.turntable_frames,
-        size=settings.turntable_size,
-        **view_settings(settings),
-    )
-    try:
-        export_mesh(
-            workdir,
-            workdir / "mesh.glb",
-            resolution=settings.mesh_resolution,
-            triangles=settings.triangles,
-            texture_size=settings.texture_size,
-        )
-    finally:  # an object without a surface still has a video and a report
-        write_report(workdir)
-    return _result(workdir)
-
-
-def render(
-    workdir: str | Path,
-    out: str | Path,
-    *,
-    frames: int = 48,
-    size: int = 128,
-    elevation: float = 15.0,
-    shaded: bool = False,
-) -> Path:
-    """Renders a run as a turntable video (.mp4) or a sheet of four views (.png).
-
-    Args:
-      workdir: folder of a run.
-      out: the file to write.
-      frames: of the video.
-      size: pixels of each panel.
-      elevation: degrees.
-      shaded: whether the video's colour is lit.
-    """
-    if frames < 1 or not 8 <= size <= 4096:
-        raise UserError(f"frames {frames} must be at least 1 and size {size} within 8 and 4096.")
-    run, out = restore_run(workdir), Path(out)
-    view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
-    if out.suffix == ".png":
-        save_png(preview_grid(run.scene, run.params, size=size, **view), out)
-    elif out.suffix == ".mp4":
-        how = {"frames": frames, "size": size, "shaded": shaded}
-        write_turntable(run.scene, run.params, out, **how, **view)
-    else:
-        raise UserError(f"{out} must end in .mp4 or .png.")
-    return out
-
-
-def export_mesh(
-    workdir: str | Path,
-    out: str | Path,
-    *,
-    resolution: int = 128,
-    triangles: int | None = 20_000,
-    texture_size: int = 1024,
-    millimetres: float = 100.0,
-) -> Path:
-    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
-
-    Args:
-      workdir: folder of a run.
-      out: the file to write. In .glb and .obj y is up and the front is +z, as glTF asks; in .ply
-        and .stl z is up.
-      resolution: grid points along an edge of the bounding box, 8 to 1024.
-      triangles: how many the mesh may have, at least 100; None leaves all.
-      texture_size: pixels of the texture's side, 64 to 8192.
-      millimetres: length of the longest side in an .stl file.
-    """
-    out = Path(out)
-    _check_mesh_settings(out, resolution, triangles, texture_size, millimetres)
-    run = restore_run(workdir)
-    mesh = extract_mesh(run.scene, run.params, resolution, triangles)
-    if out.suffix in TEXTURED:
-        mesh = with_texture(run.scene, run.params, mesh, texture_size)
-    elif out.suffix == ".ply":
-        mesh = with_vertex_colours(run.scene, run.params, mesh)
-    write_mesh(mesh, out, millimetres=millimetres)
-    return out
-
-
-def _check_mesh_settings(
-    out: Path, resolution: int, triangles: int | None, texture_size: int, millimetres: float
-) -> None:
-    if out.suffix not in SUFFIXES:
-        raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
-    if not 8 <= resolution <= 1024:
-        raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
-    if triangles is not None and triangles < 100:
-        raise UserError(f"The triangle budget is {triangles}; it must be at least 100.")
-    if not 64 <= texture_size <= 8192:
-        raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")
-    if not 0 < millimetres < math.inf:
-        raise UserError(f"The size is {millimetres} mm; it must be positive.")
 
 
 def sample(

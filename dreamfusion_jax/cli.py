@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,15 +65,34 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
     _add_hosts(p)
 
-    p = _command(commands, "render", _render, "render a turntable or pictures of a run")
+    p = _command(commands, "render", _render, "render a video or pictures of a run")
     p.add_argument("workdir", help="folder of a run")
     p.add_argument(
-        "--out", help=".mp4 for a video, .png for a contact sheet (default: WORKDIR/turntable.mp4)"
+        "--out",
+        help=".mp4, .gif or .webp: a video; .png: a sheet; else a folder for PNG files with 16-bit "
+        "depth and transforms.json (default: WORKDIR/turntable.mp4)",
     )
-    p.add_argument("--frames", type=int, default=48, help="frames of the video (default: 48)")
-    p.add_argument("--size", type=int, default=128, help="pixels of each panel (default: 128)")
+    p.add_argument(
+        "--show",
+        default="colour,normals,depth",
+        help="of colour, shaded, textureless, normals, depth, opacity; with commas "
+        "(default: colour,normals,depth)",
+    )
+    p.add_argument(
+        "--path",
+        default="turntable",
+        help="of the camera: turntable, swing, spiral, or a .json file (default: turntable)",
+    )
+    p.add_argument("--frames", type=int, help="of the path (default: 48; 4 in a sheet)")
+    p.add_argument("--size", type=int, default=128, help="pixels of each picture (default: 128)")
     p.add_argument("--elevation", type=float, default=15.0, help="degrees (default: 15)")
-    p.add_argument("--shaded", action="store_true", help="light the colour instead of plain albedo")
+    p.add_argument(
+        "--light", help="AZIMUTH,ELEVATION of the lamp in degrees (default: above the camera)"
+    )
+    p.add_argument("--light-colour", default="#b2b2b2", help="of the lamp (default: #b2b2b2)")
+    p.add_argument("--ambient-colour", default="#4d4d4d", help="from everywhere (default: #4d4d4d)")
+    p.add_argument("--transparent", action="store_true", help="alpha in place of white")
+    p.add_argument("--fps", type=int, default=16, help="frames a second (default: 16)")
 
     p = _command(commands, "export", _export, "write the mesh of a run")
     p.add_argument("workdir", help="folder of a run")
@@ -268,9 +288,44 @@ def _join_hosts(options: argparse.Namespace) -> bool:
 def _render(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
-    out = options.out or Path(options.workdir) / "turntable.mp4"
-    settings = {"size": options.size, "elevation": options.elevation, "shaded": options.shaded}
-    print(api.render(options.workdir, out, frames=options.frames, **settings))
+    light = None
+    if options.light is not None:
+        light = _numbers(options.light, 2, "--light takes AZIMUTH,ELEVATION in degrees")
+    print(
+        api.render(
+            options.workdir,
+            options.out or Path(options.workdir) / "turntable.mp4",
+            show=[kind for kind in options.show.split(",") if kind],
+            path=options.path,
+            frames=options.frames,
+            size=options.size,
+            elevation=options.elevation,
+            light=light,
+            light_colour=_colour(options.light_colour),
+            ambient_colour=_colour(options.ambient_colour),
+            transparent=options.transparent,
+            frames_per_second=options.fps,
+        )
+    )
+
+
+def _numbers(text: str, count: int, rule: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(math.isfinite(x) for x in numbers):
+        raise UserError(f"{rule}, not {text!r}.")
+    return numbers
+
+
+def _colour(text: str) -> tuple[float, ...]:
+    from PIL import ImageColor
+
+    try:
+        return tuple(x / 255 for x in ImageColor.getrgb(text)[:3])
+    except ValueError as error:
+        raise UserError(f"{text!r} is no colour; write #rrggbb or a name.") from error
 
 
 def _export(options: argparse.Namespace) -> None:

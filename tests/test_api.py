@@ -60,8 +60,12 @@ def test_prompt_to_files(tmp_path, capsys):
     assert cli.main(["generate", "a shiny teddy bear", f"--workdir={workdir}", *FLAGS]) == 0
     assert (workdir / "metrics.jsonl").read_text() == before
     assert cli.main(["render", str(workdir), "--size=24", f"--out={tmp_path / 'sheet.png'}"]) == 0
-    assert PIL.Image.open(tmp_path / "sheet.png").size[0] == 4 * 24
-    for suffix in ("ply", "obj"):
+    assert PIL.Image.open(tmp_path / "sheet.png").size == (4 * 24, 3 * 24)
+    shots = tmp_path / "shots"
+    command = ["render", str(workdir), "--size=16", "--frames=2", "--show=shaded,depth"]
+    assert cli.main([*command, f"--out={shots}", "--transparent", "--light=90,30"]) == 0
+    assert len(list(shots.glob("*.png"))) == 4
+    for suffix in ("ply", "obj", "stl"):
         out = tmp_path / f"mesh.{suffix}"
         assert cli.main(["export", str(workdir), "--resolution=24", f"--out={out}"]) == 0
         assert len(trimesh.load(out, force="mesh").faces) > 50

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, UInt8
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
 from dreamfusion_jax.datasets.library import Truth
+from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import over
-from dreamfusion_jax.export.video import head_light
 from dreamfusion_jax.export.views import render_views
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index

@@ -72,7 +72,9 @@ def depth_colours(
     return over(colour * opacity[..., None], opacity)
 
 
-def sheet(rows: list[list[UInt8[np.ndarray, "size size 3"]]]) -> UInt8[np.ndarray, "h w 3"]:
+def sheet(
+    rows: list[list[UInt8[np.ndarray, "size size channels"]]],
+) -> UInt8[np.ndarray, "h w channels"]:
     """Pictures of one size, side by side and below each other."""
     return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 

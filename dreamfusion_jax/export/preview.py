@@ -5,8 +5,8 @@ import math
 import jax.numpy as jnp
 import PIL.Image
 
+from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import normal_colours, over, sheet, to_uint8
-from dreamfusion_jax.export.video import head_light
 from dreamfusion_jax.export.views import render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light

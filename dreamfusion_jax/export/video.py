@@ -1,31 +1,28 @@
-"""The turntable: colour, normals and depth of a scene, side by side, once around it."""
+"""Frames as files: MP4, GIF and WebP videos, and sequences of PNG files with their cameras."""
 
+import json
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import imageio_ffmpeg
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+import PIL.Image
+from jaxtyping import UInt8
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import replacing
-from dreamfusion_jax.export.images import (
-    depth_colours,
-    depth_range,
-    normal_colours,
-    over,
-    sheet,
-    to_uint8,
-)
-from dreamfusion_jax.export.views import Pictures, occupied_cells, render_views
-from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.lights import point_light
+from dreamfusion_jax.export.camera_paths import camera_path
+from dreamfusion_jax.export.files import replacing, write_bytes
+from dreamfusion_jax.export.frames import Frame, panels, render_frames
+from dreamfusion_jax.export.images import save_png, to_uint8
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.types import Camera
 
-_VIEWS_PER_CALL = 8  # rendered together: few enough for a smooth progress bar
+TURNTABLE = ("colour", "normals", "depth")
+VIDEOS = (".mp4", ".gif", ".webp")
+_DEPTH_UNIT = 1e-4  # of 16-bit depth, in scene units
 
 
 def write_turntable(
@@ -39,10 +36,9 @@ def write_turntable(
     distance: float = 1.5,
     focal: float = 1.1,
     frames_per_second: int = 16,
-    shaded: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes an H.264 video that browsers play, 3 size x size pixels, on white.
+    """Writes colour, normals and depth of a scene side by side, once around it, on white.
 
     Args:
       scene: modules and sampling numbers.
@@ -54,37 +50,51 @@ def write_turntable(
       distance: of the camera from the origin.
       focal: focal length in image widths.
       frames_per_second: of the video.
-      shaded: True lights the colour from above the camera; False shows the albedo.
       progress: called with the number of frames that are rendered.
 
     Raises:
       UserError: the field is not finite, or the file cannot be written.
     """
+    lens = {"elevation": elevation, "distance": distance, "focal": focal}
+    cameras = camera_path("turntable", frames, **lens)
     size += size % 2
-    occupied = occupied_cells(scene, params)
-    azimuths = np.linspace(0.0, 2 * math.pi, frames, endpoint=False)
-    outputs = []
-    for start in range(0, frames, _VIEWS_PER_CALL):
-        some = azimuths[start : start + _VIEWS_PER_CALL]
-        outputs.append(
-            _render(scene, params, some, occupied, size, elevation, distance, focal, shaded)
-        )
-        if progress is not None:
-            progress(start + len(some))
-    encode_video(_panels(outputs), path, frames_per_second)
+    views = list(render_frames(scene, params, cameras, size, TURNTABLE, progress=progress))
+    write_video(panels(views, TURNTABLE), path, frames_per_second)
 
 
-def encode_video(
-    images: UInt8[np.ndarray, "frames height width 3"],
+def write_video(
+    images: Sequence[UInt8[np.ndarray, "height width channels"]],
     path: str | os.PathLike,
     frames_per_second: int,
 ) -> None:
-    """Writes frames as H.264 in yuv420p (even height and width), with the index in front.
+    """Writes pictures, with or without alpha, as a video that repeats for ever in a browser.
+
+    Args:
+      images: the frames; for .mp4 of even height and width, without alpha.
+      path: .mp4, .gif or .webp; an older file is replaced at once.
+      frames_per_second: of the video.
 
     Raises:
       UserError: the file cannot be written.
     """
-    height, width = images.shape[1:3]
+    path = Path(path)
+    if path.suffix == ".mp4":
+        _write_mp4(images, path, frames_per_second)
+        return
+    first, *others = (PIL.Image.fromarray(image) for image in images)
+    settings = {"save_all": True, "append_images": others, "loop": 0}
+    if path.suffix == ".gif":
+        settings["disposal"] = 2  # a frame does not show through the next one's holes
+    else:
+        settings |= {"quality": 90, "exact": False}
+    with replacing(path) as temporary:
+        first.save(temporary, duration=round(1000 / frames_per_second), **settings)
+
+
+def _write_mp4(
+    images: Sequence[UInt8[np.ndarray, "height width 3"]], path: Path, frames_per_second: int
+) -> None:
+    height, width = images[0].shape[:2]
     with replacing(path) as temporary, warnings.catch_warnings():
         # JAX warns of any fork; ffmpeg is started in the child at once, which is safe.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
@@ -109,38 +119,54 @@ def encode_video(
             ) from error
 
 
-def head_light(camera):
-    """A light above each camera, so that shading shows the shape from every side."""
-    up = 0.6 * camera.rotation[..., 1] - 0.4 * camera.rotation[..., 0]
-    return camera.position + up
+def write_sequence(
+    frames: Sequence[Frame],
+    cameras: Camera,
+    kinds: Sequence[str],
+    folder: str | os.PathLike,
+    *,
+    transparent: bool = False,
+) -> None:
+    """Writes KIND_0000.png ... for each kind, and transforms.json with the cameras.
+
+    Depth has 16 bits: the distance along the ray in ten-thousandths of a scene unit, 0 where the
+    object is less than half opaque. Opacity is grey. transforms.json is in the form that
+    instant-ngp and nerfstudio read: camera_angle_x, and of each frame the file of the first
+    kind and the camera-to-world matrix (x right, y up, z backward).
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    folder = Path(folder)
+    for kind in kinds:
+        pictures = panels(frames, [kind], transparent=transparent and kind != "opacity")
+        for i, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
+            image = PIL.Image.fromarray(picture)
+            if kind == "depth":
+                image = PIL.Image.fromarray(_depth_levels(frame))
+            elif kind == "opacity":
+                image = PIL.Image.fromarray(to_uint8(frame.opacity))
+            save_png(image, folder / f"{kind}_{i:04d}.png")
+    write_bytes(folder / "transforms.json", _transforms(cameras, kinds[0]).encode())
 
 
-def _render(
-    scene: Scene,
-    params: dict,
-    azimuths: Float[np.ndarray, "views"],
-    occupied: Bool[np.ndarray, "n n n"],
-    size: int,
-    elevation: float,
-    distance: float,
-    focal: float,
-    shaded: bool,
-) -> Pictures:
-    cameras = orbit_camera(jnp.asarray(azimuths), elevation, distance, focal)
-    ambient, diffuse = (0.3, 0.7) if shaded else (1.0, 0.0)
-    lights = point_light(head_light(cameras), ambient=ambient, diffuse=diffuse)
-    return render_views(scene, params, cameras, size, occupied=occupied, lights=lights)
+def _depth_levels(frame: Frame) -> np.ndarray:
+    distance = frame.depth / np.maximum(frame.opacity, 1e-6) / _DEPTH_UNIT
+    levels = np.where(frame.opacity > 0.5, distance, 0)
+    return np.clip(np.rint(levels), 0, 65535).astype(np.uint16)
 
 
-def _panels(outputs: list[Pictures]) -> UInt8[np.ndarray, "frames height width 3"]:
-    solid = [(o.depth, o.opacity) for o in outputs]
-    bounds = depth_range(*(np.concatenate(x) for x in zip(*solid, strict=True)))
-    images = []
-    for o in outputs:
-        panels = (
-            over(o.rgb, o.opacity),
-            normal_colours(o.normals, o.opacity),
-            depth_colours(o.depth, o.opacity, bounds),
-        )
-        images += [sheet([list(row)]) for row in zip(*map(to_uint8, panels), strict=True)]
-    return np.stack(images)
+def _transforms(cameras: Camera, kind: str) -> str:
+    matrices = np.zeros((cameras.focal.shape[0], 4, 4))
+    matrices[:, :3, :3], matrices[:, :3, 3] = cameras.rotation, cameras.position
+    matrices[:, 3, 3] = 1
+    angles = 2 * np.arctan(0.5 / np.asarray(cameras.focal))
+    views = [
+        {
+            "file_path": f"{kind}_{i:04d}.png",
+            "camera_angle_x": float(angle),
+            "transform_matrix": matrix.round(6).tolist(),
+        }
+        for i, (angle, matrix) in enumerate(zip(angles, matrices, strict=True))
+    ]
+    return json.dumps({"camera_angle_x": float(angles[0]), "frames": views}, indent=1) + "\n"

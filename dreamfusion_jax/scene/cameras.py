@@ -80,18 +80,25 @@ def sample_camera(key: PRNGKeyArray, distribution: CameraDistribution) -> Camera
 
 
 def orbit_camera(
-    azimuth: Float[Array, "*batch"], elevation: float, distance: float, focal: float
+    azimuth: Float[Array, "*batch"],
+    elevation: float | Float[Array, "*batch"],
+    distance: float | Float[Array, "*batch"],
+    focal: float | Float[Array, "*batch"],
 ) -> Camera:
     """Cameras that look at the origin; angles in radians, focal length in image widths."""
     azimuth = jnp.asarray(azimuth, jnp.float32)
-    elevation = jnp.broadcast_to(jnp.asarray(elevation, jnp.float32), azimuth.shape)
-    position = spherical_to_cartesian(azimuth, elevation, jnp.full(azimuth.shape, distance))
+
+    def each(value):
+        return jnp.broadcast_to(jnp.asarray(value, jnp.float32), azimuth.shape)
+
+    position = spherical_to_cartesian(azimuth, each(elevation), each(distance))
+    up = _up_vector(azimuth, each(elevation))
     return Camera(
         position=position,
-        rotation=look_at(position, jnp.zeros_like(position), _up_vector(azimuth, elevation)),
-        focal=jnp.full(azimuth.shape, focal),
+        rotation=look_at(position, jnp.zeros_like(position), up),
+        focal=each(focal),
         azimuth=azimuth,
-        elevation=elevation,
+        elevation=each(elevation),
     )
 
 

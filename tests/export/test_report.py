@@ -11,7 +11,7 @@ import trimesh
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.mesh_files import write_mesh
 from dreamfusion_jax.export.report import write_report
-from dreamfusion_jax.export.video import encode_video
+from dreamfusion_jax.export.video import write_video
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def workdir(tmp_path):
     (tmp_path / "previews").mkdir()
     for step in (250, 1000, 500):
         PIL.Image.new("RGB", (8, 8)).save(tmp_path / "previews" / f"{step}.png")
-    encode_video(np.zeros((2, 16, 48, 3), np.uint8), tmp_path / "turntable.mp4", 8)
+    write_video([np.zeros((16, 48, 3), np.uint8)] * 2, tmp_path / "turntable.mp4", 8)
     mesh = trimesh.creation.box()
     material = trimesh.visual.material.PBRMaterial(baseColorTexture=PIL.Image.new("RGB", (4, 4)))
     mesh.visual = trimesh.visual.TextureVisuals(mesh.vertices[:, :2], material=material)

@@ -1,9 +1,15 @@
+import json
+
 import imageio_ffmpeg
+import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.video import encode_video, write_turntable
+from dreamfusion_jax.export.frames import render_frames
+from dreamfusion_jax.export.video import write_sequence, write_turntable, write_video
+from dreamfusion_jax.scene.cameras import orbit_camera
 
 
 def _decode(path):
@@ -35,7 +41,47 @@ def test_turntable_shows_colour_normals_and_depth(ball, params, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["turntable.mp4"]
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_animated_pictures_keep_frames_time_and_holes(tmp_path, suffix):
+    frames = np.zeros((3, 8, 12, 4), np.uint8)
+    for i, frame in enumerate(frames):
+        frame[2:6, 3 * i : 3 * i + 4] = (200, 30, 30, 255)
+    path = tmp_path / f"a{suffix}"
+    write_video(list(frames), path, 10)
+    film = PIL.Image.open(path)
+    assert film.n_frames == 3 and film.info["loop"] == 0
+    for i, frame in enumerate(frames):
+        film.seek(i)
+        shown = np.asarray(film.convert("RGBA"))
+        assert film.info["duration"] == 100
+        np.testing.assert_array_equal(shown[..., 3], frame[..., 3])
+        np.testing.assert_allclose(shown[3, 3 * i + 1, :3], (200, 30, 30), atol=12)
+
+
+def test_sequences_hold_sixteen_bit_depth_and_cameras(ball, params, tmp_path):
+    cameras = orbit_camera(jnp.array([0.0, jnp.pi / 2]), 0.0, 1.5, 1.2)
+    kinds = ["shaded", "depth", "opacity"]
+    views = list(render_frames(ball, params, cameras, 32, kinds))
+    write_sequence(views, cameras, kinds, tmp_path, transparent=True)
+    assert len(list(tmp_path.glob("*.png"))) == 6
+    depth = np.asarray(PIL.Image.open(tmp_path / "depth_0000.png"))
+    assert depth.dtype == np.uint16 and depth[0, 0] == 0
+    # The ball's front: distance 1.5, centre at 0.1 towards the camera, radius 0.3.
+    assert depth[15, 15] * 1e-4 == pytest.approx(1.5 - 0.1 - 0.294, abs=0.02)
+    shaded = np.asarray(PIL.Image.open(tmp_path / "shaded_0001.png"))
+    opacity = np.asarray(PIL.Image.open(tmp_path / "opacity_0001.png"))
+    np.testing.assert_array_equal(shaded[..., 3], opacity)
+    cameras_file = json.loads((tmp_path / "transforms.json").read_text())
+    first, second = cameras_file["frames"]
+    assert first["file_path"] == "shaded_0000.png"
+    # The second camera stands at +y and looks back along it, z up.
+    matrix = np.array(second["transform_matrix"])
+    np.testing.assert_allclose(matrix[:3, 3], [0, 1.5, 0], atol=1e-5)
+    np.testing.assert_allclose(matrix[:3, :3].T, [[-1, 0, 0], [0, 0, 1], [0, 1, 0]], atol=1e-5)
+    assert np.tan(cameras_file["camera_angle_x"] / 2) == pytest.approx(0.5 / 1.2)
+
+
 def test_an_unwritable_place_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Cannot write"):
-        encode_video(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / "file" / "a.mp4", 8)
+        write_video([np.zeros((16, 16, 3), np.uint8)], tmp_path / "file" / "a.mp4", 8)

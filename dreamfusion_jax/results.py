@@ -1,0 +1,189 @@
+"""What is done with a run: its pictures, videos, mesh and report."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
+from dreamfusion_jax.export.camera_paths import camera_path
+from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_frames
+from dreamfusion_jax.export.images import save_png, sheet
+from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
+from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.export.video import (
+    TURNTABLE,
+    VIDEOS,
+    write_sequence,
+    write_turntable,
+    write_video,
+)
+from dreamfusion_jax.export.view_settings import view_settings
+from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.train.metrics import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves behind: paths of its files, and its logged metrics."""
+
+    workdir: Path
+    video: Path
+    mesh: Path
+    images: tuple[Path, ...]
+    metrics: list[dict[str, Any]]
+
+
+def read_result(workdir: Path) -> Result:
+    """The result in a run's folder."""
+    return Result(
+        workdir=workdir,
+        video=workdir / "turntable.mp4",
+        mesh=workdir / "mesh.glb",
+        images=tuple(sorted((workdir / "previews").glob("*.png"))),
+        metrics=read_metrics(workdir),
+    )
+
+
+def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
+    """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
+    workdir = Path(workdir)
+    run = restore_run(workdir)
+    if progress:
+        print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
+    settings = run.config.export
+    write_turntable(
+        run.scene,
+        run.params,
+        workdir / "turntable.mp4",
+        frames=settings.turntable_frames,
+        size=settings.turntable_size,
+        **view_settings(settings),
+    )
+    try:
+        export_mesh(
+            workdir,
+            workdir / "mesh.glb",
+            resolution=settings.mesh_resolution,
+            triangles=settings.triangles,
+            texture_size=settings.texture_size,
+        )
+    finally:  # an object without a surface still has a video and a report
+        write_report(workdir)
+    return read_result(workdir)
+
+
+def render(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    show: Sequence[str] = TURNTABLE,
+    path: str = "turntable",
+    frames: int | None = None,
+    size: int = 128,
+    elevation: float = 15.0,
+    light: tuple[float, float] | None = None,
+    light_colour: tuple[float, float, float] = Lighting.colour,
+    ambient_colour: tuple[float, float, float] = Lighting.ambient,
+    transparent: bool = False,
+    frames_per_second: int = 16,
+) -> Path:
+    """Renders a run, lit and seen as one likes.
+
+    Args:
+      workdir: folder of a run.
+      out: a video (.mp4, .gif, .webp), a sheet (.png: a row for each kind, a column for each
+        frame), or a folder for one PNG file a kind and frame, with 16-bit depth, and the cameras.
+      show: kinds of pictures, side by side in videos: colour, shaded, textureless, normals,
+        depth, opacity.
+      path: of the camera, see `export.camera_paths.camera_path`.
+      frames: of the path; by default 4 in a sheet, else 48.
+      size: pixels of each picture, 8 to 4096.
+      elevation: of the camera, degrees.
+      light: azimuth and elevation of the lamp in degrees; None puts it above each camera.
+      light_colour: RGB, factors of the albedo.
+      ambient_colour: the same of the light from everywhere.
+      transparent: writes alpha in place of the white background; not into .mp4.
+      frames_per_second: of videos.
+
+    Raises:
+      UserError: an argument is out of its range, or `workdir` is no run.
+    """
+    out, kinds = Path(out), list(show)
+    video, png = out.suffix in VIDEOS, out.suffix == ".png"
+    if out.suffix and not video and not png:
+        raise UserError(f"{out} must end in {', '.join(VIDEOS)} or .png, or be a folder.")
+    frames = frames if frames is not None else 4 if png else 48
+    if frames < 1 or not 8 <= size <= 4096 or not 1 <= frames_per_second <= 120:
+        raise UserError(
+            f"frames {frames} must be at least 1, size {size} within 8 and 4096 and the frames a "
+            f"second {frames_per_second} within 1 and 120."
+        )
+    if transparent and out.suffix == ".mp4":
+        raise UserError("An .mp4 video has no transparency; write .webp, .gif or PNG files.")
+    check_kinds(kinds)
+    run = restore_run(workdir)
+    view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
+    cameras = camera_path(path, frames, **view)
+    size += size % 2 if video else 0  # H.264 wants even sides
+    direction = None if light is None else (math.radians(light[0]), math.radians(light[1]))
+    lighting = Lighting(direction, light_colour, ambient_colour)
+    views = list(render_frames(run.scene, run.params, cameras, size, kinds, lighting=lighting))
+    if video:
+        write_video(panels(views, kinds, transparent=transparent), out, frames_per_second)
+    elif png:
+        rows = [panels(views, [kind], transparent=transparent) for kind in kinds]
+        save_png(PIL.Image.fromarray(sheet(rows)), out)
+    else:
+        write_sequence(views, cameras, kinds, out, transparent=transparent)
+    return out
+
+
+def export_mesh(
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    resolution: int = 128,
+    triangles: int | None = 20_000,
+    texture_size: int = 1024,
+    millimetres: float = 100.0,
+) -> Path:
+    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
+
+    Args:
+      workdir: folder of a run.
+      out: the file to write. In .glb and .obj y is up and the front is +z, as glTF asks; in .ply
+        and .stl z is up.
+      resolution: grid points along an edge of the bounding box, 8 to 1024.
+      triangles: how many the mesh may have, at least 100; None leaves all.
+      texture_size: pixels of the texture's side, 64 to 8192.
+      millimetres: length of the longest side in an .stl file.
+
+    Raises:
+      UserError: an argument is out of its range, `workdir` is no run, or the scene has no surface.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+    if not 8 <= resolution <= 1024:
+        raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
+    if triangles is not None and triangles < 100:
+        raise UserError(f"The triangle budget is {triangles}; it must be at least 100.")
+    if not 64 <= texture_size <= 8192:
+        raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")
+    if not 0 < millimetres < math.inf:
+        raise UserError(f"The size is {millimetres} mm; it must be positive.")
+    run = restore_run(workdir)
+    mesh = extract_mesh(run.scene, run.params, resolution, triangles)
+    if out.suffix in TEXTURED:
+        mesh = with_texture(run.scene, run.params, mesh, texture_size)
+    elif out.suffix == ".ply":
+        mesh = with_vertex_colours(run.scene, run.params, mesh)
+    write_mesh(mesh, out, millimetres=millimetres)
+    return out
