@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.nouns = "library"  # the nouns of the shipped library; or "all" of the catalogues
-    config.view_weight = 0.5
+    config.view_weight = 1.0
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 40

@@ -2,7 +2,9 @@
 
 Optimises some nouns under every row of configs/ablations and scores them (`dreamfusion evaluate`).
 Repeat the command to go on: what is finished is not made again. Each row gets a folder with its
-runs and evaluation.json; the table is printed and written to table.md.
+runs, evaluation.json and gallery.png; the table is printed and written to table.md.
+
+The figures of the default config: python launch/ablations.py --rows lighting --judged --nouns=40
 """
 
 import argparse
@@ -14,7 +16,7 @@ from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs.ablations import ROWS
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.nouns import PUBLIC
+from dreamfusion_jax.evaluation.nouns import JUDGED, PUBLIC
 
 _COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
 _HEAD = (
@@ -33,14 +35,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=Path, default=Path("outputs/ablations"))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--nouns", type=int, default=4, help="the first of the public nouns")
+    parser.add_argument(
+        "--nouns", type=int, default=4, help="so many, the first of the public ones"
+    )
+    parser.add_argument("--judged", action="store_true", help="not of the public but the others")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for every row")
     options = parser.parse_args()
     try:
         overrides = dict(item.split("=", 1) for item in options.set)
+        nouns = (JUDGED if options.judged else PUBLIC)[: options.nouns]
         results = {}
         for row in options.rows:
-            results[row] = _row(row, options.workdir / row, PUBLIC[: options.nouns], overrides)
+            results[row] = _row(row, options.workdir / row, nouns, overrides)
             text = table(results)
             (options.workdir / "table.md").write_text(text + "\n")
             print(text, flush=True)

@@ -110,13 +110,12 @@ def retrieval_loss(
     views = network.apply(variables, *batch.views, method="encode_texts")
     scale = network.apply(variables, method="scale")
     noun_logits = scale * images @ nouns.T
-    views = views.reshape(-1, 4, views.shape[-1])
-    view_logits = scale * jnp.einsum("bd,bvd->bv", images[: len(views)], views)
-    view = batch.view[: len(views)]
+    views = views.reshape(len(nouns), -1, views.shape[-1])[batch.noun]
+    view_logits = scale * jnp.einsum("bd,bvd->bv", images, views)
     entropy = optax.softmax_cross_entropy_with_integer_labels
     noun_loss = entropy(noun_logits, batch.noun).mean()
-    view_loss = entropy(view_logits, view).mean()
+    view_loss = entropy(view_logits, batch.view).mean()
     found = jnp.mean(noun_logits.argmax(-1) == batch.noun)
-    seen = jnp.mean(view_logits.argmax(-1) == view)
+    seen = jnp.mean(view_logits.argmax(-1) == batch.view)
     metrics = {"loss": noun_loss, "view_loss": view_loss, "top_1": found, "view_accuracy": seen}
     return noun_loss + view_weight * view_loss, metrics

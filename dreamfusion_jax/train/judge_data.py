@@ -15,7 +15,6 @@ from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.train.batches import Augmentation, backgrounds, place
 
 PLAIN_TOKENS = 8  # what a noun needs at most, without a view word
-VIEWS_SHARE = 4  # texts are dear: the view is learnt from one image in four
 NAMES = 4  # of each noun: itself, and synonyms
 
 
@@ -82,8 +81,7 @@ def _premultiplied(rgba: np.ndarray) -> np.ndarray:
 class JudgeBatch(NamedTuple):
     """Images in [-1, 1], the noun and the view word of each, and captions' tokens.
 
-    `nouns`: one caption of every noun; `views`: the four view words with the noun of each of the
-    first images, one in VIEWS_SHARE.
+    `nouns`: one caption of every noun; `views`: each of these with the four view words.
     """
 
     images: Float[Array, "batch size size 3"]
@@ -110,12 +108,9 @@ def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) ->
     name = jax.random.randint(keys[4], (len(data.tokens),), 0, data.tokens.shape[1])
     every = jnp.arange(len(data.tokens))
 
-    some = noun[: how.batch // VIEWS_SHARE]
-
     def texts(tokens):
-        plain = tokens[every, name, -1, :PLAIN_TOKENS]
-        seen = tokens[some, name[some], :-1]
-        return plain, seen.reshape(-1, tokens.shape[-1])
+        drawn = tokens[every, name]
+        return drawn[:, -1, :PLAIN_TOKENS], drawn[:, :-1].reshape(-1, tokens.shape[-1])
 
     ids, present = texts(data.tokens), texts(data.present)
     nouns, views = zip(ids, present, strict=True)
