@@ -12,6 +12,7 @@ EXTRAS = {
         "importlib_resources",
         "pyvista>=0.44",
     ],
+    "view": ["viser>=1.0"],
     "test": ["pytest>=8", "hypothesis", "beartype", "pytest-timeout", "pytest-xdist"],
 }
 

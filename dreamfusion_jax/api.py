@@ -25,7 +25,15 @@ from dreamfusion_jax.export.view_settings import view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
-from dreamfusion_jax.results import Result, export_all, export_mesh, read_result, render
+from dreamfusion_jax.results import (
+    Result,
+    export_all,
+    export_mesh,
+    open_viewer,
+    read_result,
+    render,
+    view,
+)
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scoring import evaluate, evaluate_meshes, evaluate_prior
 from dreamfusion_jax.train.loop import Callbacks, train
@@ -53,6 +61,7 @@ __all__ = [
     "generate_many",
     "render",
     "sample",
+    "view",
 ]
 
 
@@ -62,6 +71,8 @@ def generate(
     workdir: str | Path | None = None,
     *,
     progress: bool = True,
+    callback: Callable[[int, dict[str, float]], None] | None = None,
+    view: int | None = None,
     **overrides: Any,
 ) -> Result:
     """Turns a prompt into a 3D object, or goes on with a run that was interrupted.
@@ -72,6 +83,8 @@ def generate(
         or a ConfigDict.
       workdir: where results go; `outputs/<slug of the prompt>` by default.
       progress: whether to show a progress bar.
+      callback: called as callback(step, metrics) every config.train.steps_per_call steps.
+      view: port of a page on this machine that shows the scene while it forms (extra `[view]`).
       **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
         two underscores stand for the dot: train__steps=500.
 
@@ -84,7 +97,26 @@ def generate(
     check_prompt(prompt)
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
-    return _optimise(config, [Job(prompt, config.seed, workdir)], progress)[0]
+    jobs = [Job(prompt, config.seed, workdir)]
+    page = None
+    if view is not None and is_first_host():
+        training = jax.process_count() == 1  # several hosts cannot wait for one
+        page = open_viewer(Scene.from_config(config.scene), config, prompt, view, training=training)
+        print(f"Look on at {page.url}", file=sys.stderr)
+
+    def after_call(job, step, metrics, params):
+        if callback is not None:
+            callback(step, metrics)
+        if page is not None:
+            page.show(params, step, metrics)
+
+    watched = after_call if callback or page else None
+    hooks = Callbacks(after_call=watched, paused=page and (lambda: page.paused))
+    try:
+        return _optimise(config, jobs, progress, hooks=hooks)[0]
+    finally:
+        if page is not None:
+            page.close()
 
 
 def generate_many(
@@ -115,7 +147,7 @@ def generate_many(
     workdir = Path(workdir)
     jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
     claim = functools.partial(claim_folder, workdir, prompts)
-    return _optimise(config, jobs, progress, claim, export)
+    return _optimise(config, jobs, progress, claim=claim, export=export)
 
 
 def _resolve(
@@ -135,8 +167,10 @@ def _optimise(
     config: ml_collections.ConfigDict,
     jobs: Sequence[Job],
     progress: bool,
+    *,
     claim: Callable[[], None] = lambda: None,
     export: bool = True,
+    hooks: Callbacks | None = None,
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     on_first_host(claim)
@@ -157,8 +191,9 @@ def _optimise(
     task = make_task(config, prior, device_count())
     on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
+    callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
     for group in plan(jobs, config.train.scenes, config.train.steps):
-        train(config, task, group, callbacks=Callbacks(preview), progress=progress)
+        train(config, task, group, callbacks=callbacks, progress=progress)
         if export and len(group) < len(jobs) and is_first_host():
             _export_new(group, progress)
     leave_hosts()

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   dreamfusion generate "a teddy bear"
   dreamfusion generate "an armchair" --seed=1 --config.train.steps=500
   dreamfusion generate --prompts=prompts.txt
+  dreamfusion view outputs/a-teddy-bear
   dreamfusion render outputs/a-teddy-bear --size=256
   dreamfusion sample "a teddy bear, front view" --out=samples.png
   dreamfusion evaluate --suite=furniture outputs/*
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the results (default: outputs/<prompt>, or outputs/<name of the file>)",
     )
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
+    p.add_argument(
+        "--view",
+        nargs="?",
+        type=int,
+        const=8080,
+        metavar="PORT",
+        help="show the scene while it forms, at http://127.0.0.1:PORT (default: 8080)",
+    )
     _add_hosts(p)
 
     p = _command(commands, "render", _render, "render a video or pictures of a run")
@@ -93,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--ambient-colour", default="#4d4d4d", help="from everywhere (default: #4d4d4d)")
     p.add_argument("--transparent", action="store_true", help="alpha in place of white")
     p.add_argument("--fps", type=int, default=16, help="frames a second (default: 16)")
+
+    p = _command(commands, "view", _view, "look at a run in the browser, while it forms or later")
+    p.add_argument("workdir", help="folder of a run")
+    p.add_argument("--port", type=int, default=8080, help="of the page (default: 8080)")
 
     p = _command(commands, "export", _export, "write the mesh of a run")
     p.add_argument("workdir", help="folder of a run")
@@ -248,12 +261,14 @@ def _generate(options: argparse.Namespace) -> None:
 
     if (options.prompt is None) == (options.prompts is None):
         raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
+    if options.view is not None and options.prompts is not None:
+        raise UserError("--view shows one scene: give one prompt.")
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     first = _join_hosts(options)
     overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
     how = {"config": options.config, "workdir": options.workdir, **overrides}
     if prompts is None:
-        results = [api.generate(options.prompt, **how)]
+        results = [api.generate(options.prompt, view=options.view, **how)]
     else:
         how["workdir"] = options.workdir or Path("outputs") / Path(options.prompts).stem
         results = api.generate_many(prompts, **how)
@@ -326,6 +341,12 @@ def _colour(text: str) -> tuple[float, ...]:
         return tuple(x / 255 for x in ImageColor.getrgb(text)[:3])
     except ValueError as error:
         raise UserError(f"{text!r} is no colour; write #rrggbb or a name.") from error
+
+
+def _view(options: argparse.Namespace) -> None:
+    from dreamfusion_jax import api
+
+    api.view(options.workdir, options.port)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -3,10 +3,12 @@
 import dataclasses
 import math
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_collections
 import PIL.Image
 
 from dreamfusion_jax.errors import UserError
@@ -14,6 +16,7 @@ from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
 from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_frames
 from dreamfusion_jax.export.images import save_png, sheet
+from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
 from dreamfusion_jax.export.report import write_report
@@ -25,8 +28,11 @@ from dreamfusion_jax.export.video import (
     write_video,
 )
 from dreamfusion_jax.export.view_settings import view_settings
-from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
+
+_NEWER = 1.0  # seconds between two looks for a newer checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,3 +193,48 @@ def export_mesh(
         mesh = with_vertex_colours(run.scene, run.params, mesh)
     write_mesh(mesh, out, millimetres=millimetres)
     return out
+
+
+def view(workdir: str | Path, port: int = 8080) -> None:
+    """Serves a page that shows a run, and newer checkpoints as they come, until Ctrl-C.
+
+    Args:
+      workdir: folder of a run, finished or still going on.
+      port: of http://127.0.0.1:PORT.
+
+    Raises:
+      UserError: viser is missing (extra `[view]`), the port is in use, or `workdir` is no run.
+    """
+    run = restore_run(workdir)
+    page = open_viewer(run.scene, run.config, run.config.prompt, port)
+    print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)
+    try:
+        while True:
+            page.show(run.params, run.step)
+            while max(saved_steps(Path(workdir) / FOLDER), default=run.step) <= run.step:
+                time.sleep(_NEWER)
+            run = restore_run(workdir)
+    except KeyboardInterrupt:
+        page.close()
+
+
+def open_viewer(
+    scene: Scene,
+    config: ml_collections.ConfigDict,
+    prompt: str,
+    port: int,
+    *,
+    training: bool = False,
+) -> LiveViewer:
+    """A page for a run's scene, see `export.live_viewer`."""
+    export = config.export
+    return LiveViewer(
+        scene,
+        f"## {prompt}",
+        distance=export.distance,
+        focal=export.focal,
+        port=port,
+        mesh={"resolution": export.mesh_resolution, "triangles": export.triangles},
+        texture_size=export.texture_size,
+        training=training,
+    )

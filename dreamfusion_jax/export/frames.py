@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,7 @@ def render_frames(
     *,
     lighting: Lighting = Lighting(),
     progress: Callable[[int], None] | None = None,
+    **settings: Any,
 ) -> Iterator[Frame]:
     """Renders views one after the other.
 
@@ -84,14 +86,16 @@ def render_frames(
       kinds: what will be shown, of KINDS.
       lighting: of what is shaded.
       progress: called with the number of views that are rendered.
+      **settings: occupied, chunk and before_chunk of `render_views`.
 
     Raises:
       UserError: the field is not finite.
     """
     check_kinds(kinds)
-    occupied = occupied_cells(scene, params)
+    if settings.get("occupied") is None:
+        settings["occupied"] = occupied_cells(scene, params)
+    settings["normals"] = bool(_OF_SHAPE & set(kinds))
     count = cameras.focal.shape[0]
-    settings = {"occupied": occupied, "normals": bool(_OF_SHAPE & set(kinds))}
     lit_kinds = [kind for kind in ("shaded", "textureless") if kind in kinds] or ["shaded"]
     for start in range(0, count, _VIEWS_PER_CALL):
         some = jax.tree.map(lambda x, i=start: x[i : i + _VIEWS_PER_CALL], cameras)

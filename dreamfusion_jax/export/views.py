@@ -6,7 +6,7 @@ rendered, each between its first and last occupied cell.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +85,7 @@ def render_views(
     lights: Light | None = None,
     normals: bool = True,
     chunk: int = 2048,
+    before_chunk: Callable[[], None] | None = None,
 ) -> Pictures:
     """Renders a batch of views.
 
@@ -98,6 +99,7 @@ def render_views(
       normals: False leaves out all that needs the field's gradient: normals are then
         zero and rgb is the albedo.
       chunk: rays per call of the compiled program, which bounds the memory.
+      before_chunk: called before each of them; what it raises ends the rendering.
     """
     occupied = occupied_cells(scene, params) if occupied is None else occupied
     count = cameras.focal.shape[0]
@@ -108,6 +110,8 @@ def render_views(
     active = np.flatnonzero(hit)
     parts = []
     for start in range(0, max(len(active), 1), chunk):
+        if before_chunk is not None:
+            before_chunk()
         index = active[start : start + chunk]
         padded = np.resize(index, chunk) if len(index) else np.zeros(chunk, int)
         ray = tuple(x[padded] for x in rays)

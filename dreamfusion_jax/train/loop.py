@@ -15,18 +15,28 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
 from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
 from dreamfusion_jax.train.task import Task
 
+_PAUSE = 0.1  # seconds between two looks at whether a pause has ended
+
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """What happens beside the optimisation: `preview(job, step, scene, params)`, or None."""
+    """What happens beside the optimisation, on the host that writes; None is nothing.
+
+    `preview(job, step, scene, params)` is called at every preview, `after_call(job, step, metrics,
+    params)` after every compiled call, with the metrics' means over its steps. The optimisation
+    waits while `paused()`.
+    """
 
     preview: Callable[[Job, int, Scene, Any], None] | None = None
+    after_call: Callable[[Job, int, dict[str, float], Any], None] | None = None
+    paused: Callable[[], bool] | None = None
 
 
 def train(
@@ -79,6 +89,11 @@ def train(
                 runs.log(step, metrics, rate)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
+                if callbacks.after_call:
+                    report = functools.partial(_report, callbacks.after_call, step, metrics, jobs)
+                    runs.each(report, state.params)
+                while callbacks.paused and callbacks.paused() and not asked_to_stop():
+                    time.sleep(_PAUSE)
                 stop = asked_to_stop()
                 if step % config.train.checkpoint_every == 0 or step == total or stop:
                     runs.save(state)
@@ -102,6 +117,18 @@ def _program(task: Task, count: int) -> Callable:
 
 def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any) -> None:
     function(job, step, scene, params)
+
+
+def _report(
+    function: Callable,
+    step: int,
+    metrics: dict[str, np.ndarray],
+    jobs: Sequence[Job],
+    job: Job,
+    params: Any,
+) -> None:
+    scene = jobs.index(job)
+    function(job, step, means({name: values[:, scene] for name, values in metrics.items()}), params)
 
 
 def _summary(metrics: dict[str, np.ndarray], rate: float) -> dict[str, str]:

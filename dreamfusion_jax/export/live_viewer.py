@@ -1,0 +1,293 @@
+"""A page, on this machine alone, on which a scene is looked at while it forms (extra `[view]`)."""
+
+import dataclasses
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.baking import with_texture
+from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
+from dreamfusion_jax.export.mesh import extract_mesh
+from dreamfusion_jax.export.mesh_files import glb_bytes
+from dreamfusion_jax.export.views import occupied_cells
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.types import Camera
+
+HOST = "127.0.0.1"
+SIDES = (32, 48, 64, 96, 128, 192, 256, 384)  # pixels of the longer side of a picture
+_SLOW, _FAST = 0.35, 0.12  # seconds a picture may and should take while the camera moves
+_IDLE = 0.05  # seconds between two looks at cameras that rest
+_CURVE_POINTS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A scene at a step, and where in it something is."""
+
+    params: dict
+    step: int
+    occupied: Bool[np.ndarray, "n n n"]
+
+
+@dataclasses.dataclass
+class _Client:
+    """What a browser has been sent: from where, of which step, and how sharp (in SIDES)."""
+
+    view: tuple = ()
+    step: int = -1
+    level: int = 0
+
+
+class _Moved(Exception):
+    """The camera or a control has moved: the picture that is being rendered is not wanted."""
+
+
+class LiveViewer:
+    """Serves http://127.0.0.1:PORT until it is closed.
+
+    Pictures are rendered here: small ones while the camera moves, so that at least two a second
+    come, and sharper ones when it rests.
+
+    Args:
+      scene: modules and sampling numbers.
+      title: what the page shows, in Markdown.
+      distance: of the first camera from the origin.
+      focal: its focal length in image widths.
+      port: of the page.
+      mesh: keyword arguments resolution and triangles of `extract_mesh`.
+      texture_size: of the exported mesh, pixels.
+      training: whether there is something to pause.
+
+    Raises:
+      UserError: viser is missing, or the port is in use.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        title: str,
+        *,
+        distance: float,
+        focal: float,
+        port: int = 8080,
+        mesh: Mapping[str, Any] | None = None,
+        texture_size: int = 1024,
+        training: bool = False,
+    ):
+        viser = _import_viser()
+        _check_port(port)
+        self._scene, self._mesh, self._texture_size = scene, dict(mesh or {}), texture_size
+        self._latest: tuple[dict, int] | None = None
+        self._snapshot: Snapshot | None = None
+        self._settings, self._paused, self._closed = 0, False, False
+        self._moving = SIDES.index(64)
+        self._curve: list[tuple[int, float]] = []
+        self.server = viser.ViserServer(host=HOST, port=port, label="dreamfusion", verbose=False)
+        self.server.scene.set_up_direction("+z")
+        self.server.initial_camera.position = distance * np.array([0.85, 0.45, 0.28])
+        self.server.initial_camera.look_at = np.zeros(3)
+        self.server.initial_camera.fov = 2 * math.atan(0.5 / focal)
+        self._add_controls(title, training)
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="viewer")
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server.get_port()}"
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody wants the training to wait."""
+        return self._paused
+
+    def show(self, params: dict, step: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Shows a newer state of the scene, and its loss."""
+        self._latest = params, step
+        self._status.content = f"Step {step}"
+        residual = (metrics or {}).get("residual")
+        if residual is not None:
+            self._curve.append((step, residual))
+            chosen = np.unique(np.linspace(0, len(self._curve) - 1, _CURVE_POINTS).astype(int))
+            points = np.array(self._curve, float)[chosen]
+            self._chart.data = (points[:, 0], points[:, 1])
+            self._chart.visible = len(points) > 1
+
+    def close(self) -> None:
+        """Ends the page."""
+        self._closed = True
+        self._thread.join(timeout=10)
+        self.server.stop()
+
+    def _add_controls(self, title: str, training: bool) -> None:
+        gui = self.server.gui
+        gui.configure_theme(show_logo=False, show_share_button=False)
+        gui.add_markdown(title)
+        self._status = gui.add_markdown("Nothing to show yet.")
+        self._kind = gui.add_dropdown("Show", KINDS, initial_value="shaded")
+        with gui.add_folder("Light"):
+            self._follows = gui.add_checkbox("above the camera", True)
+            self._azimuth = gui.add_slider("azimuth", -180, 180, 5, 45)
+            self._elevation = gui.add_slider("elevation", -90, 90, 5, 45)
+            self._ambient = gui.add_slider("ambient", 0.0, 1.0, 0.05, 0.3)
+        for control in (self._kind, self._follows, self._azimuth, self._elevation, self._ambient):
+            control.on_update(self._changed)
+        import viser.uplot
+
+        self._chart = gui.add_uplot(
+            (np.zeros(2), np.zeros(2)),
+            (viser.uplot.Series(label="step"), viser.uplot.Series(label="loss", stroke="#2f6fb5")),
+            scales={"x": {"time": False}},
+            title="residual",
+            height=180,
+            visible=False,
+        )
+        if training:
+            self._pause = gui.add_button("Pause")
+            self._pause.on_click(self._toggle)
+        gui.add_button("Download mesh.glb").on_click(self._download)
+
+    def _changed(self, _) -> None:
+        self._settings += 1
+
+    def _toggle(self, _) -> None:
+        self._paused = not self._paused
+        self._pause.label = "Resume" if self._paused else "Pause"
+
+    def _download(self, event) -> None:
+        try:
+            if self._latest is None:
+                raise UserError("There is nothing to export yet.")
+            params = self._latest[0]
+            mesh = extract_mesh(self._scene, params, **self._mesh)
+            mesh = with_texture(self._scene, params, mesh, self._texture_size)
+        except UserError as error:
+            event.client.add_notification("No mesh", str(error), auto_close_seconds=20)
+            return
+        event.client.send_file_download("mesh.glb", glb_bytes(mesh), save_immediately=True)
+
+    def _serve(self) -> None:
+        clients: dict[int, _Client] = {}
+        while not self._closed:
+            connected = self.server.get_clients()
+            clients = {i: clients.get(i, _Client()) for i in connected}
+            snapshot = self._newest() if connected else None
+            busy = [snapshot and self._send(snapshot, connected[i], clients[i]) for i in connected]
+            if not any(busy):
+                time.sleep(_IDLE)
+
+    def _newest(self) -> Snapshot | None:
+        """The newest state; None where there is none, or it is not finite."""
+        latest = self._latest
+        if latest is not None and (self._snapshot is None or self._snapshot.step != latest[1]):
+            try:
+                self._snapshot = Snapshot(*latest, occupied_cells(self._scene, latest[0]))
+            except UserError as error:
+                self._status.content = str(error)
+        return self._snapshot
+
+    def _send(self, snapshot: Snapshot, handle, client: _Client) -> bool:
+        """Sends the next picture, if a better one than the last is to be had."""
+        if not handle.camera.image_height:  # the page has yet to say where it looks from
+            return False
+        view = handle.camera.update_timestamp, self._settings
+        if view != client.view:
+            level = self._moving
+        elif snapshot.step != client.step:
+            # The scene has changed, the view has not: as sharp as before, if that is quick.
+            level = min(client.level, self._moving + 2)
+        elif client.level < len(SIDES) - 1:
+            level = min(client.level + 2, len(SIDES) - 1)
+        else:
+            return False
+        began = time.perf_counter()
+
+        def stop_if_moved():
+            if view != (handle.camera.update_timestamp, self._settings) or self._closed:
+                raise _Moved
+
+        wanted = None if view != client.view else stop_if_moved
+        try:
+            picture = self._picture(snapshot, handle.camera, SIDES[level], wanted)
+        except _Moved:
+            return True
+        if handle.client_id in self.server.get_clients():
+            handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
+        seconds = time.perf_counter() - began
+        if view != client.view:
+            change = (seconds < _FAST) - (seconds > _SLOW)
+            self._moving = min(max(self._moving + change, 0), SIDES.index(192))
+        client.view, client.step, client.level = view, snapshot.step, level
+        return True
+
+    def _picture(
+        self, snapshot: Snapshot, camera, side: int, before_chunk: Callable[[], None] | None
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        kind, direction = self._kind.value, None
+        if not self._follows.value:
+            direction = math.radians(self._azimuth.value), math.radians(self._elevation.value)
+        ambient = self._ambient.value
+        lighting = Lighting(direction, (1 - ambient,) * 3, (ambient,) * 3)
+        aspect = camera.image_width / camera.image_height
+        width = side if aspect >= 1 else max(round(side * aspect), 1)
+        height = side if aspect <= 1 else max(round(side / aspect), 1)
+        focal = 0.5 * height / math.tan(camera.fov / 2) / side
+        view = pinhole(np.asarray(camera.position), np.asarray(camera.wxyz), focal)
+        frames = render_frames(
+            self._scene,
+            snapshot.params,
+            view,
+            side,
+            [kind],
+            lighting=lighting,
+            occupied=snapshot.occupied,
+            chunk=1024,
+            before_chunk=before_chunk,
+        )
+        (square,) = panels(list(frames), [kind])
+        top, left = (side - height) // 2, (side - width) // 2
+        return square[top : top + height, left : left + width]
+
+
+def pinhole(position: Float[np.ndarray, "3"], wxyz: Float[np.ndarray, "4"], focal: float) -> Camera:
+    """A batch of one camera from viser's: a quaternion, x right, y down and z forward."""
+    import viser.transforms
+
+    turn = viser.transforms.SO3(wxyz).as_matrix() * np.array([1.0, -1.0, -1.0])
+    zero = jnp.zeros(1)
+    return Camera(
+        position=jnp.asarray(position, jnp.float32)[None],
+        rotation=jnp.asarray(turn, jnp.float32)[None],
+        focal=jnp.full(1, focal),
+        azimuth=zero,
+        elevation=zero,
+    )
+
+
+def _import_viser():
+    try:
+        import viser
+    except ImportError as error:
+        raise UserError("The viewer needs viser: pip install 'dreamfusion_jax[view]'.") from error
+    return viser
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"The port {port} must be within 1 and 65535.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UserError(
+                f"The port {port} is in use; choose another one with --port."
+            ) from error
