@@ -46,6 +46,7 @@ setuptools.setup(
         "trimesh>=4.5",
         "xatlas>=0.0.9",
         "fast-simplification>=0.1.9",
+        "tensorboardX>=2.6",
         "safetensors",
         "tokenizers",
         "sentencepiece",

@@ -318,7 +318,9 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
         )
 
 
-def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> None:
+def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
     folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
-    save_png(preview_grid(scene, params, **view), folder / f"{step:06d}.png")
+    picture = preview_grid(scene, params, **view)
+    save_png(picture, folder / f"{step:06d}.png")
+    return picture

@@ -1,6 +1,7 @@
 """What is done with a run: its pictures, videos, mesh and report."""
 
 import dataclasses
+import html
 import math
 import sys
 import time
@@ -18,8 +19,8 @@ from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_
 from dreamfusion_jax.export.images import save_png, sheet
 from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
-from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, read_glb, write_mesh
+from dreamfusion_jax.export.report import video_html, write_report
 from dreamfusion_jax.export.video import (
     TURNTABLE,
     VIDEOS,
@@ -28,6 +29,7 @@ from dreamfusion_jax.export.video import (
     write_video,
 )
 from dreamfusion_jax.export.view_settings import view_settings
+from dreamfusion_jax.export.viewer import viewer_html
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
@@ -37,13 +39,22 @@ _NEWER = 1.0  # seconds between two looks for a newer checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves behind: paths of its files, and its logged metrics."""
+    """What a run leaves behind: paths of its files, and its logged metrics.
+
+    As the last value of a notebook's cell it shows the turntable, and the mesh to be turned.
+    """
 
     workdir: Path
     video: Path
     mesh: Path
     images: tuple[Path, ...]
     metrics: list[dict[str, Any]]
+
+    def _repr_html_(self) -> str:
+        video = video_html(self.video) if self.video.is_file() else ""
+        mesh = viewer_html(read_glb(self.mesh)) if self.mesh.is_file() else ""
+        place = html.escape(str(self.workdir))
+        return f'<div style="max-width: 720px">{video}{mesh}<code>{place}</code></div>'
 
 
 def read_result(workdir: Path) -> Result:

@@ -71,12 +71,17 @@ def _section(title: str, content: str, *, wide: bool = True) -> str:
 def _video(path: Path) -> str:
     if not path.is_file():
         return ""
-    video = (
-        "<video autoplay loop muted playsinline controls "
-        f'src="{data_uri(path.read_bytes(), "video/mp4")}"></video>'
-        '<p class="names"><span>colour</span><span>normals</span><span>depth</span></p>'
+    names = '<p class="names"><span>colour</span><span>normals</span><span>depth</span></p>'
+    return _section("Once around", f'<div class="around">{video_html(path)}{names}</div>')
+
+
+def video_html(path: Path) -> str:
+    """An MP4 file as an HTML element that plays it for ever."""
+    source = data_uri(path.read_bytes(), "video/mp4")
+    return (
+        f'<video autoplay loop muted playsinline controls style="width: 100%" src="{source}">'
+        "</video>"
     )
-    return _section("Once around", f'<div class="around">{video}</div>')
 
 
 def _mesh(path: Path) -> str:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import PIL.Image
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.errors import Preempted
@@ -29,12 +30,12 @@ _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 class Callbacks:
     """What happens beside the optimisation, on the host that writes; None is nothing.
 
-    `preview(job, step, scene, params)` is called at every preview, `after_call(job, step, metrics,
-    params)` after every compiled call, with the metrics' means over its steps. The optimisation
-    waits while `paused()`.
+    `preview(job, step, scene, params)` is called at every preview and may return a picture for the
+    log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
+    over its steps. The optimisation waits while `paused()`.
     """
 
-    preview: Callable[[Job, int, Scene, Any], None] | None = None
+    preview: Callable[[Job, int, Scene, Any], PIL.Image.Image | None] | None = None
     after_call: Callable[[Job, int, dict[str, float], Any], None] | None = None
     paused: Callable[[], bool] | None = None
 
@@ -104,7 +105,7 @@ def train(
                 due = step % config.train.preview_every == 0 or step == total
                 if due and callbacks.preview:
                     draw = functools.partial(_preview, callbacks.preview, step, task.scene)
-                    runs.each(draw, state.params)
+                    runs.preview(step, draw, state.params)
         finally:
             runs.close()
     return jax.device_get(state)
@@ -115,8 +116,8 @@ def _program(task: Task, count: int) -> Callable:
     return compile_steps(task, count)
 
 
-def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any) -> None:
-    function(job, step, scene, params)
+def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any):
+    return function(job, step, scene, params)
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a logged step, safe to cut off and to go on with."""
+"""metrics.jsonl: one line a logged step, safe to cut off and to go on with. TensorBoard's copy."""
 
 import json
 import math
@@ -6,22 +6,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import tensorboardX
 
-FILE = "metrics.jsonl"
+FILE, EVENTS = "metrics.jsonl", "tensorboard"
+_FLUSH = 10  # seconds
 
 
 class MetricsLog:
-    """Appends lines {"step": ..., name: value, ...}; a resumed run drops what it repeats."""
+    """Appends lines {"step": ..., name: value, ...}; a resumed run drops what it repeats.
+
+    tensorboard/ gets the same numbers, and pictures.
+    """
 
     def __init__(self, workdir: Path, *, resume_step: int = 0):
         self._path = workdir / FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
         self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / EVENTS),
+            purge_step=resume_step + 1,
+            flush_secs=_FLUSH,
+            filename_suffix=f".{resume_step}",  # the name has whole seconds only
+        )
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends one line."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step} | values) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def picture(self, step: int, image: PIL.Image.Image) -> None:
+        """Adds a preview to tensorboard/."""
+        self._events.add_image("preview", np.asarray(image), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Writes what has yet to be written."""
+        self._events.close()
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:

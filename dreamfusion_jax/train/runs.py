@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, saved_steps
@@ -124,6 +125,19 @@ class Runs:
 
         on_first_host(write)
 
+    def preview(
+        self, step: int, draw: Callable[[Job, Any], PIL.Image.Image | None], params: Any
+    ) -> None:
+        """Calls draw(job, params of its scene) for every scene, and logs what it returns."""
+        logs = dict(zip(self._jobs, self._logs or (), strict=False))
+
+        def call(job: Job, own: Any) -> None:
+            picture = draw(job, own)
+            if picture is not None:
+                logs[job].picture(step, picture)
+
+        self.each(call, params)
+
     def each(self, function: Callable[[Job, Any], None], params: Any) -> None:
         """Calls function(job, params of its scene) for every scene, on the host that writes."""
         host = jax.device_get(params)
@@ -151,8 +165,8 @@ class Runs:
 
     def close(self) -> None:
         """Waits for what is still being written."""
-        for checkpoints in self._checkpoints or ():
-            checkpoints.close()
+        for open_file in (*(self._checkpoints or ()), *(self._logs or ())):
+            open_file.close()
 
     def _common_step(self) -> int | None:
         common = set.intersection(*(set(c.all_steps()) for c in self._checkpoints))

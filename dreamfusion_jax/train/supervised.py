@@ -108,6 +108,7 @@ def fit(
                 save(state)
             after_call(step, state)
     checkpoints.close()
+    log.close()
 
 
 def compile_steps(one_step: Callable, count: int) -> Callable:

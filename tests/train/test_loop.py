@@ -51,6 +51,29 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_o
 
 
 @pytest.mark.slow
+def test_callbacks_see_every_call_and_can_pause(tiny_config, ball_prior, train_one, tmp_path):
+    seen, waits = [], []
+
+    def after_call(job, step, metrics, params):
+        assert job.prompt == "a ball" and np.isfinite(list(metrics.values())).all()
+        seen.append((step, jax.tree.map(np.copy, params)))
+
+    def paused():
+        waits.append(len(seen))
+        return waits.count(2) < 3  # two looks at a pause after the second call
+
+    state = train_one(
+        tiny_config(),
+        ball_prior,
+        tmp_path / "a",
+        callbacks=Callbacks(after_call=after_call, paused=lambda: len(seen) == 2 and paused()),
+    )
+    assert [step for step, _ in seen] == [2, 4, 6, 8] and waits == [2, 2, 2]
+    assert equal_bits(seen[-1][1], state.params)
+    assert not equal_bits(seen[0][1], seen[1][1])
+
+
+@pytest.mark.slow
 def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, train_one, tmp_path):
     assert ball_prior.image_shape == (8, 8, 3)
     state = train_one(tiny_config(train__image_size=16), ball_prior, tmp_path / "a")

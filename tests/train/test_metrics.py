@@ -1,4 +1,8 @@
+import struct
+
 import numpy as np
+import PIL.Image
+from tensorboardX.proto.event_pb2 import Event
 
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, read_metrics
 
@@ -12,6 +16,37 @@ def test_log_survives_a_cut_and_a_resume(tmp_path):
     assert [r["step"] for r in read_metrics(tmp_path)] == [10, 20]
     MetricsLog(tmp_path, resume_step=10).write(20, {"loss": 5.0})
     assert read_metrics(tmp_path) == [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 5.0}]
+
+
+def read_events(folder):
+    """All events, oldest file first. TFRecord: length, its checksum, data, its checksum."""
+    events = []
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda p: p.stat().st_mtime_ns):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            events.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+    return events
+
+
+def test_tensorboard_gets_numbers_and_pictures(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.write(10, {"loss": 0.5})
+    log.write(20, {"loss": 0.25})
+    log.picture(20, PIL.Image.new("RGB", (6, 4), (255, 0, 0)))
+    log.close()
+    again = MetricsLog(tmp_path, resume_step=10)
+    again.write(20, {"loss": 0.125})
+    again.close()
+    events = read_events(tmp_path / "tensorboard")
+    values = [(e.step, v) for e in events for v in e.summary.value]
+    scalars = [(step, v.simple_value) for step, v in values if v.tag == "loss"]
+    assert scalars == [(10, 0.5), (20, 0.25), (20, 0.125)]
+    (picture,) = (v.image for _, v in values if v.tag == "preview")
+    assert (picture.height, picture.width) == (4, 6)
+    # What a resumed run repeats is dropped from step 11 on.
+    assert [e.step for e in events if e.HasField("session_log")][-1] == 11
 
 
 def test_first_non_finite_value_is_found():
