@@ -13,7 +13,15 @@ EXTRAS = {
         "pyvista>=0.44",
     ],
     "view": ["viser>=1.0"],
-    "test": ["pytest>=8", "hypothesis", "beartype", "pytest-timeout", "pytest-xdist"],
+    "test": [
+        "pytest>=8",
+        "hypothesis",
+        "beartype",
+        "pytest-timeout",
+        "pytest-xdist",
+        "nbclient",
+        "ipykernel",
+    ],
 }
 
 setuptools.setup(

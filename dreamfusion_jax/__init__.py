@@ -7,10 +7,29 @@ __version__ = "0.1.0"
 prefer_fast_convolutions()
 
 
+_PUBLIC = (
+    "Result",
+    "evaluate",
+    "evaluate_meshes",
+    "evaluate_prior",
+    "export_all",
+    "export_mesh",
+    "generate",
+    "generate_many",
+    "render",
+    "sample",
+    "view",
+)
+
+
 def __getattr__(name: str):
     # Imported on first use: `import dreamfusion_jax` alone stays instant.
-    if name in ("generate", "generate_many", "Result"):
+    if name in _PUBLIC:
         from dreamfusion_jax import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *_PUBLIC]
