@@ -59,6 +59,7 @@ __all__ = [
     "export_mesh",
     "generate",
     "generate_many",
+    "open_viewer",
     "render",
     "sample",
     "view",

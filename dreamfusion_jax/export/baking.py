@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 
 from dreamfusion_jax.export.images import to_uint8
-from dreamfusion_jax.scene.render import Scene, albedo_at, density_at
+from dreamfusion_jax.scene.render import Scene, field_at
 from dreamfusion_jax.scene.volume import rendering_weights
 
 # Where a point takes its colour from, along the normal, out to in, in units of _DEPTH.
@@ -122,8 +122,8 @@ def _ray_colours(
 ) -> Float[np.ndarray, "n 3"]:
     samples = (points[:, None] + depths[:, None] * normals[:, None]).astype(np.float32)
     shape, samples = samples.shape[:2], samples.reshape(-1, 3)
-    density = density_at(scene, params, samples).reshape(shape)
-    albedo = albedo_at(scene, params, samples).reshape(*shape, 3)
+    density, albedo = field_at(scene, params, samples)
+    density, albedo = density.reshape(shape), albedo.reshape(*shape, 3)
     lengths = -np.diff(depths, append=2 * depths[-1] - depths[-2])
     lengths = jnp.broadcast_to(jnp.asarray(lengths, jnp.float32), shape)
     weights = np.asarray(rendering_weights(jnp.asarray(density), lengths))

@@ -90,6 +90,7 @@ class LiveViewer:
         self._settings, self._paused, self._closed = 0, False, False
         self._moving = SIDES.index(64)
         self._curve: list[tuple[int, float]] = []
+        self.sent = 0  # pictures
         self.server = viser.ViserServer(host=HOST, port=port, label="dreamfusion", verbose=False)
         self.server.scene.set_up_direction("+z")
         self.server.initial_camera.position = distance * np.array([0.85, 0.45, 0.28])
@@ -221,6 +222,7 @@ class LiveViewer:
             return True
         if handle.client_id in self.server.get_clients():
             handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
+            self.sent += 1
         seconds = time.perf_counter() - began
         if view != client.view:
             change = (seconds < _FAST) - (seconds > _SLOW)

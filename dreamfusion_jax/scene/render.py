@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.scene.background import EnvironmentMap, random_colour
-from dreamfusion_jax.scene.fields import MlpField, query_density, query_field
+from dreamfusion_jax.scene.fields import MlpField, density_of, query_density, query_field
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.regularisers import orientation_penalty
@@ -231,11 +231,13 @@ def density_at(
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
 
-def albedo_at(
+def field_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
-) -> Float[np.ndarray, "n 3"]:
-    """Albedo in [0, 1] at points; bounded memory."""
-    return _in_chunks(functools.partial(_albedo, scene.field, params["field"]), points, chunk)
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
+    """Density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
+    both = _in_chunks(functools.partial(_field, scene.field, params["field"]), points, chunk)
+    inside = np.linalg.norm(points, axis=-1) < scene.radius
+    return np.where(inside, both[:, 0], 0.0), both[:, 1:]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -244,8 +246,9 @@ def _density(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Arr
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _albedo(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
-    return field.apply(params, points, FINAL_BLUR**2)[1][..., :3]
+def _field(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
+    log_density, albedo = field.apply(params, points, FINAL_BLUR**2)
+    return jnp.concatenate([density_of(log_density)[:, None], albedo[:, :3]], 1)
 
 
 def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:

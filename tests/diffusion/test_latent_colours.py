@@ -12,7 +12,7 @@ from dreamfusion_jax.diffusion.latent_colours import (
 )
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.render import Scene, albedo_at, init_params, render_image
+from dreamfusion_jax.scene.render import Scene, field_at, init_params, render_image
 from dreamfusion_jax.train.task import make_task
 
 
@@ -56,7 +56,7 @@ def test_a_scene_of_latents_still_has_colours():
     camera = orbit_camera(jnp.array(0.3), 0.2, distance=1.5, focal=1.25)
     out = render_image(scene, params, camera, 4)
     assert out.rgb.shape == out.albedo.shape == (4, 4, 3)
-    assert albedo_at(scene, params, np.zeros((2, 3))).shape == (2, 3)
+    assert field_at(scene, params, np.zeros((2, 3)))[1].shape == (2, 3)
     heads = params["field"]["params"]["heads"]["kernel"]
     assert heads.shape == (8, 5)  # density, three colours, and what has none
 

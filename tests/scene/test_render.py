@@ -14,9 +14,9 @@ from dreamfusion_jax.scene.lights import albedo_light, point_light
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import (
     Scene,
-    albedo_at,
     background_colours,
     density_at,
+    field_at,
     init_params,
     render_image,
     render_rays,
@@ -187,5 +187,6 @@ def test_grids_are_read_in_chunks(scene, params):
     np.testing.assert_allclose(density, density_at(scene, params, points), rtol=1e-5)
     outside = np.linalg.norm(points, axis=-1) > 1
     assert np.all(density[outside] == 0) and np.all(density[~outside] > 0)
-    albedo = albedo_at(scene, params, points, chunk=33)
+    again, albedo = field_at(scene, params, points, chunk=33)
+    np.testing.assert_allclose(again, density, rtol=1e-5)
     assert albedo.shape == (100, 3) and np.all((albedo > 0) & (albedo < 1))
