@@ -1,5 +1,6 @@
 """Scores of finished runs and of priors."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from dreamfusion_jax.evaluation.mesh_agreement import (
     is_closed,
     report_meshes,
 )
+from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh_files import read_glb
+from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 
@@ -29,6 +32,8 @@ def evaluate(
     gallery: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores runs of nouns that the library knows against the true objects.
+
+    Each run's folder gets its own scores as evaluation.json, and its report shows them.
 
     Args:
       workdirs: folders of the runs.
@@ -44,11 +49,19 @@ def evaluate(
     """
     candidates = [_candidate(Path(workdir)) for workdir in workdirs]
     scores = evaluate_furniture(candidates, out, Judge.load())
+    for run in scores["runs"]:
+        _keep(Path(run["workdir"]), run)
     if gallery is not None and Path(gallery).suffix == ".html":
         write_gallery_page(candidates, scores, gallery)
     elif gallery is not None:
         write_gallery(candidates, gallery)
     return scores
+
+
+def _keep(workdir: Path, scores: dict[str, Any]) -> None:
+    write_bytes(workdir / "evaluation.json", (json.dumps(scores, indent=2) + "\n").encode())
+    if (workdir / "report.html").is_file():
+        write_report(workdir)
 
 
 def evaluate_meshes(

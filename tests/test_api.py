@@ -72,6 +72,7 @@ def test_prompt_to_files(tmp_path, capsys):
     scores = tmp_path / "scores.json"
     assert cli.main(["evaluate", str(workdir), f"--out={scores}"]) == 0
     assert json.loads(scores.read_text())["runs"][0]["scores"]["noun"] == "teddy bear"
+    assert "Agreement with the true object" in (workdir / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -136,6 +136,11 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
         "True object": html.escape(str(scores["noun"])),
         "Turned by, grown by": f"{scores['azimuth']:.1f}&deg;, {scores['scale']:.2f}",
     }
+    judgement = evaluation.get("judgement")
+    if judgement:
+        rows["Views in which the judge finds the noun"] = f"{judgement['colour']:.0%}"
+        rows["The same without texture"] = f"{judgement['geo']:.0%}"
+        rows["A side or the back looks like a front"] = "yes" if judgement["janus"] else "no"
     return _table(rows)
 
 

@@ -31,7 +31,10 @@ def workdir(tmp_path):
     write_mesh(mesh, tmp_path / "mesh.glb")
     scores = {"noun": "bear", "iou": 0.8125, "psnr": 21.0, "chamfer": None}
     scores |= {"azimuth": -3.0, "scale": 1.1}
-    (tmp_path / "evaluation.json").write_text(json.dumps({"scores": scores}))
+    judgement = {"colour": 0.875, "geo": 0.5, "janus": False}
+    (tmp_path / "evaluation.json").write_text(
+        json.dumps({"scores": scores, "judgement": judgement})
+    )
     return tmp_path
 
 
@@ -57,6 +60,7 @@ def test_page_holds_everything_and_loads_nothing(workdir):
     assert not viewer.links and "canvas" not in own
     assert {"video", "iframe", "svg", "img", "pre", "table"} <= set(parser.tags)
     assert "a &lt;b&gt; &amp; c" in own and "<b>" not in own
+    assert "<td>88%</td>" in own and "<td>no</td>" in own
     assert "0.812" in page and "no surface" in page and "&quot;seed&quot;: 7" in page
     assert re.findall(r"step (\d+)</figcaption>", page) == ["250", "500", "1000"]
     assert own.count("<svg") == 1  # opacity has no values
