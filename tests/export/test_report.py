@@ -55,6 +55,7 @@ def test_page_holds_everything_and_loads_nothing(workdir):
     assert parser.links and all(link.startswith("data:") for link in parser.links)
     own = re.sub(r'srcdoc="[^"]*"', "", page)
     assert not re.search(r"https?://|@import|url\(", own)
+    assert "sRGBEncoding;renderer.setPixelRatio" in page  # colours as they were baked
     viewer = _Links()
     viewer.feed(html.unescape(re.search(r'srcdoc="([^"]*)"', page)[1]))
     assert not viewer.links and "canvas" not in own
