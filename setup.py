@@ -12,7 +12,7 @@ EXTRAS = {
         "importlib_resources",
         "pyvista>=0.44",
     ],
-    "view": ["viser>=1.0"],
+    "view": ["viser>=1.0.20"],
     "test": [
         "pytest>=8",
         "hypothesis",

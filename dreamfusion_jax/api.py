@@ -20,8 +20,9 @@ from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
+from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
-from dreamfusion_jax.export.view_settings import view_settings
+from dreamfusion_jax.export.view_settings import check_export, view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
@@ -44,6 +45,7 @@ from dreamfusion_jax.train.parallel import (
     leave_hosts,
     on_every_host,
     on_first_host,
+    several_hosts,
     use_cpu_cores,
 )
 from dreamfusion_jax.train.runs import Job, plan
@@ -84,7 +86,8 @@ def generate(
         or a ConfigDict.
       workdir: where results go; `outputs/<slug of the prompt>` by default.
       progress: whether to show a progress bar.
-      callback: called as callback(step, metrics) every config.train.steps_per_call steps.
+      callback: called as callback(step, metrics) every config.train.steps_per_call steps, on the
+        first of several hosts, all of which must give one or none.
       view: port of a page on this machine that shows the scene while it forms (extra `[view]`).
       **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
         two underscores stand for the dot: train__steps=500.
@@ -99,11 +102,7 @@ def generate(
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
     jobs = [Job(prompt, config.seed, workdir)]
-    page = None
-    if view is not None and is_first_host():
-        training = jax.process_count() == 1  # several hosts cannot wait for one
-        page = open_viewer(Scene.from_config(config.scene), config, prompt, view, training=training)
-        print(f"Look on at {page.url}", file=sys.stderr)
+    page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
 
     def after_call(job, step, metrics, params):
         if callback is not None:
@@ -111,8 +110,11 @@ def generate(
         if page is not None:
             page.show(params, step, metrics)
 
-    watched = after_call if callback or page else None
-    hooks = Callbacks(after_call=watched, paused=page and (lambda: page.paused))
+    # All hosts must agree on whether there is something to call.
+    watched = None if callback is None and view is None else after_call
+    # Several hosts cannot wait for one.
+    paused = (lambda: page.paused) if page is not None and not several_hosts() else None
+    hooks = Callbacks(after_call=watched, paused=paused)
     try:
         return _optimise(config, jobs, progress, hooks=hooks)[0]
     finally:
@@ -151,6 +153,13 @@ def generate_many(
     return _optimise(config, jobs, progress, claim=claim, export=export)
 
 
+def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
+    scene = Scene.from_config(config.scene)
+    page = open_viewer(scene, config, prompt, port, training=not several_hosts())
+    print(f"Look on at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
+    return page
+
+
 def _resolve(
     config: str | ml_collections.ConfigDict, overrides: dict[str, Any]
 ) -> ml_collections.ConfigDict:
@@ -159,6 +168,7 @@ def _resolve(
         load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
     )
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
     use_cpu_cores(1 if is_published(config.prior) else config.train.views)
     return config

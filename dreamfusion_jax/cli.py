@@ -65,13 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
     p.add_argument(
-        "--view",
-        nargs="?",
-        type=int,
-        const=8080,
-        metavar="PORT",
-        help="show the scene while it forms, at http://127.0.0.1:PORT (default: 8080)",
+        "--view", action="store_true", help="show the scene in the browser while it forms"
     )
+    p.add_argument("--port", type=int, default=8080, help="of that page (default: 8080)")
     _add_hosts(p)
 
     p = _command(commands, "render", _render, "render a video or pictures of a run")
@@ -79,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--out",
         help=".mp4, .gif or .webp: a video; .png: a sheet; else a folder for PNG files with 16-bit "
-        "depth and transforms.json (default: WORKDIR/turntable.mp4)",
+        "depth and transforms.json (default: WORKDIR/render.mp4)",
     )
     p.add_argument(
         "--show",
@@ -117,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
         "--resolution", type=int, default=128, help="grid points along an edge (default: 128)"
     )
     p.add_argument(
-        "--triangles", type=int, default=20_000, help="at most so many; 0: all (default: 20000)"
+        "--triangles",
+        type=int,
+        default=20_000,
+        help="budget; 0: all (default: 20000)",
     )
     p.add_argument(
         "--texture", type=int, default=1024, help="pixels of the texture's side (default: 1024)"
@@ -261,14 +260,15 @@ def _generate(options: argparse.Namespace) -> None:
 
     if (options.prompt is None) == (options.prompts is None):
         raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
-    if options.view is not None and options.prompts is not None:
+    if options.view and options.prompts is not None:
         raise UserError("--view shows one scene: give one prompt.")
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     first = _join_hosts(options)
     overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
     how = {"config": options.config, "workdir": options.workdir, **overrides}
     if prompts is None:
-        results = [api.generate(options.prompt, view=options.view, **how)]
+        view = options.port if options.view else None
+        results = [api.generate(options.prompt, view=view, **how)]
     else:
         how["workdir"] = options.workdir or Path("outputs") / Path(options.prompts).stem
         results = api.generate_many(prompts, **how)
@@ -309,7 +309,7 @@ def _render(options: argparse.Namespace) -> None:
     print(
         api.render(
             options.workdir,
-            options.out or Path(options.workdir) / "turntable.mp4",
+            options.out or Path(options.workdir) / "render.mp4",
             show=[kind for kind in options.show.split(",") if kind],
             path=options.path,
             frames=options.frames,
@@ -358,7 +358,7 @@ def _export(options: argparse.Namespace) -> None:
             options.workdir,
             out,
             resolution=options.resolution,
-            triangles=options.triangles or None,
+            triangles=options.triangles,
             texture_size=options.texture,
             millimetres=options.mm,
         )

@@ -19,8 +19,8 @@ from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_
 from dreamfusion_jax.export.images import save_png, sheet
 from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, read_glb, write_mesh
-from dreamfusion_jax.export.report import video_html, write_report
+from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
+from dreamfusion_jax.export.report import mesh_html, video_html, write_report
 from dreamfusion_jax.export.video import (
     TURNTABLE,
     VIDEOS,
@@ -28,8 +28,7 @@ from dreamfusion_jax.export.video import (
     write_turntable,
     write_video,
 )
-from dreamfusion_jax.export.view_settings import view_settings
-from dreamfusion_jax.export.viewer import viewer_html
+from dreamfusion_jax.export.view_settings import check_mesh, check_pictures, view_settings
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
@@ -52,9 +51,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         video = video_html(self.video) if self.video.is_file() else ""
-        mesh = viewer_html(read_glb(self.mesh)) if self.mesh.is_file() else ""
         place = html.escape(str(self.workdir))
-        return f'<div style="max-width: 720px">{video}{mesh}<code>{place}</code></div>'
+        shown = f"{video}{mesh_html(self.mesh)}<code>{place}</code>"
+        return f'<div style="max-width: 720px">{shown}</div>'
 
 
 def read_result(workdir: Path) -> Result:
@@ -91,8 +90,10 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
             triangles=settings.triangles,
             texture_size=settings.texture_size,
         )
-    finally:  # an object without a surface still has a video and a report
+    except UserError:  # an object without a surface still has a video and a report
         write_report(workdir)
+        raise
+    write_report(workdir)
     return read_result(workdir)
 
 
@@ -137,11 +138,12 @@ def render(
     if out.suffix and not video and not png:
         raise UserError(f"{out} must end in {', '.join(VIDEOS)} or .png, or be a folder.")
     frames = frames if frames is not None else 4 if png else 48
-    if frames < 1 or not 8 <= size <= 4096 or not 1 <= frames_per_second <= 120:
-        raise UserError(
-            f"frames {frames} must be at least 1, size {size} within 8 and 4096 and the frames a "
-            f"second {frames_per_second} within 1 and 120."
-        )
+    check_pictures(frames, size)
+    fastest = 50 if out.suffix == ".gif" else 120  # browsers slow faster GIFs down
+    if not 1 <= frames_per_second <= fastest:
+        raise UserError(f"{frames_per_second} frames a second are not within 1 and {fastest}.")
+    if not -90 <= elevation <= 90:
+        raise UserError(f"The elevation is {elevation} degrees; it must be within -90 and 90.")
     if transparent and out.suffix == ".mp4":
         raise UserError("An .mp4 video has no transparency; write .webp, .gif or PNG files.")
     check_kinds(kinds)
@@ -167,7 +169,7 @@ def export_mesh(
     out: str | Path,
     *,
     resolution: int = 128,
-    triangles: int | None = 20_000,
+    triangles: int = 20_000,
     texture_size: int = 1024,
     millimetres: float = 100.0,
 ) -> Path:
@@ -178,7 +180,8 @@ def export_mesh(
       out: the file to write. In .glb and .obj y is up and the front is +z, as glTF asks; in .ply
         and .stl z is up.
       resolution: grid points along an edge of the bounding box, 8 to 1024.
-      triangles: how many the mesh may have, at least 100; None leaves all.
+      triangles: how many the mesh may have, at least 100; 0 leaves all, and where so few would
+        tear the surface open there are more.
       texture_size: pixels of the texture's side, 64 to 8192.
       millimetres: length of the longest side in an .stl file.
 
@@ -188,12 +191,7 @@ def export_mesh(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
-    if not 8 <= resolution <= 1024:
-        raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
-    if triangles is not None and triangles < 100:
-        raise UserError(f"The triangle budget is {triangles}; it must be at least 100.")
-    if not 64 <= texture_size <= 8192:
-        raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")
+    check_mesh(resolution, triangles, texture_size)
     if not 0 < millimetres < math.inf:
         raise UserError(f"The size is {millimetres} mm; it must be positive.")
     run = restore_run(workdir)
@@ -222,10 +220,12 @@ def view(workdir: str | Path, port: int = 8080) -> None:
     try:
         while True:
             page.show(run.params, run.step)
-            while max(saved_steps(Path(workdir) / FOLDER), default=run.step) <= run.step:
+            while max(saved_steps(Path(workdir) / FOLDER), default=run.step) == run.step:
                 time.sleep(_NEWER)
             run = restore_run(workdir)
     except KeyboardInterrupt:
+        print("The page is closed.", file=sys.stderr)
+    finally:
         page.close()
 
 

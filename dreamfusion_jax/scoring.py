@@ -1,6 +1,7 @@
 """Scores of finished runs and of priors."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ def evaluate(
     candidates = [_candidate(Path(workdir)) for workdir in workdirs]
     scores = evaluate_furniture(candidates, out, Judge.load())
     for run in scores["runs"]:
-        _keep(Path(run["workdir"]), run)
+        path = Path(run["workdir"]) / "evaluation.json"
+        if out is None or path.resolve() != Path(out).resolve():
+            _keep(path, run)
     if gallery is not None and Path(gallery).suffix == ".html":
         write_gallery_page(candidates, scores, gallery)
     elif gallery is not None:
@@ -58,10 +61,13 @@ def evaluate(
     return scores
 
 
-def _keep(workdir: Path, scores: dict[str, Any]) -> None:
-    write_bytes(workdir / "evaluation.json", (json.dumps(scores, indent=2) + "\n").encode())
-    if (workdir / "report.html").is_file():
-        write_report(workdir)
+def _keep(path: Path, scores: dict[str, Any]) -> None:
+    try:
+        write_bytes(path, (json.dumps(scores, indent=2) + "\n").encode())
+        if (path.parent / "report.html").is_file():
+            write_report(path.parent)
+    except UserError as error:  # a folder of somebody else's: the scores are in the table
+        print(error, file=sys.stderr)
 
 
 def evaluate_meshes(

@@ -17,6 +17,7 @@ _DEPTHS = np.array([1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0])
 _DEPTH = 1 / 96  # of the mesh's longest side
 _POINTS_PER_CALL = 65536
 _CHART_MARGIN = 4  # texels between charts
+_CELLS_PER_BATCH = 2**20
 
 
 def with_vertex_colours(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
@@ -164,19 +165,32 @@ def rasterise(
     high = np.clip(np.ceil(triangles.max(1)), 1, size).astype(np.int64)
     extent = np.maximum(high - low, 1)
     count = extent.prod(1)
-    face = np.repeat(np.arange(len(triangles)), count)
-    offset = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
-    x = low[face, 0] + offset % extent[face, 0]
-    y = low[face, 1] + offset // extent[face, 0]
-    a, b, c = triangles[face].transpose(1, 0, 2)
+    owner = np.full((size, size), -1, np.int64)
+    # So many cells at a time as bound the memory, whatever the size.
+    batch = (np.cumsum(count) - count) // _CELLS_PER_BATCH
+    for faces in np.split(np.arange(len(count)), np.flatnonzero(np.diff(batch)) + 1):
+        cells = count[faces]
+        face = np.repeat(faces, cells)
+        offset = np.arange(len(face)) - np.repeat(np.cumsum(cells) - cells, cells)
+        x = low[face, 0] + offset % extent[face, 0]
+        y = low[face, 1] + offset // extent[face, 0]
+        inside = (_barycentric(triangles[face], x, y) >= 0).all(1)
+        owner[x[inside], y[inside]] = face[inside]
+    x, y = np.nonzero(owner >= 0)
+    face = owner[x, y]
+    return face, _barycentric(triangles[face], x, y), x, y
+
+
+def _barycentric(
+    triangles: Float[np.ndarray, "n 3 2"], x: Int[np.ndarray, "n"], y: Int[np.ndarray, "n"]
+) -> Float[np.ndarray, "n 3"]:
+    """Of the centres of cells; negative in flat triangles."""
+    a, b, c = triangles.transpose(1, 0, 2)
     p = np.stack([x + 0.5, y + 0.5], 1)
     parts = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], 1)
     area = parts.sum(1, keepdims=True)
-    weights = parts / np.where(np.abs(area) < 1e-12, np.inf, area)
-    inside = np.flatnonzero((weights >= 0).all(1) & (weights > 0).any(1))
-    _, once = np.unique(x[inside] * size + y[inside], return_index=True)
-    inside = inside[once]
-    return face[inside], weights[inside], x[inside], y[inside]
+    flat = np.abs(area) < 1e-12
+    return np.where(flat, -1.0, parts / np.where(flat, 1.0, area))
 
 
 def _cross(u: Float[np.ndarray, "n 2"], v: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:

@@ -64,10 +64,11 @@ def _read_path(path: Path, distance: float, focal: float) -> Camera:
         and all(isinstance(v, int | float) and math.isfinite(v) for v in pose.values())
         for pose in poses
     )
+    known = known and all(pose.get(key, 1) > 0 for pose in poses for key in ("distance", "focal"))
     if not known or not poses:
         raise UserError(
             f"The camera path {path} must be a list of objects with azimuth and elevation in "
-            "degrees and, if wanted, distance and focal."
+            "degrees and, if wanted, positive distance and focal."
         )
 
     def column(name, default=None):

@@ -26,7 +26,8 @@ from dreamfusion_jax.types import Camera
 
 KINDS = ("colour", "shaded", "textureless", "normals", "depth", "opacity")
 _OF_SHAPE = {"shaded", "textureless", "normals"}  # these need the field's gradient
-_VIEWS_PER_CALL = 8  # rendered together: few enough for a smooth progress bar
+_PIXELS_PER_CALL = 2**19  # of views that are rendered together, at most _VIEWS_PER_CALL
+_VIEWS_PER_CALL = 8  # few enough for a smooth progress bar
 _LIGHT_DISTANCE = 1.5
 
 
@@ -97,17 +98,18 @@ def render_frames(
     settings["normals"] = bool(_OF_SHAPE & set(kinds))
     count = cameras.focal.shape[0]
     lit_kinds = [kind for kind in ("shaded", "textureless") if kind in kinds] or ["shaded"]
-    for start in range(0, count, _VIEWS_PER_CALL):
-        some = jax.tree.map(lambda x, i=start: x[i : i + _VIEWS_PER_CALL], cameras)
+    together = min(max(_PIXELS_PER_CALL // size**2, 1), _VIEWS_PER_CALL)
+    for start in range(0, count, together):
+        some = jax.tree.map(lambda x, i=start: x[i : i + together], cameras)
         position = _lamp_position(some, lighting)
         lit = {}
         for kind in lit_kinds:
             # Light is linear: a white lamp alone gives every colour of it.
             lamp = point_light(position, ambient=0, diffuse=1, textureless=kind == "textureless")
             lit[kind] = render_views(scene, params, some, size, lights=lamp, **settings)
-        yield from _frames(lit, lighting)
+        yield from _frames(lit, kinds, lighting)
         if progress is not None:
-            progress(min(start + _VIEWS_PER_CALL, count))
+            progress(min(start + together, count))
 
 
 def head_light(camera: Camera):
@@ -123,12 +125,12 @@ def _lamp_position(cameras: Camera, lighting: Lighting):
     return spherical_to_cartesian(azimuth, elevation, jnp.full(azimuth.shape, _LIGHT_DISTANCE))
 
 
-def _frames(lit: dict[str, Pictures], lighting: Lighting) -> Iterator[Frame]:
+def _frames(lit: dict[str, Pictures], kinds: Sequence[str], lighting: Lighting) -> Iterator[Frame]:
     first = next(iter(lit.values()))
     ambient, colour = (np.array(x, np.float32) for x in (lighting.ambient, lighting.colour))
     whites = np.repeat(first.opacity[..., None], 3, -1)
     own = {"shaded": first.albedo, "textureless": whites}
-    shown = {kind: ambient * own[kind] + colour * lit[kind].rgb for kind in lit}
+    shown = {kind: ambient * own[kind] + colour * lit[kind].rgb for kind in lit if kind in kinds}
     for i in range(len(first.opacity)):
         yield Frame(
             colour=first.albedo[i],

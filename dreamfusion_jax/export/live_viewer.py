@@ -25,6 +25,7 @@ HOST = "127.0.0.1"
 SIDES = (32, 48, 64, 96, 128, 192, 256, 384)  # pixels of the longer side of a picture
 _SLOW, _FAST = 0.35, 0.12  # seconds a picture may and should take while the camera moves
 _IDLE = 0.05  # seconds between two looks at cameras that rest
+_PATIENCE = 10.0  # seconds without any browser until a pause ends
 _CURVE_POINTS = 200
 
 
@@ -87,6 +88,7 @@ class LiveViewer:
         self._scene, self._mesh, self._texture_size = scene, dict(mesh or {}), texture_size
         self._latest: tuple[dict, int] | None = None
         self._snapshot: Snapshot | None = None
+        self._looked_at: int | None = None  # the step that is, or cannot be, in the snapshot
         self._settings, self._paused, self._closed = 0, False, False
         self._moving = SIDES.index(64)
         self._curve: list[tuple[int, float]] = []
@@ -177,58 +179,79 @@ class LiveViewer:
 
     def _serve(self) -> None:
         clients: dict[int, _Client] = {}
+        seen = time.monotonic()  # when somebody was there
         while not self._closed:
             connected = self.server.get_clients()
             clients = {i: clients.get(i, _Client()) for i in connected}
-            snapshot = self._newest() if connected else None
-            busy = [snapshot and self._send(snapshot, connected[i], clients[i]) for i in connected]
-            if not any(busy):
+            if connected:
+                seen = time.monotonic()
+            elif self._paused and time.monotonic() - seen > _PATIENCE:
+                self._toggle(None)
+            try:
+                busy = bool(connected) and self._send_one(connected, clients)
+            except Exception as error:  # for example no memory left beside the training
+                self._status.content = f"No picture: {error}"
+                busy = False
+            if not busy:
                 time.sleep(_IDLE)
 
     def _newest(self) -> Snapshot | None:
-        """The newest state; None where there is none, or it is not finite."""
+        """The newest state that is finite; None where there is none."""
         latest = self._latest
-        if latest is not None and (self._snapshot is None or self._snapshot.step != latest[1]):
+        if latest is not None and latest[1] != self._looked_at:
+            self._looked_at = latest[1]
             try:
                 self._snapshot = Snapshot(*latest, occupied_cells(self._scene, latest[0]))
             except UserError as error:
                 self._status.content = str(error)
         return self._snapshot
 
-    def _send(self, snapshot: Snapshot, handle, client: _Client) -> bool:
-        """Sends the next picture, if a better one than the last is to be had."""
-        if not handle.camera.image_height:  # the page has yet to say where it looks from
+    def _send_one(self, handles: dict, clients: dict[int, _Client]) -> bool:
+        """Sends one picture, where a better one than the last is to be had.
+
+        Who moves comes first, and nobody's picture is sharpened meanwhile.
+        """
+        snapshot = self._newest()
+        # A page has yet to say where it looks from as long as it has no height.
+        ready = [i for i, handle in handles.items() if handle.camera.image_height]
+        if snapshot is None or not ready:
             return False
-        view = handle.camera.update_timestamp, self._settings
-        if view != client.view:
-            level = self._moving
-        elif snapshot.step != client.step:
-            # The scene has changed, the view has not: as sharp as before, if that is quick.
-            level = min(client.level, self._moving + 2)
-        elif client.level < len(SIDES) - 1:
-            level = min(client.level + 2, len(SIDES) - 1)
-        else:
-            return False
-        began = time.perf_counter()
+
+        def view(i):
+            return handles[i].camera.update_timestamp, self._settings
 
         def stop_if_moved():
-            if view != (handle.camera.update_timestamp, self._settings) or self._closed:
+            if self._closed or any(view(i) != clients[i].view for i in ready):
                 raise _Moved
 
-        wanted = None if view != client.view else stop_if_moved
-        try:
-            picture = self._picture(snapshot, handle.camera, SIDES[level], wanted)
-        except _Moved:
+        moved = [i for i in ready if view(i) != clients[i].view]
+        for i in moved or ready:
+            client, now = clients[i], view(i)
+            if moved:
+                level = self._moving
+            elif snapshot.step != client.step:
+                # The scene has changed, the view has not: as sharp as before, if that is quick.
+                level = min(client.level, self._moving + 2)
+            elif client.level < len(SIDES) - 1:
+                level = min(client.level + 2, len(SIDES) - 1)
+            else:
+                continue
+            began = time.perf_counter()
+            before_chunk = None if moved else stop_if_moved
+            try:
+                picture = self._picture(snapshot, handles[i].camera, SIDES[level], before_chunk)
+            except _Moved:
+                return True
+            if i in self.server.get_clients():
+                handles[i].scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
+                self.sent += 1
+            seconds = time.perf_counter() - began
+            if moved:
+                change = (seconds < _FAST) - (seconds > _SLOW)
+                self._moving = min(max(self._moving + change, 0), SIDES.index(192))
+            client.view, client.step, client.level = now, snapshot.step, level
             return True
-        if handle.client_id in self.server.get_clients():
-            handle.scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
-            self.sent += 1
-        seconds = time.perf_counter() - began
-        if view != client.view:
-            change = (seconds < _FAST) - (seconds > _SLOW)
-            self._moving = min(max(self._moving + change, 0), SIDES.index(192))
-        client.view, client.step, client.level = view, snapshot.step, level
-        return True
+        return False
 
     def _picture(
         self, snapshot: Snapshot, camera, side: int, before_chunk: Callable[[], None] | None

@@ -17,7 +17,7 @@ _FLOATER_SHARE = 0.01
 
 
 def extract_mesh(
-    scene: Scene, params: dict, resolution: int = 96, triangles: int | None = None
+    scene: Scene, params: dict, resolution: int = 96, triangles: int = 0
 ) -> trimesh.Trimesh:
     """The visible surface of the scene, in the world frame (z up, front +x).
 
@@ -25,7 +25,7 @@ def extract_mesh(
       scene: modules and sampling numbers.
       params: the scene's parameters.
       resolution: grid points along the longest side of the object's bounding box.
-      triangles: how many it may have; None leaves all.
+      triangles: how many it may have, see `simplify`; 0 leaves all.
 
     Returns:
       A closed mesh with outward vertex normals.
@@ -41,7 +41,7 @@ def extract_mesh(
     if level is None:
         raise UserError(_NOTHING)
     mesh = _drop_floaters(_triangulate(density, level, low, spacing))
-    return mesh if triangles is None else simplify(mesh, triangles)
+    return simplify(mesh, triangles) if triangles else mesh
 
 
 def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:

@@ -32,8 +32,10 @@ def write_mesh(
     if path.suffix == ".glb":
         write_bytes(path, glb_bytes(mesh))
     elif path.suffix == ".obj":
-        for name, data in _obj_files(mesh, path.stem).items():
+        *others, (_, text) = _obj_files(mesh, path.stem.replace(" ", "_")).items()
+        for name, data in others:
             write_bytes(path.with_name(name), data)
+        write_bytes(path, text)
     elif path.suffix == ".ply":
         write_bytes(path, mesh.export(file_type="ply", vertex_normal=True))
     elif path.suffix == ".stl":
@@ -87,7 +89,10 @@ def _turned(mesh: trimesh.Trimesh, turn: np.ndarray) -> trimesh.Trimesh:
 
 
 def _obj_files(mesh: trimesh.Trimesh, stem: str) -> dict[str, bytes]:
-    """Contents of the .png, .mtl and .obj files by their names; what is needed comes first."""
+    """Contents of the .png, .mtl and .obj files by their names, in this order.
+
+    Many readers stop at a space in the name of a material or file.
+    """
     turned = upright(mesh)
     turned.visual = turned.visual.copy()
     turned.visual.material = trimesh.visual.material.SimpleMaterial(

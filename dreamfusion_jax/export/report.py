@@ -45,9 +45,9 @@ def write_report(workdir: str | os.PathLike) -> Path:
     prompt = html.escape(str(config.get("prompt", folder.name)))
     sections = [
         _video(folder / "turntable.mp4"),
-        _section("Turn it yourself", _mesh(folder / "mesh.glb"), wide=False),
+        _section("Turn it yourself", mesh_html(folder / "mesh.glb"), wide=False),
         _section("Result from four sides", _final_preview(previews), wide=False),
-        _section("Agreement with the true object", _scores(_read_json(folder / "evaluation.json"))),
+        _section("Agreement with the true object", _scores(folder)),
         _section("How it came about", _timeline(previews)),
         _section("Curves", _curves(folder / "metrics.jsonl")),
         _section("Settings", _settings(config)),
@@ -84,8 +84,12 @@ def video_html(path: Path) -> str:
     )
 
 
-def _mesh(path: Path) -> str:
-    return viewer_html(read_glb(path)) if path.is_file() else ""
+def mesh_html(path: Path) -> str:
+    """A GLB file of this program to be turned; "" where there is none, or of another version."""
+    try:
+        return viewer_html(read_glb(path)) if path.is_file() else ""
+    except UserError:
+        return ""
 
 
 def _final_preview(previews: list[Path]) -> str:
@@ -122,9 +126,11 @@ def _curves(path: Path) -> str:
     return f'<div class="charts">{joined}</div>' if joined else ""
 
 
-def _scores(evaluation: dict[str, Any] | None) -> str:
-    scores = (evaluation or {}).get("scores")
-    if not scores:
+def _scores(folder: Path) -> str:
+    """What `evaluate` said of the newest step."""
+    evaluation = _read_json(folder / "evaluation.json") or {}
+    scores, rows = evaluation.get("scores"), _read_rows(folder / "metrics.jsonl")
+    if not scores or (rows and evaluation.get("step") != rows[-1]["step"]):
         return ""
     chamfer = scores.get("chamfer")
     rows = {

@@ -131,23 +131,23 @@ def write_sequence(
 
     Depth has 16 bits: the distance along the ray in ten-thousandths of a scene unit, 0 where the
     object is less than half opaque. Opacity is grey. transforms.json is in the form that
-    instant-ngp and nerfstudio read: camera_angle_x, and of each frame the file of the first
-    kind and the camera-to-world matrix (x right, y up, z backward).
+    instant-ngp and nerfstudio read: the size, and of each frame the file of the first kind, the
+    focal length in pixels and the camera-to-world matrix (x right, y up, z backward).
 
     Raises:
       UserError: a file cannot be written.
     """
     folder = Path(folder)
     for kind in kinds:
-        pictures = panels(frames, [kind], transparent=transparent and kind != "opacity")
-        for i, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
-            image = PIL.Image.fromarray(picture)
-            if kind == "depth":
-                image = PIL.Image.fromarray(_depth_levels(frame))
-            elif kind == "opacity":
-                image = PIL.Image.fromarray(to_uint8(frame.opacity))
-            save_png(image, folder / f"{kind}_{i:04d}.png")
-    write_bytes(folder / "transforms.json", _transforms(cameras, kinds[0]).encode())
+        if kind in ("depth", "opacity"):
+            levels = _depth_levels if kind == "depth" else lambda frame: to_uint8(frame.opacity)
+            pictures = [levels(frame) for frame in frames]
+        else:
+            pictures = panels(frames, [kind], transparent=transparent)
+        for i, picture in enumerate(pictures):
+            save_png(PIL.Image.fromarray(picture), folder / f"{kind}_{i:04d}.png")
+    size = frames[0].opacity.shape[0]
+    write_bytes(folder / "transforms.json", _transforms(cameras, kinds[0], size).encode())
 
 
 def _depth_levels(frame: Frame) -> np.ndarray:
@@ -156,17 +156,20 @@ def _depth_levels(frame: Frame) -> np.ndarray:
     return np.clip(np.rint(levels), 0, 65535).astype(np.uint16)
 
 
-def _transforms(cameras: Camera, kind: str) -> str:
+def _transforms(cameras: Camera, kind: str, size: int) -> str:
     matrices = np.zeros((cameras.focal.shape[0], 4, 4))
     matrices[:, :3, :3], matrices[:, :3, 3] = cameras.rotation, cameras.position
     matrices[:, 3, 3] = 1
-    angles = 2 * np.arctan(0.5 / np.asarray(cameras.focal))
+    focal = np.asarray(cameras.focal, float) * size
     views = [
         {
             "file_path": f"{kind}_{i:04d}.png",
-            "camera_angle_x": float(angle),
+            "fl_x": round(pixels, 4),
+            "fl_y": round(pixels, 4),
             "transform_matrix": matrix.round(6).tolist(),
         }
-        for i, (angle, matrix) in enumerate(zip(angles, matrices, strict=True))
+        for i, (pixels, matrix) in enumerate(zip(focal.tolist(), matrices, strict=True))
     ]
-    return json.dumps({"camera_angle_x": float(angles[0]), "frames": views}, indent=1) + "\n"
+    image = {"w": size, "h": size, "cx": size / 2, "cy": size / 2}
+    angle = 2 * math.atan(0.5 * size / focal[0])
+    return json.dumps({"camera_angle_x": angle, **image, "frames": views}, indent=1) + "\n"

@@ -1,8 +1,10 @@
-"""How `config.export` says that a finished scene is looked at."""
+"""What `config.export` says of how a finished scene is looked at and written."""
 
 import math
 
 import ml_collections
+
+from dreamfusion_jax.errors import UserError
 
 
 def view_settings(export: ml_collections.ConfigDict) -> dict[str, float]:
@@ -12,3 +14,25 @@ def view_settings(export: ml_collections.ConfigDict) -> dict[str, float]:
         "distance": export.distance,
         "focal": export.focal,
     }
+
+
+def check_export(export: ml_collections.ConfigDict) -> None:
+    """Raises UserError for settings that could not be met, before anything is optimised."""
+    check_pictures(export.turntable_frames, export.turntable_size)
+    check_mesh(export.mesh_resolution, export.triangles, export.texture_size)
+
+
+def check_pictures(frames: int, size: int) -> None:
+    """Raises UserError for pictures that cannot be rendered."""
+    if frames < 1 or not 8 <= size <= 4096:
+        raise UserError(f"frames {frames} must be at least 1 and size {size} within 8 and 4096.")
+
+
+def check_mesh(resolution: int, triangles: int, texture_size: int) -> None:
+    """Raises UserError for a mesh that cannot be made; 0 triangles are any number."""
+    if not 8 <= resolution <= 1024:
+        raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
+    if triangles != 0 and triangles < 100:
+        raise UserError(f"The triangle budget is {triangles}; it must be 0 (all) or at least 100.")
+    if not 64 <= texture_size <= 8192:
+        raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene, init_params
 
@@ -141,8 +141,20 @@ def restore_run(workdir: str | Path) -> Run:
     like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
     checkpoints = Checkpoints(folder)
     step = checkpoints.latest_step()
-    params = checkpoints.restore({"scene": like}, step)["scene"]
-    return Run(config, scene, params, step)
+    try:
+        params = checkpoints.restore({"scene": like}, step)["scene"]
+    finally:
+        checkpoints.close()
+    return Run(_with_export_settings(config), scene, params, step)
+
+
+def _with_export_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A run's config; how results are shown is as in `paper` where an older version has nothing."""
+    known = load_config("paper").export
+    with config.unlocked():
+        for key in set(known) - set(config.export):
+            config.export[key] = known[key]
+    return config
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
@@ -165,11 +177,6 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
         return ml_collections.ConfigDict(_tuples(json.loads(path.read_text()))).lock()
     except ValueError as error:
         raise UserError(f"{path} is damaged ({_first_line(error)}).") from error
-
-
-def discard(folder: Path) -> None:
-    """Removes a folder of checkpoints."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tuples(value: Any) -> Any:

@@ -175,6 +175,11 @@ def is_first_host() -> bool:
     return jax.process_index() == 0
 
 
+def several_hosts() -> bool:
+    """Whether other processes take part."""
+    return jax.process_count() > 1
+
+
 def on_first_host(function: Callable[[], T]) -> T | None:
     """Calls a function on the first host only; all hosts must call this together.
 

@@ -1,5 +1,6 @@
 """What the training of networks on pictures (the prior's and the judge's) has in common."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,8 @@ def fit(
     step, images = int(state.step), train.steps_per_call * train.batch
     log = MetricsLog(workdir, resume_step=step)
     total = train.steps * train.batch
-    with tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress) as bar:
+    bar = tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress)
+    with bar, contextlib.closing(checkpoints), contextlib.closing(log):
         while step < train.steps:
             began = time.perf_counter()
             state, metrics = run(state, data)
@@ -104,11 +106,9 @@ def fit(
             bar.set_postfix(step=step, **shown, refresh=False)
             bar.update(images)
             if step % train.checkpoint_every == 0 or step == train.steps:
+                save(state)  # first: a run whose checkpoint is the last one has its model
                 checkpoints.save(step, {"state": tuple(state)})
-                save(state)
             after_call(step, state)
-    checkpoints.close()
-    log.close()
 
 
 def compile_steps(one_step: Callable, count: int) -> Callable:

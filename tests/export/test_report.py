@@ -33,7 +33,7 @@ def workdir(tmp_path):
     scores |= {"azimuth": -3.0, "scale": 1.1}
     judgement = {"colour": 0.875, "geo": 0.5, "janus": False}
     (tmp_path / "evaluation.json").write_text(
-        json.dumps({"scores": scores, "judgement": judgement})
+        json.dumps({"scores": scores, "judgement": judgement, "step": 75})
     )
     return tmp_path
 

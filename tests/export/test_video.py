@@ -79,6 +79,7 @@ def test_sequences_hold_sixteen_bit_depth_and_cameras(ball, params, tmp_path):
     np.testing.assert_allclose(matrix[:3, 3], [0, 1.5, 0], atol=1e-5)
     np.testing.assert_allclose(matrix[:3, :3].T, [[-1, 0, 0], [0, 0, 1], [0, 1, 0]], atol=1e-5)
     assert np.tan(cameras_file["camera_angle_x"] / 2) == pytest.approx(0.5 / 1.2)
+    assert first["fl_x"] == pytest.approx(1.2 * 32) and cameras_file["cx"] == 16
 
 
 def test_an_unwritable_place_is_a_sentence(tmp_path):

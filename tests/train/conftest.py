@@ -1,3 +1,5 @@
+import contextlib
+
 import ml_collections
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.prompts.views import VIEW_WORDS
+from dreamfusion_jax.train.checkpoint import Checkpoints
 from dreamfusion_jax.train.loop import train
 from dreamfusion_jax.train.parallel import device_count
 from dreamfusion_jax.train.runs import Job
@@ -56,6 +59,29 @@ def train_one(config, prior, workdir, **how) -> TrainState:
     jobs = [Job(config.prompt, config.seed, workdir)]
     how.setdefault("progress", False)
     return take_scene(train(config, make_task(config, prior, device_count()), jobs, **how), 0)
+
+
+class Stopped(Exception):
+    """As if the process had been killed."""
+
+
+@pytest.fixture(name="stops_after_a_checkpoint")
+def stops_after_a_checkpoint_fixture():
+    """A context in which training stops when its first checkpoint is written."""
+
+    @contextlib.contextmanager
+    def stops():
+        whole = Checkpoints.save
+
+        def save(self, *arguments):
+            whole(self, *arguments)
+            raise Stopped
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(Checkpoints, "save", save)
+            yield
+
+    return stops
 
 
 @pytest.fixture(name="tiny_config")

@@ -42,23 +42,15 @@ def small_config(steps: int):
 
 
 @pytest.mark.slow
-def test_learns_what_is_seen_and_from_where_and_resumes_exactly(tmp_path):
+def test_learns_what_is_seen_and_from_where_and_resumes_exactly(stops_after_a_checkpoint, tmp_path):
     views = world()
     whole = train_judge(small_config(80), views, tmp_path / "whole", progress=False)
     figures = check_judge(Judge.load(whole), views)
     assert figures["colour: renders"] == 48 and figures["geo: renders"] == 48
     assert figures["colour: top-1, %"] > 90 and figures["colour: view word, %"] > 60
 
-    class Stopped(Exception):
-        pass
-
-    def stop(*_):
-        raise Stopped
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dreamfusion_jax.train.judge.save_dual_encoder", stop)
-        with pytest.raises(Stopped):  # after the first checkpoint
-            train_judge(small_config(80), views, tmp_path / "parts", progress=False)
+    with stops_after_a_checkpoint():
+        train_judge(small_config(80), views, tmp_path / "parts", progress=False)
     parts = train_judge(small_config(80), views, tmp_path / "parts", progress=False)
     name = "model.safetensors"
     assert (parts / name).read_bytes() == (whole / name).read_bytes()

@@ -51,7 +51,7 @@ def two_colours():
 
 
 @pytest.mark.slow
-def test_learns_colours_and_resumes_exactly(tmp_path):
+def test_learns_colours_and_resumes_exactly(stops_after_a_checkpoint, tmp_path):
     """Words choose colours after 200 steps; 100 + 100 steps give the same bits as 200."""
     data = two_colours()
     folder = train_prior(small_config(200), data, tmp_path / "whole", progress=False)
@@ -63,23 +63,8 @@ def test_learns_colours_and_resumes_exactly(tmp_path):
     x = np.asarray((z - sigma * eps) / alpha).mean((1, 2))
     assert x[0, 0] > 0.3 > -0.3 > x[0, 1] and x[1, 1] > 0.3 > -0.3 > x[1, 0]
 
-    class Stop(Exception):
-        pass
-
-    import dreamfusion_jax.train.prior as module
-
-    saved = module.save_prior
-
-    def save_and_stop(*args):
-        saved(*args)
-        raise Stop
-
-    module.save_prior = save_and_stop
-    try:
-        with pytest.raises(Stop):
-            train_prior(small_config(200), data, tmp_path / "parts", progress=False)
-    finally:
-        module.save_prior = saved
+    with stops_after_a_checkpoint():
+        train_prior(small_config(200), data, tmp_path / "parts", progress=False)
     resumed = train_prior(small_config(200), data, tmp_path / "parts", progress=False)
     assert (resumed / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"

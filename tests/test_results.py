@@ -1,0 +1,98 @@
+import json
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from dreamfusion_jax import results
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.video import write_video
+from dreamfusion_jax.export.view_settings import check_export
+from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, write_config
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A run with a checkpoint of step 4, written before there were textures."""
+    config = load_config("quick")
+    override(config, {"prompt": "a ball", "scene.field.width": 8, "scene.field.blocks": 1})
+    plain = config.to_dict()
+    del plain["export"]["triangles"], plain["export"]["texture_size"]
+    write_config(tmp_path, ml_collections.ConfigDict(plain))
+    scene = Scene.from_config(config.scene)
+    checkpoints = Checkpoints(tmp_path / FOLDER)
+    checkpoints.save(4, {"scene": init_params(scene, jax.random.key(0))})
+    checkpoints.close()
+    return tmp_path
+
+
+def test_older_runs_take_export_settings_they_do_not_have_from_the_paper(workdir):
+    run = restore_run(workdir)
+    assert run.step == 4
+    assert run.config.export.triangles == load_config("paper").export.triangles
+    assert run.config.export.focal == load_config("quick").export.focal
+
+
+def test_a_result_shows_what_there_is(workdir):
+    result = results.read_result(workdir)
+    assert "<video" not in result._repr_html_()
+    write_video([np.zeros((16, 48, 3), np.uint8)] * 2, result.video, 8)
+    result.mesh.write_bytes(b"glTF of another program")
+    page = result._repr_html_()
+    assert "<video" in page and "<iframe" not in page and str(workdir) in page
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("triangles", 50, "triangle budget is 50"),
+        ("texture_size", 16, "texture size is 16"),
+        ("turntable_frames", 0, "frames 0"),
+        ("mesh_resolution", 4, "mesh resolution is 4"),
+    ],
+)
+def test_export_settings_are_checked_before_anything_is_optimised(key, value, message):
+    config = load_config("quick")
+    check_export(config.export)
+    override(config, {f"export.{key}": value})
+    with pytest.raises(UserError, match=message):
+        check_export(config.export)
+
+
+def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
+    seen = []
+
+    class Page:
+        url, closed = "http://here", False
+
+        def show(self, params, step):
+            seen.append(step)
+
+        def close(self):
+            seen.append("closed")
+
+    def sleep(_):
+        if seen == [8]:
+            raise KeyboardInterrupt
+        checkpoints = Checkpoints(workdir / FOLDER)
+        scene = restore_run(workdir).params
+        checkpoints.save(8, {"scene": scene})
+        checkpoints.close()
+        seen.clear()
+
+    monkeypatch.setattr(results, "open_viewer", lambda *_: Page())
+    monkeypatch.setattr(results.time, "sleep", sleep)
+    results.view(workdir)
+    assert seen == [8, "closed"]
+
+
+def test_config_says_how_a_run_was_shown_last(workdir):
+    from dreamfusion_jax.train.workdir import claim_workdir
+
+    config = restore_run(workdir).config
+    override(config, {"export.turntable_size": 64})
+    claim_workdir(workdir, config)
+    assert json.loads((workdir / "config.json").read_text())["export"]["turntable_size"] == 64
