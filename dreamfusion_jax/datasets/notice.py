@@ -15,10 +15,8 @@ dreamfusion_jax/priors/furniture_truth, and the weights in dreamfusion_jax/prior
 libraries of Sweet Home 3D (https://www.sweethome3d.com), as packaged by Debian in
 sweethome3d-furniture 1.8-1. Changes: the models were turned, scaled and rendered in small
 pictures, glass was drawn opaque, and points were drawn on their surfaces. The weights in
-dreamfusion_jax/priors/furniture_judge were trained on pictures of these and of the other models
-of the same catalogues that have the same nouns (a second chair, say), by the same creators and
-by those whom PluginFurnitureCatalog.properties of the package names. The authors of the models
-do not endorse this work.
+dreamfusion_jax/priors/furniture_judge were trained on other pictures of the same models. The
+authors of the models do not endorse this work.
 
 The word vectors in dreamfusion_jax/priors/word_vectors are made from all-MiniLM-L6-v2 of the
 Sentence Transformers team (Apache License 2.0).
