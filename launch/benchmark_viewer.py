@@ -30,7 +30,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=100, help="of training, with and without")
     options = parser.parse_args()
     try:
-        figures = pictures(options.workdir) | slowdown(options.steps)
+        figures = slowdown(options.steps)  # first: it decides how many devices there are
+        figures |= pictures(options.workdir)
     except (UserError, ImportError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
