@@ -120,6 +120,8 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 15_000,
             "image_size": 64,
+            "fine_image_size": 64,  # of the last steps, where they are a share of all above 0
+            "fine_share": 0.0,
             "views": 4,  # of each scene in a step, over all devices
             "scenes": 8,  # of many prompts, how many are optimised together at most
             "steps_per_call": 50,

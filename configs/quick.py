@@ -65,6 +65,8 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 1200,
             "image_size": 32,
+            "fine_image_size": 64,  # what thin parts and the mesh gain from
+            "fine_share": 1 / 6,
             "views": 2,
             "scenes": 2,  # more do not fit into the cache of a core: slower
             "steps_per_call": 25,

@@ -16,7 +16,7 @@ import PIL.Image
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.load import is_published, known_names, load_prior
+from dreamfusion_jax.diffusion.load import has_own_size, is_published, known_names, load_prior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
@@ -49,7 +49,7 @@ from dreamfusion_jax.train.parallel import (
     use_cpu_cores,
 )
 from dreamfusion_jax.train.runs import Job, plan
-from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.task import make_tasks
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 
 __all__ = [
@@ -191,20 +191,25 @@ def _optimise(
         load_prior,
         config.prior,
         dtype=config.prior_dtype,
-        image_size=config.train.image_size,
         # Without guidance only what matches the prompts is ever asked for.
         prompts=() if config.guidance.weight else prompts,
     )
-    prior = on_every_host(load)
+    prior = on_every_host(functools.partial(load, image_size=config.train.image_size))
+
+    def prior_at(size: int) -> Prior:
+        if has_own_size(config.prior) or size == config.train.image_size:
+            return prior
+        return on_every_host(functools.partial(load, image_size=size))
+
     if is_first_host():
         for prompt in prompts:
             warn_unknown_words(prior, prompt, config.prior)
-    task = make_task(config, prior, device_count())
+    tasks = make_tasks(config, prior_at, device_count())
     on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
     for group in plan(jobs, config.train.scenes, config.train.steps):
-        train(config, task, group, callbacks=callbacks, progress=progress)
+        train(config, tasks, group, callbacks=callbacks, progress=progress)
         if export and len(group) < len(jobs) and is_first_host():
             _export_new(group, progress)
     leave_hosts()

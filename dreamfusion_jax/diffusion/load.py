@@ -72,6 +72,11 @@ def known_names(name_or_path: str) -> tuple[str, ...]:
     return tuple(_model_config(folder).get("names", ()))
 
 
+def has_own_size(name_or_path: str) -> bool:
+    """Whether a prior works at one size of images, whatever `image_size` it is loaded with."""
+    return name_or_path not in ("embedded", "furniture-views")
+
+
 def is_published(name_or_path: str) -> bool:
     """Whether a prior is a published model (so large that one copy of it has to do)."""
     path = Path(name_or_path)

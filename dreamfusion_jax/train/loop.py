@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 from tqdm.auto import tqdm
 
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.metrics import means
@@ -42,7 +43,7 @@ class Callbacks:
 
 def train(
     config: ml_collections.ConfigDict,
-    task: Task,
+    tasks: Sequence[Task],
     jobs: Sequence[Job],
     *,
     callbacks: Callbacks = Callbacks(),
@@ -56,7 +57,7 @@ def train(
 
     Args:
       config: of all the scenes.
-      task: what `make_task` makes of the config.
+      tasks: what `make_tasks` makes of the config, one after the other.
       jobs: the scenes to optimise together.
       callbacks: what happens besides, on the host that writes.
       progress: whether to show a progress bar.
@@ -69,19 +70,24 @@ def train(
         checkpoint), or a checkpoint cannot be read or written.
       KeyboardInterrupt, Preempted: after saving a checkpoint.
     """
-    prior, total = task.prior, config.train.steps
+    total = tasks[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
     runs = Runs(jobs)
-    state = runs.restore(initial_state(task.scene, task.optimizer, seed_keys))
-    step = int(state.step)
-    embeddings = prior.encode(task.view_prompts.prompts(*(job.told or job.prompt for job in jobs)))
-    state, frozen = replicate(state), replicate((prior.params, embeddings, seed_keys))
+    state = runs.restore(initial_state(tasks[0].scene, tasks[0].optimizer, seed_keys))
+    step, state = int(state.step), replicate(state)
+    prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
+
+    @functools.lru_cache(maxsize=1)  # one prior at a time
+    def frozen(prior: Prior):
+        return replicate((prior.params, prior.encode(prompts), seed_keys))
+
     bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
     with bar, watch_for_signals() as asked_to_stop:
         try:
             while step < total:
-                began, count = time.perf_counter(), min(config.train.steps_per_call, total - step)
-                state, metrics = _program(task, count)(state, *frozen)
+                began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
+                count = min(config.train.steps_per_call, task.until - step)
+                state, metrics = _program(task, count)(state, *frozen(task.prior))
                 metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count

@@ -1,6 +1,7 @@
 """From a config to the task that the step is compiled for."""
 
 import dataclasses
+from collections.abc import Callable
 
 import ml_collections
 import optax
@@ -22,7 +23,7 @@ AXIS = "batch"  # the mapped axis of devices
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """All that is fixed while a scene is optimised; arrays come in as arguments."""
+    """All that is fixed while a scene is optimised, up to step `until`; arrays are arguments."""
 
     scene: Scene
     cameras: CameraDistribution
@@ -35,10 +36,32 @@ class Task:
     optimizer: optax.GradientTransformation
     image_size: int
     views: int  # on each device
+    until: int  # the step at which the run ends, or its next task begins
+
+
+def make_tasks(
+    config: ml_collections.ConfigDict, prior_at: Callable[[int], Prior], devices: int
+) -> list[Task]:
+    """The tasks of a run, one after the other: the last steps may render larger views.
+
+    Args:
+      config: of the run.
+      prior_at: gives the frozen model for views of so many pixels a side.
+      devices: how many share the views of a step, over all hosts.
+
+    Raises:
+      UserError: a value of the config makes no sense.
+    """
+    return [
+        dataclasses.replace(
+            make_task(config, prior_at(size), devices), image_size=size, until=until
+        )
+        for size, until in _sizes(config.train)
+    ]
 
 
 def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> Task:
-    """Builds everything that is fixed during a run.
+    """Builds everything that is fixed during a run at one size of the views.
 
     Args:
       config: of the run.
@@ -86,7 +109,20 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> 
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,
         views=_views_per_device(train.views, devices),
+        until=train.steps,
     )
+
+
+def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:
+    """The sizes of the views in their order, each with the step at which it ends."""
+    if not 0 <= train.fine_share <= 1:
+        raise UserError(f"train.fine_share is {train.fine_share}; it must lie within [0, 1].")
+    if train.fine_image_size <= train.image_size or train.fine_share == 0:
+        return [(train.image_size, train.steps)]
+    # A whole number of calls of the compiled program.
+    coarse = round(train.steps * (1 - train.fine_share) / train.steps_per_call)
+    sizes = [(train.image_size, coarse * train.steps_per_call), (train.fine_image_size, train.steps)]
+    return [(size, until) for size, until in sizes if until > 0]
 
 
 def _check_intervals(train: ml_collections.ConfigDict) -> None:

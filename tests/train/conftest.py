@@ -12,7 +12,7 @@ from dreamfusion_jax.train.loop import train
 from dreamfusion_jax.train.parallel import device_count
 from dreamfusion_jax.train.runs import Job
 from dreamfusion_jax.train.state import TrainState, take_scene
-from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.task import make_tasks
 
 
 def tiny_config(**changes) -> ml_collections.ConfigDict:
@@ -26,6 +26,7 @@ def tiny_config(**changes) -> ml_collections.ConfigDict:
         "scene.coarse_samples": 8,
         "scene.fine_samples": 8,
         "train.image_size": 8,
+        "train.fine_share": 0.0,
         "train.views": 4,
         "train.steps": 8,
         "train.steps_per_call": 2,
@@ -58,7 +59,9 @@ def train_one(config, prior, workdir, **how) -> TrainState:
     """Optimises the config's prompt; returns the state without the axis of scenes."""
     jobs = [Job(config.prompt, config.seed, workdir)]
     how.setdefault("progress", False)
-    return take_scene(train(config, make_task(config, prior, device_count()), jobs, **how), 0)
+    prior_at = prior if callable(prior) else lambda size: prior
+    tasks = make_tasks(config, prior_at, device_count())
+    return take_scene(train(config, tasks, jobs, **how), 0)
 
 
 class Stopped(Exception):
@@ -92,6 +95,11 @@ def tiny_config_fixture():
 @pytest.fixture(name="ball_prior", scope="session")
 def ball_prior_fixture():
     return ball_prior()
+
+
+@pytest.fixture(name="sized_ball_prior")
+def sized_ball_prior_fixture():
+    return ball_prior
 
 
 @pytest.fixture(name="train_one")

@@ -82,6 +82,33 @@ def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, t
 
 
 @pytest.mark.slow
+def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, tmp_path):
+    sizes = []
+
+    def prior_at(size):
+        sizes.append(size)
+        return sized_ball_prior(size)
+
+    fine = {"train__fine_image_size": 16, "train__fine_share": 0.5}
+    whole = train_one(tiny_config(**fine), prior_at, tmp_path / "a")
+    assert sizes == [8, 16] and int(whole.step) == 8
+
+    def interrupt(job, step, metrics, params):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    # Step 4, the last checkpoint, is where the larger views begin.
+    with pytest.raises(KeyboardInterrupt):
+        train_one(tiny_config(**fine), prior_at, tmp_path / "b", callbacks=Callbacks(None, interrupt))
+    assert equal_bits(train_one(tiny_config(**fine), prior_at, tmp_path / "b"), whole)
+
+    coarse = train_one(tiny_config(), prior_at, tmp_path / "c")
+    rows = [[r["residual"] for r in read_metrics(tmp_path / name)] for name in "ac"]
+    assert rows[0][:2] == rows[1][:2] and not set(rows[0][2:]) & set(rows[1][2:])
+    assert not equal_bits(coarse.params, whole.params)
+
+
+@pytest.mark.slow
 def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(optim__learning_rate=1e30, optim__warmup_steps=1)
     with pytest.raises(UserError, match=r"not finite at step \d+.*no checkpoint yet"):
@@ -96,6 +123,7 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
         ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),
+        ({"train__fine_share": 1.5}, "fine_share is 1.5"),
         ({"train__views": 0}, "train.views is 0"),
     ],
 )
