@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dreamfusion_jax.diffusion.unet_blocks import conv3x3
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.image_text.vectors import unit
 from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize
 
@@ -58,7 +59,7 @@ class ImageTower(nn.Module):
             for j in range(blocks):
                 x = ResidualBlock(name=f"block_{i}_{j}")(x)
         x = nn.silu(nn.GroupNorm(8, name="norm")(x)).reshape(len(x), -1)
-        return _unit(nn.Dense(self.width, use_bias=False, name="project")(x))
+        return unit(nn.Dense(self.width, use_bias=False, name="project")(x))
 
 
 class TextTower(nn.Module):
@@ -75,11 +76,7 @@ class TextTower(nn.Module):
         states = self.encoder(tokens, present)
         mean = jnp.sum(states * present[..., None], axis=1)
         mean = mean / jnp.maximum(jnp.sum(present, axis=1, keepdims=True), 1)
-        return _unit(nn.Dense(self.width, use_bias=False, name="project")(mean))
-
-
-def _unit(x: Float[Array, "b width"]) -> Float[Array, "b width"]:
-    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
+        return unit(nn.Dense(self.width, use_bias=False, name="project")(mean))
 
 
 class DualEncoderNetwork(nn.Module):
@@ -121,7 +118,7 @@ def network_from_config(config: dict[str, Any], vocab_size: int) -> DualEncoderN
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DualEncoder:
-    """A trained model: `images` and `texts` give unit vectors [n, width] as numpy arrays."""
+    """A trained model of this package, an `ImageTextModel`."""
 
     network: DualEncoderNetwork
     params: Any
@@ -149,6 +146,12 @@ class DualEncoder:
         params = load_params(folder / "model.safetensors", shapes)
         return cls(network, params, tokenizer, config["image_size"], config["tokens"])
 
+    def embed(
+        self, params: Any, pictures: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch width"]:
+        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+        return self.network.apply({"params": params}, 2 * pictures - 1, method="encode_images")
+
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Unit vectors of pictures in [0, 1] of any size."""
         pictures = np.asarray(pictures, np.float32)
@@ -167,8 +170,7 @@ class DualEncoder:
         @jax.jit
         def encode(pictures):
             size = (len(pictures), self.image_size, self.image_size, 3)
-            pictures = 2 * jax.image.resize(pictures, size, "linear") - 1
-            return self.network.apply({"params": self.params}, pictures, method="encode_images")
+            return self.embed(self.params, jax.image.resize(pictures, size, "linear"))
 
         return encode
 

@@ -121,7 +121,10 @@ def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:
         return [(train.image_size, train.steps)]
     # A whole number of calls of the compiled program.
     coarse = round(train.steps * (1 - train.fine_share) / train.steps_per_call)
-    sizes = [(train.image_size, coarse * train.steps_per_call), (train.fine_image_size, train.steps)]
+    sizes = [
+        (train.image_size, coarse * train.steps_per_call),
+        (train.fine_image_size, train.steps),
+    ]
     return [(size, until) for size, until in sizes if until > 0]
 
 

@@ -99,7 +99,9 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
 
     # Step 4, the last checkpoint, is where the larger views begin.
     with pytest.raises(KeyboardInterrupt):
-        train_one(tiny_config(**fine), prior_at, tmp_path / "b", callbacks=Callbacks(None, interrupt))
+        train_one(
+            tiny_config(**fine), prior_at, tmp_path / "b", callbacks=Callbacks(None, interrupt)
+        )
     assert equal_bits(train_one(tiny_config(**fine), prior_at, tmp_path / "b"), whole)
 
     coarse = train_one(tiny_config(), prior_at, tmp_path / "c")

@@ -1,0 +1,242 @@
+"""Reading CLIP models from folders, in the layouts of transformers and of OpenCLIP."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dreamfusion_jax.diffusion.pretrained.convert import load_published
+from dreamfusion_jax.diffusion.pretrained.folder import choose_files
+from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.image_text.clip import CLIPNetwork, CLIPVisionEncoder, Clip
+from dreamfusion_jax.image_text.preprocessing import MEAN, STD, Preprocessing
+from dreamfusion_jax.prompts.clip import clip_text_from_config
+from dreamfusion_jax.prompts.published_tokenizers import load_published_tokenizer
+
+_OPEN_CLIP = "open_clip_config.json"
+
+
+def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
+    """Reads a CLIP model with vision transformer: OpenAI's and others in transformers' layout
+    (config.json, model.safetensors, tokenizer), or OpenCLIP's (open_clip_config.json).
+
+    Args:
+      folder: of the model.
+      dtype: of the parameters and the computation; vectors are float32.
+
+    Raises:
+      UserError: there is no such folder, it is of another kind, or it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}; give that of a CLIP model, or 'embedded'.")
+    if (folder / "config.json").is_file():
+        read = _read_transformers
+    elif (folder / _OPEN_CLIP).is_file():
+        read = _read_open_clip
+    else:
+        raise UserError(
+            f"{folder} is no folder of a CLIP model: it has neither config.json nor {_OPEN_CLIP}."
+        )
+    network, preprocessing, tensors = read(folder, dtype)
+    tokenizer = load_published_tokenizer(folder, "clip")
+    size, tokens = preprocessing.size, network.text_model.max_position_embeddings
+    pixels = jnp.zeros((1, size, size, 3))
+    texts = jnp.zeros((1, tokens), jnp.int32), jnp.zeros(1, jnp.int32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
+    params = load_published(tensors, shapes, dtype, _needed)
+    return Clip(network, params, tokenizer, preprocessing)
+
+
+def _needed(name: str) -> str | None:
+    return None if name.endswith(".position_ids") else name
+
+
+def network_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPNetwork:
+    """The networks that transformers' CLIPModel `config.json` describes."""
+    parts = {
+        # The first models were published with each part twice; the second counts.
+        name: {**(config.get(f"{name}_config") or {}), **(config.get(f"{name}_config_dict") or {})}
+        for name in ("vision", "text")
+    }
+    fields = {f.name for f in dataclasses.fields(CLIPVisionEncoder)} - {"parent", "name", "dtype"}
+    shape = {k: v for k, v in parts["vision"].items() if k in fields}
+    text = clip_text_from_config(parts["text"], dtype)
+    return CLIPNetwork(
+        CLIPVisionEncoder(**shape, dtype=dtype), text, config.get("projection_dim", 512)
+    )
+
+
+def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessing, Tensors]:
+    config = _json(folder / "config.json")
+    if config.get("model_type") != "clip":
+        raise UserError(
+            f"{folder} is no folder of a CLIP model: its config.json is of the kind "
+            f"{config.get('model_type')!r}; one with both towers has 'clip'."
+        )
+    network = network_from_config(config, dtype)
+    path = folder / "preprocessor_config.json"
+    how = _json(path) if path.is_file() else {}
+    size = network.vision_model.image_size
+    preprocessing = Preprocessing(
+        _side(how.get("crop_size"), size),
+        _side(how.get("size"), size),
+        tuple(how.get("image_mean", MEAN)),
+        tuple(how.get("image_std", STD)),
+    )
+    if preprocessing.size != size or preprocessing.shortest_edge < size:
+        raise UserError(
+            f"{path} gives pictures of {preprocessing.size} pixels from {preprocessing.shortest_edge}"
+            f", but the network of its config.json sees {size}; use the pair as published."
+        )
+    names = [p.name for p in folder.iterdir()]
+    return (
+        network,
+        preprocessing,
+        Tensors([folder / n for n in choose_files(names, dtype, str(folder))]),
+    )
+
+
+def _side(size: Any, default: int) -> int:
+    """Of the ways in which a square or a shorter side has been written."""
+    if isinstance(size, Mapping):
+        size = size.get("shortest_edge", size.get("height"))
+    return default if size is None else int(size)
+
+
+def _read_open_clip(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessing, Tensors]:
+    config = _json(folder / _OPEN_CLIP)
+    model, how = config.get("model_cfg", {}), config.get("preprocess_cfg", {})
+    network = network_from_config(_as_transformers(model, folder), dtype)
+    size = network.vision_model.image_size
+    preprocessing = Preprocessing(
+        size, size, tuple(how.get("mean", MEAN)), tuple(how.get("std", STD))
+    )
+    files = sorted(folder.glob("open_clip*.safetensors"))
+    if not files:
+        raise UserError(f"{folder} has no open_clip_model.safetensors; fetch the model's weights.")
+    return network, preprocessing, OpenClipTensors(files[:1])
+
+
+def _as_transformers(model: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """OpenCLIP's `model_cfg` as transformers' config."""
+    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    if "timm_model_name" in vision or "hf_model_name" in text or "patch_size" not in vision:
+        raise UserError(
+            f"The model in {folder} is not of the kind that can be read: a vision transformer with "
+            "CLIP's own text encoder (ViT-B/32, B/16, L/14, H/14 ...)."
+        )
+    act = "quick_gelu" if model.get("quick_gelu") else "gelu"
+
+    def tower(settings, heads):
+        width = settings.get("width", 512)
+        return {
+            "hidden_size": width,
+            "intermediate_size": int(width * settings.get("mlp_ratio", 4)),
+            "num_hidden_layers": settings.get("layers", 12),
+            "num_attention_heads": heads,
+            "hidden_act": act,
+        }
+
+    sizes = {"image_size": vision.get("image_size", 224), "patch_size": vision["patch_size"]}
+    heads = vision["width"] // vision.get("head_width", 64)
+    reads = {
+        "max_position_embeddings": text.get("context_length", 77),
+        "vocab_size": text.get("vocab_size", 49408),
+    }
+    return {
+        "projection_dim": model.get("embed_dim", 512),
+        "vision_config": tower(vision, heads) | sizes,
+        "text_config": tower(text, text.get("heads", 8)) | reads,
+    }
+
+
+_BLOCK = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_OUTSIDE = {
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+    "visual.proj": "visual_projection.weight",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection": "text_projection.weight",
+    "logit_scale": "logit_scale",
+}
+_TURNED = ("visual.proj", "text_projection")  # x @ w there, w @ x in a linear layer
+_IN_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)")
+_View = Callable[[np.ndarray], np.ndarray]
+
+
+class OpenClipTensors(Tensors):
+    """The tensors of an OpenCLIP file under transformers' names."""
+
+    def __init__(self, paths: Sequence[Path]):
+        """Reads the headers, see `Tensors`."""
+        super().__init__(paths)
+        self._sources: dict[str, tuple[str, _View]] = {}
+        for name in super().shapes:
+            for own, view in _renamed(name.removeprefix("text.")):
+                self._sources[own] = name, view
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor."""
+        empty = {n: np.broadcast_to(np.float32(0), shape) for n, shape in super().shapes.items()}
+        return {own: view(empty[name]).shape for own, (name, view) in self._sources.items()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        source, view = self._sources[name]
+        return view(super().__getitem__(source))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def _renamed(name: str) -> list[tuple[str, _View]]:
+    """The names of a tensor's parts in transformers' layout, none for what is not needed."""
+    if name in _OUTSIDE:
+        return [(_OUTSIDE[name], np.transpose if name in _TURNED else np.asarray)]
+    found = _IN_BLOCK.fullmatch(name)
+    if not found:
+        return [] if name == "attn_mask" else [(name, np.asarray)]
+    visual, number, part, kind = found.groups()
+    prefix = f"{'vision' if visual else 'text'}_model.encoder.layers.{number}"
+    if part != "attn.in_proj":
+        return [(f"{prefix}.{_BLOCK.get(part, part)}.{kind}", np.asarray)]
+
+    def third(i: int) -> _View:
+        return lambda array: np.split(array, 3)[i]
+
+    return [(f"{prefix}.self_attn.{n}_proj.{kind}", third(i)) for i, n in enumerate("qkv")]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); fetch it again.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not a JSON object; fetch it again.")
+    return found

@@ -1,0 +1,35 @@
+"""What image-text models have in common."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class ImageTextModel(Protocol):
+    """Maps pictures and texts to unit vectors, whose products say how well they fit."""
+
+    params: Any
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that the network sees."""
+
+    def embed(
+        self, params: Any, pictures: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch width"]:
+        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+
+    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of pictures in [0, 1] of any size."""
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of texts."""
+
+
+def unit(x: Float[Array, "b width"]) -> Float[Array, "b width"]:
+    """Rows of length 1."""
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
