@@ -10,6 +10,7 @@ prefer_fast_convolutions()
 _PUBLIC = (
     "Result",
     "evaluate",
+    "evaluate_clip",
     "evaluate_meshes",
     "evaluate_prior",
     "export_all",

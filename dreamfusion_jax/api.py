@@ -36,7 +36,7 @@ from dreamfusion_jax.results import (
     view,
 )
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.scoring import evaluate, evaluate_meshes, evaluate_prior
+from dreamfusion_jax.scoring import evaluate, evaluate_clip, evaluate_meshes, evaluate_prior
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.parallel import (
     check_hosts_agree,
@@ -55,6 +55,7 @@ from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 __all__ = [
     "Result",
     "evaluate",
+    "evaluate_clip",
     "evaluate_meshes",
     "evaluate_prior",
     "export_all",

@@ -157,10 +157,28 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("runs", nargs="*", metavar="WORKDIR", help="folders of finished runs")
     p.add_argument(
         "--suite",
-        choices=("furniture", "mesh", "prior"),
+        choices=("furniture", "clip", "mesh", "prior"),
         default="furniture",
-        help="furniture: runs against the true objects (default); mesh: the runs' mesh.glb against "
-        "their fields; prior: a text-to-image prior",
+        help="furniture: runs against the true objects (default); clip: R-Precision of runs or "
+        "folders of pictures; mesh: the runs' mesh.glb against their fields; prior: a prior",
+    )
+    p.add_argument(
+        "--clip",
+        default="embedded",
+        metavar="FOLDER",
+        help="of --suite=clip: a CLIP model, or embedded, the judge that ships (default)",
+    )
+    p.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="of --suite=clip: all captions, one a line; also .json, Dream Fields' .py, or "
+        "coco_captions:FILE with ids (default with embedded: the library's nouns)",
+    )
+    p.add_argument(
+        "--azimuths", type=int, default=8, help="of --suite=clip: views of a run (default: 8)"
+    )
+    p.add_argument(
+        "--elevation", type=float, default=30.0, help="of these views, degrees (default: 30)"
     )
     p.add_argument("--prior", default="furniture-unet", help="of --suite=prior: name or folder")
     p.add_argument("--samples", type=int, default=200, help="of --suite=prior: pictures a figure")
@@ -170,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         help="JSON file of the scores (default: evaluation.json)",
     )
     p.add_argument(
-        "--gallery", help="PNG or HTML page of all results below their true objects, or of samples"
+        "--gallery", help="PNG or HTML page of all results, below their true objects, or of samples"
     )
 
     p = _command(commands, "train-prior", _train_prior, "train a text-to-image prior")
@@ -391,6 +409,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     if options.suite == "furniture":
         api.evaluate(options.runs, options.out, gallery=options.gallery)
+        return
+    if options.suite == "clip":
+        api.evaluate_clip(
+            options.runs,
+            options.prompts,
+            options.clip,
+            options.out,
+            gallery=options.gallery,
+            azimuths=options.azimuths,
+            elevation=options.elevation,
+        )
         return
     if options.suite == "mesh":
         api.evaluate_meshes(options.runs, options.out)

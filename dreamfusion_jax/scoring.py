@@ -1,27 +1,42 @@
 """Scores of finished runs and of priors."""
 
+import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_collections
+
+from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion.load import known_names, load_prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation import prior_quality
+from dreamfusion_jax.evaluation import judge, prior_quality
+from dreamfusion_jax.evaluation.captions import read_captions
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
-from dreamfusion_jax.evaluation.gallery import write_gallery, write_gallery_page
-from dreamfusion_jax.evaluation.judge import Judge, Look
+from dreamfusion_jax.evaluation.gallery import (
+    Strip,
+    strip_of,
+    write_gallery,
+    write_gallery_page,
+    write_retrieval_page,
+)
+from dreamfusion_jax.evaluation.judge import Judge
 from dreamfusion_jax.evaluation.mesh_agreement import (
     MeshAgreement,
     compare_mesh,
     is_closed,
     report_meshes,
 )
+from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
+from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
+from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 
@@ -95,6 +110,91 @@ def _mesh_agreement(workdir: Path) -> MeshAgreement:
     return MeshAgreement(str(workdir), *figures)
 
 
+def evaluate_clip(
+    sources: Sequence[str | Path],
+    prompts: str | Path | None = None,
+    clip: str | Path = "embedded",
+    out: str | Path | None = None,
+    *,
+    gallery: str | Path | None = None,
+    azimuths: int = Around.azimuths,
+    elevation: float = Around.elevation,
+) -> dict[str, Any]:
+    """R-Precision of runs and of pictures among captions (Table 1 of the paper).
+
+    Args:
+      sources: folders of finished runs, or of pictures, see `evaluation.picture_folder`.
+      prompts: where the captions are, see `evaluation.captions.read_captions`; with the embedded
+        model None means the nouns of the library.
+      clip: folder of a CLIP model, or "embedded", the judge that ships.
+      out: JSON file of the ranks and figures; None writes none.
+      gallery: HTML page of all results with what they were taken for; None writes none.
+      azimuths: views of each run, in equal steps from the front.
+      elevation: of these views, degrees.
+
+    Returns:
+      The content of the JSON file, see `evaluation.retrieval`.
+
+    Raises:
+      UserError: a folder is neither a finished run nor one of pictures, a prompt is not among
+        the captions, or the model cannot be read.
+    """
+    if azimuths < 1 or not -90 < elevation < 90:
+        raise UserError("azimuths must be at least 1, and elevation between -90 and 90 degrees.")
+    if gallery is not None and Path(gallery).suffix != ".html":
+        raise UserError(f"The gallery of R-Precision is an HTML page, not {gallery}.")
+    embedded = str(clip) == "embedded"
+    if prompts is None and not embedded:
+        raise UserError("Give the file of captions: --prompts=captions.txt.")
+    captions = [with_article(n) for n in nouns()] if prompts is None else read_captions(prompts)
+    model = Judge.load().encoder if embedded else load_clip(clip)
+    lens, background = (judge.ZOOM, judge.BACKGROUND) if embedded else (1.0, 1.0)
+    around = Around(azimuths, elevation)
+    strips: list[Strip] = []
+
+    def shown() -> Iterator[Shown]:
+        for source in map(Path, sources):
+            if (source / "config.json").is_file():
+                yield _run_shown(source, model.image_size, around, lens, background)
+            elif source.is_dir() and has_pictures(source):
+                yield from read_pictures(source, captions)
+            else:
+                raise UserError(f"{source} is neither the folder of a run nor one of pictures.")
+
+    def kept() -> Iterator[Shown]:
+        for result in shown():
+            strips.append(strip_of(result))
+            yield result
+
+    about = {"model": str(clip), "captions": str(prompts or "nouns of the library")}
+    about |= dataclasses.asdict(around) | {"background": background}
+    result = evaluate_retrieval(
+        model, captions, kept() if gallery else shown(), about=about, out=out
+    )
+    if gallery is not None:
+        write_retrieval_page(strips, result, gallery)
+    return result
+
+
+def _run_shown(workdir: Path, size: int, around: Around, lens: float, background: float) -> Shown:
+    run = restore_run(workdir)
+    if run.step < run.config.train.steps:
+        raise UserError(
+            f"The run in {workdir} is at step {run.step} of {run.config.train.steps}; finish it: "
+            "repeat its command."
+        )
+    look = _look(run.config)
+    look = dataclasses.replace(look, focal=look.focal * lens)
+    how = {"around": around, "background": background, "albedo": True}
+    pictures = scene_renders(run.scene, run.params, look, size, **how)
+    return Shown(str(workdir), run.config.prompt, pictures, run.config.seed)
+
+
+def _look(config: ml_collections.ConfigDict) -> Look:
+    export, light = config.export, config.light
+    return Look(export.distance, export.focal, light.ambient, light.diffuse)
+
+
 def evaluate_prior(
     prior: str = "embedded", out: str | Path | None = None, **settings: Any
 ) -> dict[str, Any]:
@@ -118,13 +218,12 @@ def evaluate_prior(
 
 def _candidate(workdir: Path) -> Candidate:
     run = restore_run(workdir)
-    export, light = run.config.export, run.config.light
     return Candidate(
         workdir=str(workdir),
         prompt=run.config.prompt,
         step=run.step,
         scene=run.scene,
         params=run.params,
-        look=Look(export.distance, export.focal, light.ambient, light.diffuse),
+        look=_look(run.config),
         minutes=minutes_of(read_metrics(workdir), run.config.train.views),
     )

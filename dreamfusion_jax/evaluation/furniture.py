@@ -18,7 +18,9 @@ from dreamfusion_jax.evaluation.geometry import (
     psnr,
     silhouette_iou,
 )
-from dreamfusion_jax.evaluation.judge import Judge, Judgement, Look, judge_scene, judge_truth
+from dreamfusion_jax.evaluation.judge import Judge, Judgement, judge_scene, judge_truth
+from dreamfusion_jax.evaluation.renders import Look
+from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import occupied_cells
@@ -158,14 +160,6 @@ def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
         intervals[name] = bootstrap_interval(values) if values else None
     lowest = min(run.scores.iou for run in runs)
     return {"mean": means, "interval": intervals, "lowest_iou": lowest}
-
-
-def bootstrap_interval(values: Sequence[float], draws: int = 2000) -> list[float]:
-    """The 95 % interval of a mean, by drawing the values again with replacement."""
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(np.asarray(values, float), (draws, len(values))).mean(1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return [_rounded(low), _rounded(high)]
 
 
 _COLUMNS = {

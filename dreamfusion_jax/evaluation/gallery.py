@@ -1,5 +1,6 @@
 """One picture or page of many runs, each below its true object."""
 
+import dataclasses
 import html
 import io
 import os
@@ -8,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 from dreamfusion_jax.datasets.library import load_truth
 from dreamfusion_jax.evaluation.furniture import Candidate, find_noun, names
+from dreamfusion_jax.evaluation.retrieval import Shown
 from dreamfusion_jax.export.files import write_bytes
-from dreamfusion_jax.export.images import save_png
+from dreamfusion_jax.export.images import save_png, to_uint8
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.report import data_uri, page
 
@@ -66,9 +69,8 @@ def write_gallery_page(
         lines = [f"IoU {run['scores']['iou']:.2f}, PSNR {run['scores']['psnr']:.1f} dB"]
         lines += [f"found in {said['colour']:.0%} / {said['geo']:.0%} of views"] if said else []
         lines += ["Janus"] if said.get("janus") else []
-        caption = "<br>".join([f"<b>{html.escape(candidate.prompt)}</b>", *lines])
-        picture = f'<img src="{data_uri(png.getvalue(), "image/png")}" alt="">'
-        figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+        lines = [f"<b>{html.escape(candidate.prompt)}</b>", *lines]
+        figures.append(_figure(png.getvalue(), lines))
     means = ", ".join(f"{name} {v:.3f}" for name, v in scores["mean"].items() if v is not None)
     note = "Top to bottom: the true object, colour, shape, normals. One run each, nothing picked."
     style = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}</style>"
@@ -78,6 +80,72 @@ def write_gallery_page(
         f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
     )
     write_bytes(path, page("Gallery", body).encode())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Strip:
+    """The pictures of one result that a page shows, as PNG."""
+
+    source: str
+    caption: str
+    png: bytes
+
+
+def strip_of(shown: Shown, *, size: int = 96, most: int = 4) -> Strip:
+    """Up to `most` pictures of each kind, a row a kind."""
+    kinds = {
+        kind: pictures[:: -(-len(pictures) // most)] for kind, pictures in shown.pictures.items()
+    }
+    columns = max(map(len, kinds.values()))
+    grid = np.full((len(kinds) * size, columns * size, 3), 255, np.uint8)
+    for i, pictures in enumerate(kinds.values()):
+        for j, picture in enumerate(pictures):
+            image = PIL.ImageOps.contain(PIL.Image.fromarray(to_uint8(picture)), (size, size))
+            part = grid[i * size : i * size + image.height, j * size : j * size + image.width]
+            part[:] = np.asarray(image)
+    png = io.BytesIO()
+    PIL.Image.fromarray(grid).save(png, "PNG")
+    return Strip(shown.source, shown.caption, png.getvalue())
+
+
+def write_retrieval_page(
+    strips: Sequence[Strip], result: dict[str, Any], path: str | os.PathLike
+) -> None:
+    """Writes one self-contained HTML page: results, how often they are found, and as what.
+
+    Args:
+      strips: pictures of each result.
+      result: what `evaluate_retrieval` found of them, in the same order.
+      path: of the page.
+    """
+    figures = []
+    for strip, run in zip(strips, result["runs"], strict=True):
+        shares = ", ".join(f"{kind} {share:.0%}" for kind, share in run["shares"].items())
+        lines = [f"<b>{html.escape(strip.caption)}</b>", shares]
+        if run["taken_for"] != run["caption"]:
+            lines.append(f"taken for: {html.escape(run['taken_for'])}")
+        lines.append(f'<span class="note">{html.escape(strip.source)}</span>')
+        figures.append(_figure(strip.png, lines))
+    ends = result["interval"]
+    means = ", ".join(
+        f"{kind} {share:.1%} ({ends[kind][0]:.1%} to {ends[kind][1]:.1%})"
+        for kind, share in result["mean"].items()
+    )
+    note = (
+        f"A row a kind: {', '.join(result['mean'])}. Own caption first among {result['captions']}."
+    )
+    style = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(260px,1fr))}</style>"
+    body = (
+        f"<header><p>{len(strips)} results</p><h1>R-Precision</h1></header>"
+        f'{style}<main><section class="wide"><p>{means}</p><div class="timeline">'
+        f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
+    )
+    write_bytes(path, page("R-Precision", body).encode())
+
+
+def _figure(png: bytes, lines: Sequence[str]) -> str:
+    picture = f'<img src="{data_uri(png, "image/png")}" alt="">'
+    return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
 
 
 def _strip(candidate: Candidate, size: int) -> np.ndarray:

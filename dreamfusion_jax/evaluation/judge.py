@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,19 +14,15 @@ from jaxtyping import Float, Int, UInt8
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
 from dreamfusion_jax.datasets.library import Truth
-from dreamfusion_jax.export.frames import head_light
-from dreamfusion_jax.export.images import over
-from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
-from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
 
 SHIPPED = pathlib.Path(__file__).parent.parent / "priors" / "furniture_judge"
 BACKGROUND = 0.5  # a grey, on which white and black objects are seen
 _CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as closely
-AZIMUTHS, ELEVATION = 8, math.radians(30.0)  # as the paper renders for R-Precision
+ZOOM = 1 / (1 - 2 * _CROP)
 _SIDES = (0.25, 0.5, 0.75)  # azimuths of a Janus test, in turns: none is the front
 
 
@@ -46,16 +41,6 @@ class Judgement:
     janus: bool
     true_colour: float | None = None
     true_janus: bool | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How a run shows its object: cameras' distance and focal length, light."""
-
-    distance: float
-    focal: float
-    ambient: float
-    diffuse: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,18 +95,10 @@ def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, look: Look)
       noun: what the scene should show, one of the judge's nouns.
       look: how it is shown.
     """
-    size, focal = judge.encoder.image_size, look.focal / (1 - 2 * _CROP)
-    around = jnp.arange(AZIMUTHS) * 2 * math.pi / AZIMUTHS
-    cameras = orbit_camera(around, ELEVATION, look.distance, focal)
-    light = head_light(cameras)
-    shown = []
-    for textureless in (False, True):
-        ambient, diffuse = (0.2, 0.8) if textureless else (look.ambient, look.diffuse)
-        lights = point_light(light, ambient=ambient, diffuse=diffuse, textureless=textureless)
-        out = render_views(scene, params, cameras, size, lights=lights)
-        shown.append(over(out.rgb, out.opacity, BACKGROUND))
-    colour, geo = (np.mean(judge.ranks(images, noun) == 0) for images in shown)
-    sides = shown[0][[round(turn * AZIMUTHS) for turn in _SIDES]]
+    size, close = judge.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
+    shown = scene_renders(scene, params, close, size, background=BACKGROUND)
+    colour, geo = (np.mean(judge.ranks(shown[kind], noun) == 0) for kind in ("colour", "geo"))
+    sides = shown["colour"][[round(turn * Around.azimuths) for turn in _SIDES]]
     fronts = judge.seen_from(sides, noun, VIEW_WORDS[:3]) == 0
     return Judgement(float(colour), float(geo), bool(fronts.any()))
 

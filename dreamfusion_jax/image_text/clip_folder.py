@@ -15,7 +15,7 @@ from dreamfusion_jax.diffusion.pretrained.convert import load_published
 from dreamfusion_jax.diffusion.pretrained.folder import choose_files
 from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.image_text.clip import CLIPNetwork, CLIPVisionEncoder, Clip
+from dreamfusion_jax.image_text.clip import Clip, CLIPNetwork, CLIPVisionEncoder
 from dreamfusion_jax.image_text.preprocessing import MEAN, STD, Preprocessing
 from dreamfusion_jax.prompts.clip import clip_text_from_config
 from dreamfusion_jax.prompts.published_tokenizers import load_published_tokenizer
@@ -93,8 +93,8 @@ def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preproces
     )
     if preprocessing.size != size or preprocessing.shortest_edge < size:
         raise UserError(
-            f"{path} gives pictures of {preprocessing.size} pixels from {preprocessing.shortest_edge}"
-            f", but the network of its config.json sees {size}; use the pair as published."
+            f"{path} gives pictures of {preprocessing.size} pixels, but the network of the "
+            f"config.json beside it sees {size}; use the pair as published."
         )
     names = [p.name for p in folder.iterdir()]
     return (

@@ -1,7 +1,7 @@
 """What image-text models have in common."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class ImageTextModel(Protocol):
     """Maps pictures and texts to unit vectors, whose products say how well they fit."""
 

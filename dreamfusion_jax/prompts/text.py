@@ -32,6 +32,18 @@ def read_prompts(path: str | Path) -> list[str]:
       UserError: the file cannot be read or holds no prompt; a line cannot be used, or two
         would share a folder (they are named).
     """
+    chosen = read_lines(path)
+    prompts = [prompt for _, prompt in chosen]
+    check_prompts(prompts, [f"line {number} of {path}" for number, _ in chosen])
+    return prompts
+
+
+def read_lines(path: str | Path) -> list[tuple[int, str]]:
+    """The lines of a text file with their numbers, without empty ones and those from # on.
+
+    Raises:
+      UserError: the file cannot be read or holds no line.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -41,9 +53,7 @@ def read_prompts(path: str | Path) -> list[str]:
     chosen = [(i, line) for i, line in numbered if line and not line.startswith("#")]
     if not chosen:
         raise UserError(f"{path} holds no prompt; write one a line.")
-    prompts = [prompt for _, prompt in chosen]
-    check_prompts(prompts, [f"line {number} of {path}" for number, _ in chosen])
-    return prompts
+    return chosen
 
 
 def check_prompts(prompts: Sequence[str], places: Sequence[str] = ()) -> None:

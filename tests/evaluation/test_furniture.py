@@ -12,6 +12,7 @@ from dreamfusion_jax.evaluation import furniture
 from dreamfusion_jax.evaluation.gallery import write_gallery, write_gallery_page
 from dreamfusion_jax.evaluation.geometry import normalised_surface_points
 from dreamfusion_jax.evaluation.judge import Judgement
+from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.scene.fields import MlpField
@@ -115,7 +116,7 @@ def test_means_leave_out_what_has_no_surface():
 
 def test_the_interval_of_a_mean_narrows_with_the_number_of_values():
     rng = np.random.default_rng(1)
-    few, many = (furniture.bootstrap_interval(rng.normal(size=n).tolist()) for n in (10, 1000))
+    few, many = (bootstrap_interval(rng.normal(size=n).tolist()) for n in (10, 1000))
     assert few[0] < 0 < few[1] and many[0] < 0 < many[1]
     assert many[1] - many[0] == pytest.approx(4 / 1000**0.5, rel=0.15)
 

@@ -4,7 +4,8 @@ import pytest
 
 from dreamfusion_jax.datasets.library import load_truth, nouns
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.judge import SHIPPED, Judge, Look, judge_scene, judge_truth, on_grey
+from dreamfusion_jax.evaluation.judge import SHIPPED, Judge, judge_scene, judge_truth, on_grey
+from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
 

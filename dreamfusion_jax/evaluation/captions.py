@@ -1,0 +1,128 @@
+"""The captions that R-Precision ranks: from a file, or from COCO by their ids."""
+
+import ast
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.text import read_lines
+
+_COCO = "coco_captions:"
+
+
+def read_captions(source: str | os.PathLike) -> list[str]:
+    """Captions in their order.
+
+    Args:
+      source: a .txt file with one caption a line (from # on nothing is read); a .json file with a
+        list of them; a .py file with `queries = [...]`, as Dream Fields' 153 captions of
+        object-centric COCO are published (they are read as there: lower case, one full stop; no
+        code is run); or "coco_captions:FILE", FILE with the ids of captions, one a line, of TFDS'
+        coco_captions, which must be prepared in TFDS_DATA_DIR ([data] extra).
+
+    Raises:
+      UserError: it cannot be read, or two captions are the same (they are named).
+    """
+    name = os.fspath(source)
+    if name.startswith(_COCO):
+        captions = coco_captions(_ids(name.removeprefix(_COCO)))
+    elif name.endswith(".py"):
+        captions = _published(Path(name))
+    elif name.endswith(".json"):
+        captions = _json(Path(name))
+    else:
+        captions = [line for _, line in read_lines(name)]
+    check_captions(captions, name)
+    return captions
+
+
+def caption_key(caption: str) -> str:
+    """What makes two captions the same: neither case nor the full stop does."""
+    return " ".join(caption.lower().split()).strip(" .,")
+
+
+def check_captions(captions: Sequence[str], source: str) -> None:
+    """Raises a UserError where there are less than two captions, or two that are the same."""
+    if len(captions) < 2:
+        raise UserError(f"{source} holds {len(captions)} captions; R-Precision ranks at least two.")
+    seen: dict[str, int] = {}
+    for i, caption in enumerate(captions, 1):
+        first = seen.setdefault(caption_key(caption), i)
+        if first != i:
+            raise UserError(
+                f"Captions {first} and {i} of {source} are the same ({caption!r}); remove one."
+            )
+
+
+def _published(path: Path) -> list[str]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"The captions in {path} cannot be read ({error}).") from error
+    for node in tree.body:
+        named = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "queries"
+        if named and isinstance(node.value, ast.List):
+            captions = [getattr(element, "value", None) for element in node.value.elts]
+            if all(isinstance(caption, str) for caption in captions):
+                return [caption.lower().strip(" .,") + "." for caption in captions]
+    raise UserError(f"{path} has no list `queries = [...]` of captions.")
+
+
+def _json(path: Path) -> list[str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"The captions in {path} cannot be read ({error}).") from error
+    if not isinstance(found, list) or not all(isinstance(x, str) and x.strip() for x in found):
+        raise UserError(f"{path} is not a list of captions.")
+    return found
+
+
+def _ids(path: str) -> list[int]:
+    ids = [line for _, line in read_lines(path)]
+    if wrong := [line for line in ids if not line.isdigit()]:
+        raise UserError(f"{path} holds {wrong[0]!r}, which is no id of a caption.")
+    return [int(line) for line in ids]
+
+
+def coco_captions(ids: Sequence[int]) -> list[str]:
+    """Captions of TFDS' coco_captions, in the order of the ids.
+
+    Raises:
+      UserError: the data set is not prepared, or has no caption of an id.
+    """
+    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    prepared = sorted((folder / "coco_captions").glob("**/features.json"))
+    if not prepared:
+        raise UserError(
+            f"{folder} holds no coco_captions; prepare it with "
+            "`tfds build coco_captions --file_format=array_record`, or set TFDS_DATA_DIR."
+        )
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(prepared[-1].parent))
+        pictures = {"image": tfds.decode.SkipDecoding()}
+        sources = [
+            builder.as_data_source(s, decoders=pictures) for s in sorted(builder.info.splits)
+        ]
+        wanted, found = set(ids), {}
+        for row in (row for source in sources for row in source):
+            texts = row["captions"]["text"]
+            for number, text in zip(row["captions"]["id"], texts, strict=True):
+                if int(number) in wanted:
+                    found[int(number)] = text.decode().strip()
+    except ImportError as error:
+        raise UserError(
+            "Reading coco_captions needs more packages: pip install 'dreamfusion_jax[data]'."
+        ) from error
+    except Exception as error:  # tfds raises many kinds
+        raise UserError(
+            f"{prepared[-1].parent} cannot be read ({error}); prepare it again with "
+            "`tfds build coco_captions --file_format=array_record`."
+        ) from error
+    if missing := [number for number in ids if number not in found]:
+        raise UserError(f"coco_captions has no caption {missing[0]}, and lacks {len(missing)} ids.")
+    return [found[number] for number in ids]

@@ -1,0 +1,75 @@
+"""Renders of a scene as R-Precision looks at them."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from dreamfusion_jax.export.frames import head_light
+from dreamfusion_jax.export.images import over
+from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.scene.cameras import orbit_camera
+from dreamfusion_jax.scene.lights import point_light
+from dreamfusion_jax.scene.render import Scene
+
+_WHITE_AMBIENT, _WHITE_DIFFUSE = 0.2, 0.8  # of textureless renders
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a run shows its object: cameras' distance and focal length, light."""
+
+    distance: float
+    focal: float
+    ambient: float
+    diffuse: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Around:
+    """Cameras around an object: how many, in equal steps from the front, and their elevation.
+
+    The default is the paper's; Dream Fields and CLIP-Mesh take a single view from 45 degrees.
+    """
+
+    azimuths: int = 8
+    elevation: float = 30.0  # degrees
+
+
+def scene_renders(
+    scene: Scene,
+    params: dict,
+    look: Look,
+    size: int,
+    *,
+    around: Around = Around(),
+    background: float = 1.0,
+    albedo: bool = False,
+) -> dict[str, Float[np.ndarray, "views size size 3"]]:
+    """Renders in [0, 1] by kind: "colour" (shaded), "geo" (textureless) and perhaps "albedo".
+
+    Args:
+      scene: modules and sampling numbers.
+      params: the scene's parameters.
+      look: how it is shown.
+      size: of the renders in pixels.
+      around: from where.
+      background: the grey behind them.
+      albedo: whether to render that too.
+    """
+    turns = jnp.arange(around.azimuths) * 2 * math.pi / around.azimuths
+    cameras = orbit_camera(turns, math.radians(around.elevation), look.distance, look.focal)
+    lamp = head_light(cameras)
+
+    def render(ambient, diffuse, textureless):
+        lights = point_light(lamp, ambient=ambient, diffuse=diffuse, textureless=textureless)
+        return render_views(scene, params, cameras, size, lights=lights)
+
+    shaded = render(look.ambient, look.diffuse, False)
+    white = render(_WHITE_AMBIENT, _WHITE_DIFFUSE, True)
+    found = {"colour": over(shaded.rgb, shaded.opacity, background)}
+    if albedo:
+        found["albedo"] = over(shaded.albedo, shaded.opacity, background)
+    return found | {"geo": over(white.rgb, white.opacity, background)}

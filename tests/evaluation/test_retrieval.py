@@ -1,0 +1,120 @@
+import dataclasses
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
+from dreamfusion_jax.evaluation.retrieval import Shown, by_prompt, evaluate_retrieval, ranks
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+CAPTIONS = [f"a {name} thing." for name in COLOURS]
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourModel:
+    """Knows three captions, and sees the mean colour of a picture."""
+
+    params: None = None
+    image_size: int = 4
+
+    def texts(self, texts):
+        return np.array([COLOURS[text.split()[1]] for text in texts], np.float32)
+
+    def embed(self, params, pictures):
+        raise NotImplementedError
+
+    def images(self, pictures):
+        mean = pictures.mean((1, 2))
+        return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+
+
+def pictures(*names):
+    return np.stack([np.full((4, 4, 3), COLOURS[name], np.float32) * 0.8 + 0.1 for name in names])
+
+
+def test_ranks_count_what_fits_better():
+    images, texts = np.eye(3)[:2] + 0.1, np.eye(3)
+    assert ranks(images, texts, 0).tolist() == [0, 1]
+    assert ranks(images, texts, 2).tolist() == [2, 2]
+    # What fits as well counts if it comes before: a constant model has no hits by luck.
+    assert [ranks(np.ones((1, 3)), texts, i).tolist() for i in range(3)] == [[0], [1], [2]]
+
+
+def test_figures_are_means_over_captions_after_seeds(tmp_path, capsys):
+    shown = [
+        Shown("a", "A red thing", {"colour": pictures("red", "red"), "geo": pictures("blue")}, 0),
+        Shown("b", "a red thing.", {"colour": pictures("red", "blue"), "geo": pictures("red")}, 1),
+        Shown("c", "a green thing", {"colour": pictures("blue", "blue"), "geo": pictures("green")}),
+    ]
+    path = tmp_path / "scores.json"
+    result = evaluate_retrieval(ColourModel(), CAPTIONS, shown, about={"model": "m"}, out=path)
+    assert result["prompts"] == {
+        "a red thing.": {"colour": 0.75, "geo": 0.5},
+        "a green thing.": {"colour": 0.0, "geo": 1.0},
+    }
+    assert result["mean"] == {"colour": 0.375, "geo": 0.75}
+    assert result["interval"]["colour"] == [0, 0.75]
+    assert [run["taken_for"] for run in result["runs"]] == [CAPTIONS[0], CAPTIONS[0], CAPTIONS[2]]
+    assert json.loads(path.read_text()) == result
+    printed = capsys.readouterr().out
+    assert "mean of 2 among 3" in printed and "a blue thing." in printed
+
+
+def test_a_caption_without_a_kind_in_some_run_has_no_figure_of_it():
+    result = evaluate_retrieval(
+        ColourModel(),
+        CAPTIONS,
+        [
+            Shown("a", CAPTIONS[0], {"colour": pictures("red")}),
+            Shown("b", CAPTIONS[1], {"colour": pictures("red"), "geo": pictures("green")}),
+        ],
+        about={},
+    )
+    assert result["mean"] == {"colour": 0.5, "geo": 1.0}
+    assert by_prompt([]) == {}
+
+
+def test_unknown_captions_and_nothing_are_refused():
+    stray = [Shown("x", "a cat", {"colour": pictures("red")})]
+    with pytest.raises(UserError, match="'a cat' of x is not among the 3 captions"):
+        evaluate_retrieval(ColourModel(), CAPTIONS, stray, about={})
+    with pytest.raises(UserError, match="nothing to rank"):
+        evaluate_retrieval(ColourModel(), CAPTIONS, [], about={})
+
+
+def save(path, name, mode="RGB", size=(4, 4)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = tuple(255 * c for c in COLOURS[name])
+    PIL.Image.new(mode, size, (*colour, 0) if mode == "RGBA" else colour).save(path)
+
+
+def test_pictures_are_found_by_their_names(tmp_path):
+    assert not has_pictures(tmp_path)
+    save(tmp_path / "a-red-thing-001.png", "red")
+    save(tmp_path / "a-red-thing_2.jpg", "red")
+    save(tmp_path / "a-blue-thing" / "000.png", "blue", "RGBA")
+    save(tmp_path / "geo" / "a-red-thing.png", "green")
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    assert has_pictures(tmp_path)
+    found = {shown.caption: shown.pictures for shown in read_pictures(tmp_path, CAPTIONS)}
+    assert set(found) == {"a red thing.", "a blue thing."}
+    assert {kind: len(p) for kind, p in found["a red thing."].items()} == {"colour": 2, "geo": 1}
+    np.testing.assert_allclose(found["a red thing."]["geo"][0, 0, 0], (0, 1, 0))
+    np.testing.assert_allclose(found["a blue thing."]["colour"], 1)  # transparent: white shows
+
+
+def test_pictures_that_cannot_be_used_are_named(tmp_path):
+    save(tmp_path / "a" / "a-cat.png", "red")
+    with pytest.raises(UserError, match="a-cat.png belongs to none of the 3 captions"):
+        list(read_pictures(tmp_path / "a", CAPTIONS))
+    save(tmp_path / "b" / "a-red-thing-1.png", "red")
+    save(tmp_path / "b" / "a-red-thing-2.png", "red", size=(5, 4))
+    with pytest.raises(UserError, match="another size"):
+        list(read_pictures(tmp_path / "b", CAPTIONS))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a-red-thing.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="cannot be read"):
+        list(read_pictures(tmp_path / "c", CAPTIONS))
