@@ -20,6 +20,7 @@ from dreamfusion_jax.diffusion.load import has_own_size, is_published, known_nam
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
+from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
@@ -128,6 +129,7 @@ def generate_many(
     config: str | ml_collections.ConfigDict = "quick",
     workdir: str | Path = "outputs/many",
     *,
+    seeds: Sequence[int] | None = None,
     progress: bool = True,
     export: bool = True,
     **overrides: Any,
@@ -135,23 +137,35 @@ def generate_many(
     """Turns many prompts into 3D objects, config.train.scenes at a time in one program.
 
     Each object is what `generate` makes of its prompt, but for rounding. What is finished
-    is skipped when the call is repeated.
+    is skipped when the call is repeated. The folder's index.html shows how far all are.
 
     Args:
       prompts: what the objects are; see `prompts.text.read_prompts` for files.
       config: see `generate`, as for the arguments that are not named here.
       workdir: the folder in which every prompt gets a folder, named by its slug.
+      seeds: how often each prompt is made, in folders <slug>-seed-<seed>; None is once, with
+        config.seed.
       export: whether to write turntables, meshes and reports.
 
     Returns:
-      One result for each prompt; a scene without a surface has no mesh.
+      One result for each prompt and seed; a scene without a surface has no mesh.
     """
     check_prompts(prompts)
+    if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
+        raise UserError(f"The seeds {list(seeds)} must be different numbers, at least one.")
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path(workdir)
-    jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
+    if seeds is None:
+        jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
+    else:
+        jobs = [
+            Job(prompt, seed, workdir / f"{slug(prompt)}-seed-{seed}")
+            for seed in seeds
+            for prompt in prompts
+        ]
     claim = functools.partial(claim_folder, workdir, prompts)
-    return _optimise(config, jobs, progress, claim=claim, export=export)
+    look = functools.partial(write_index, workdir)
+    return _optimise(config, jobs, progress, claim=claim, export=export, after_group=look)
 
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
@@ -183,6 +197,7 @@ def _optimise(
     claim: Callable[[], None] = lambda: None,
     export: bool = True,
     hooks: Callbacks | None = None,
+    after_group: Callable[[], Any] | None = None,
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     on_first_host(claim)
@@ -213,13 +228,16 @@ def _optimise(
         train(config, tasks, group, callbacks=callbacks, progress=progress)
         if export and len(group) < len(jobs) and is_first_host():
             _export_new(group, progress)
+        if after_group and is_first_host():
+            after_group()
     leave_hosts()
     if not export or not is_first_host():
         return [read_result(job.workdir) for job in jobs]
-    if len(jobs) == 1:
-        export_all(jobs[0].workdir, progress=progress)
-    else:
+    if after_group:
         _export_new(jobs, progress)
+        after_group()
+    else:
+        export_all(jobs[0].workdir, progress=progress)
     return [read_result(job.workdir) for job in jobs]
 
 

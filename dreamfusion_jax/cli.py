@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the results (default: outputs/<prompt>, or outputs/<name of the file>)",
     )
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
+    p.add_argument("--seeds", help="several, with commas: every prompt is made with each of them")
     p.add_argument(
         "--view", action="store_true", help="show the scene in the browser while it forms"
     )
@@ -274,22 +275,27 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
 
 def _generate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
-    from dreamfusion_jax.prompts.text import read_prompts
+    from dreamfusion_jax.prompts.text import read_prompts, slug
 
     if (options.prompt is None) == (options.prompts is None):
         raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
-    if options.view and options.prompts is not None:
-        raise UserError("--view shows one scene: give one prompt.")
-    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    many = options.prompts is not None or options.seeds is not None
+    if options.view and many:
+        raise UserError("--view shows one scene: give one prompt and one seed.")
+    if options.seeds is not None and options.seed is not None:
+        raise UserError("Give --seed or --seeds, not both.")
+    seeds = None if options.seeds is None else _whole_numbers(options.seeds)
+    prompts = [options.prompt] if options.prompts is None else read_prompts(options.prompts)
     first = _join_hosts(options)
     overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
     how = {"config": options.config, "workdir": options.workdir, **overrides}
-    if prompts is None:
+    if many:
+        name = slug(options.prompt) if options.prompts is None else Path(options.prompts).stem
+        how["workdir"] = options.workdir or Path("outputs") / name
+        results = api.generate_many(prompts, seeds=seeds, **how)
+    else:
         view = options.port if options.view else None
         results = [api.generate(options.prompt, view=view, **how)]
-    else:
-        how["workdir"] = options.workdir or Path("outputs") / Path(options.prompts).stem
-        results = api.generate_many(prompts, **how)
     for result in results if first else ():
         files = [result.video, result.mesh, result.workdir / "report.html"]
         print(f"{result.workdir}: {', '.join(path.name for path in files if path.is_file())}")
@@ -350,6 +356,13 @@ def _numbers(text: str, count: int, rule: str) -> tuple[float, ...]:
     if len(numbers) != count or not all(math.isfinite(x) for x in numbers):
         raise UserError(f"{rule}, not {text!r}.")
     return numbers
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--seeds takes whole numbers with commas, not {text!r}.") from error
 
 
 def _colour(text: str) -> tuple[float, ...]:

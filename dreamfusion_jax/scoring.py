@@ -34,11 +34,21 @@ from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_picture
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval
 from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
+
+
+def runs_in(sources: Sequence[str | Path]) -> list[Path]:
+    """The folders themselves, and in place of a folder of runs those of its runs."""
+    found: list[Path] = []
+    for source in map(Path, sources):
+        inside = sorted(path.parent for path in source.glob("*/config.json"))
+        found += inside if inside and not (source / "config.json").is_file() else [source]
+    return found
 
 
 def evaluate(
@@ -52,7 +62,7 @@ def evaluate(
     Each run's folder gets its own scores as evaluation.json, and its report shows them.
 
     Args:
-      workdirs: folders of the runs.
+      workdirs: folders of runs, or of folders of them.
       out: JSON file of the scores; None writes none.
       gallery: PNG, or HTML page with the scores, of all results below their true objects; None
         draws none.
@@ -63,7 +73,7 @@ def evaluate(
     Raises:
       UserError: a folder is no run, or there is no true object for its prompt.
     """
-    candidates = [_candidate(Path(workdir)) for workdir in workdirs]
+    candidates = [_candidate(workdir) for workdir in runs_in(workdirs)]
     scores = evaluate_furniture(candidates, out, Judge.load())
     for run in scores["runs"]:
         path = Path(run["workdir"]) / "evaluation.json"
@@ -81,6 +91,8 @@ def _keep(path: Path, scores: dict[str, Any]) -> None:
         write_bytes(path, (json.dumps(scores, indent=2) + "\n").encode())
         if (path.parent / "report.html").is_file():
             write_report(path.parent)
+        if (path.parent.parent / "index.html").is_file():
+            write_index(path.parent.parent)
     except UserError as error:  # a folder of somebody else's: the scores are in the table
         print(error, file=sys.stderr)
 
@@ -91,7 +103,7 @@ def evaluate_meshes(
     """Compares the mesh.glb of runs with their fields, seen by the same cameras.
 
     Args:
-      workdirs: folders of finished runs.
+      workdirs: folders of finished runs, or of folders of them.
       out: JSON file of the figures; None writes none.
 
     Raises:
@@ -99,7 +111,7 @@ def evaluate_meshes(
     """
     if not workdirs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
-    return report_meshes([_mesh_agreement(Path(workdir)) for workdir in workdirs], out)
+    return report_meshes([_mesh_agreement(workdir) for workdir in runs_in(workdirs)], out)
 
 
 def _mesh_agreement(workdir: Path) -> MeshAgreement:
@@ -123,7 +135,8 @@ def evaluate_clip(
     """R-Precision of runs and of pictures among captions (Table 1 of the paper).
 
     Args:
-      sources: folders of finished runs, or of pictures, see `evaluation.picture_folder`.
+      sources: folders of finished runs, of folders of them, or of pictures (see
+        `evaluation.picture_folder`).
       prompts: where the captions are, see `evaluation.captions.read_captions`; with the embedded
         model None means the nouns of the library.
       clip: folder of a CLIP model, or "embedded", the judge that ships.
@@ -153,7 +166,7 @@ def evaluate_clip(
     strips: list[Strip] = []
 
     def shown() -> Iterator[Shown]:
-        for source in map(Path, sources):
+        for source in runs_in(sources):
             if (source / "config.json").is_file():
                 yield _run_shown(source, model.image_size, around, lens, background)
             elif source.is_dir() and has_pictures(source):

@@ -126,6 +126,42 @@ def test_prompts_of_a_file(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_every_prompt_with_every_seed(tmp_path, capsys):
+    prompts, folder = tmp_path / "prompts.txt", tmp_path / "sweep"
+    prompts.write_text("a teapot\na barrel\n")
+    command = ["generate", f"--prompts={prompts}", f"--workdir={folder}", *FLAGS]
+    command.append("--config.train.steps=40")
+    assert cli.main([*command, "--seeds=3"]) == 0
+    assert cli.main([*command, "--seeds=3,1"]) == 0  # only what is new is made
+    expected = ["a-barrel-seed-1", "a-barrel-seed-3", "a-teapot-seed-1", "a-teapot-seed-3"]
+    assert sorted(path.parent.name for path in folder.glob("*/report.html")) == expected
+    logs = [(folder / name / "metrics.jsonl").read_text() for name in expected]
+    assert len(set(logs)) == 4
+    assert restore_run(folder / "a-teapot-seed-3").config.seed == 3
+    page = (folder / "index.html").read_text()
+    assert "4 of 4 runs are finished" in page and 'href="a-barrel-seed-1/report.html"' in page
+
+    capsys.readouterr()
+    (tmp_path / "captions.txt").write_text("A teapot.\na barrel\na table\n")
+    command = ["evaluate", "--suite=clip", "--azimuths=2", str(folder)]
+    command += [f"--prompts={tmp_path / 'captions.txt'}", f"--out={tmp_path / 'r.json'}"]
+    assert cli.main([*command, f"--gallery={tmp_path / 'r.html'}"]) == 0
+    scores = json.loads((tmp_path / "r.json").read_text())
+    assert len(scores["runs"]) == 4 and list(scores["prompts"]) == ["a barrel", "A teapot."]
+    assert set(scores["mean"]) == {"colour", "albedo", "geo"} and scores["captions"] == 3
+    assert {run["seed"] for run in scores["runs"]} == {1, 3}
+    assert all(len(ranks) == 2 for run in scores["runs"] for ranks in run["ranks"].values())
+    assert (tmp_path / "r.html").read_text().count("data:image/png") == 4
+
+    # A run that is not finished has no place in the table.
+    config = json.loads((folder / "a-barrel-seed-1" / "config.json").read_text())
+    config["train"]["steps"] = 50
+    (folder / "a-barrel-seed-1" / "config.json").write_text(json.dumps(config))
+    assert cli.main(command) == 2
+    assert "is at step 40 of 50; finish it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_distillation_recovers_a_silhouette(tmp_path):
     """Score distillation from the shipped pictures makes the shape of the true object."""
     settings = SMALL | {"train.steps": 200}

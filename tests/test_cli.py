@@ -50,6 +50,13 @@ def test_every_command_has_help(command, capsys):
         (("export", "x", "--out=a.stl", "--mm=-1"), "-1.0 mm"),
         (("sample", "a cat", "--count=0"), "at least 1"),
         (("evaluate", "/no/such/run"), "no config.json"),
+        (("evaluate", "--suite=clip", "/no/such/run"), "neither the folder of a run nor"),
+        (("evaluate", "--suite=clip"), "nothing to rank"),
+        (("evaluate", "--suite=clip", "--clip=/no"), "--prompts=captions.txt"),
+        (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
+        (("generate", "a cat", "--seeds=1,x"), "whole numbers"),
+        (("generate", "a cat", "--seeds=1,1"), "must be different"),
+        (("generate", "a cat", "--seeds=1", "--seed=1"), "not both"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

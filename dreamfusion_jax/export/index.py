@@ -1,0 +1,65 @@
+"""The page of a folder of runs: how far each is, what it looks like, and its scores."""
+
+import html
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.report import page
+
+_STYLE = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>"
+
+
+def write_index(folder: str | os.PathLike) -> Path:
+    """Writes index.html of a folder of runs, from what lies in it.
+
+    Pictures and reports are linked, so the page moves with its folder only.
+
+    Args:
+      folder: of the runs, each with a config.json.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: the page cannot be written.
+    """
+    folder = Path(folder)
+    runs = sorted(path.parent for path in folder.glob("*/config.json"))
+    done = [run for run in runs if (run / "report.html").is_file()]
+    body = (
+        f"<header><p>{len(done)} of {len(runs)} runs are finished</p>"
+        f"<h1>{html.escape(folder.name)}</h1></header>{_STYLE}<main>"
+        f'<section class="wide"><div class="timeline">{"".join(map(_figure, runs))}</div>'
+        "</section></main>"
+    )
+    target = folder / "index.html"
+    write_bytes(target, page(folder.name, body).encode())
+    return target
+
+
+def _figure(run: Path) -> str:
+    config = _read(run / "config.json") or {}
+    name = html.escape(str(config.get("prompt", run.name)))
+    lines = [f"<b>{name}</b>", f"seed {config.get('seed', '?')}"]
+    if (run / "report.html").is_file():
+        lines[0] = f'<a href="{run.name}/report.html">{lines[0]}</a>'
+    else:
+        lines.append("not finished")
+    scores = _read(run / "evaluation.json")
+    if scores and isinstance(scores.get("scores"), dict):
+        lines.append(f"IoU {scores['scores'].get('iou')}, PSNR {scores['scores'].get('psnr')} dB")
+    previews = sorted(run.glob("previews/*.png"), key=lambda path: (len(path.stem), path.stem))
+    source = f"{run.name}/previews/{previews[-1].name}" if previews else ""
+    picture = f'<img src="{source}" alt="{name}">' if source else ""
+    return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
