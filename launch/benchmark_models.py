@@ -1,12 +1,15 @@
 """Measures published models on this machine, with random weights.
 
 python launch/benchmark_models.py forward   the U-Net of Stable Diffusion 1.5, beside diffusers'
+python launch/benchmark_models.py clip      CLIP ViT-B/32 beside transformers', and R-Precision
 python launch/benchmark_models.py load      reading a folder of shards: time and peak memory
-Each prints a table, and the same as one line of JSON for machines. `forward` compares where
-torch and diffusers are installed.
+Each prints a table, and the same as one line of JSON for machines. `forward` and `clip` compare
+where torch, diffusers and transformers are installed.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import math
 import resource
@@ -29,6 +32,13 @@ def main() -> None:
     command.add_argument("--repeats", type=int, default=3)
     command.add_argument("--without", action="store_true", help="do not run diffusers")
     command.set_defaults(run=forward)
+    command = commands.add_parser("clip", help="CLIP's image tower, and R-Precision with it")
+    command.add_argument("--kind", choices=("b32", "b16", "l14"), default="b32")
+    command.add_argument("--images", type=int, default=2000)
+    command.add_argument("--captions", type=int, default=153)
+    command.add_argument("--repeats", type=int, default=5)
+    command.add_argument("--without", action="store_true", help="do not run transformers")
+    command.set_defaults(run=clip)
     command = commands.add_parser("load", help="time and peak memory of reading a model")
     command.add_argument("--parameters", type=float, default=2e9)
     command.add_argument("--folder", type=Path, help="an existing one, instead of a synthetic one")
@@ -94,6 +104,63 @@ def _forward_theirs(dtype: str, repeats: int, device: str) -> float:
             torch.cuda.synchronize()
 
     return _best(call, repeats)
+
+
+def clip(options: argparse.Namespace) -> dict:
+    """Seconds of 32 pictures on each side, and of all pictures among all captions."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from benchmark import surroundings
+    from make_model_folder import clip_config, write_clip
+
+    from dreamfusion_jax.image_text.clip_folder import load_clip
+
+    pixels = np.random.default_rng(0).standard_normal((32, 224, 224, 3)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        write_clip(Path(folder), options.kind, dtype="float32")
+        model = load_clip(folder)
+    embed = jax.jit(model.embed)
+    here = jnp.asarray(pixels)
+    ours = _best(lambda: jax.block_until_ready(embed(model.params, here)), options.repeats)
+    figures = surroundings() | {"kind": options.kind, "ours, 32 pictures, s": round(ours, 3)}
+    if not options.without:
+        theirs = _clip_theirs(clip_config(options.kind), pixels, options.repeats)
+        figures["transformers', 32 pictures, s"] = round(theirs, 3)
+        figures["times faster than transformers"] = round(theirs / ours, 2)
+    return figures | _retrieve(model, options.images, options.captions)
+
+
+def _clip_theirs(config: dict, pixels, repeats: int) -> float:
+    import torch
+    import transformers
+
+    parts = {f"{name}_config": config[f"{name}_config"] for name in ("vision", "text")}
+    described = transformers.CLIPConfig(**parts, projection_dim=config["projection_dim"])
+    model = transformers.CLIPModel(described).eval()
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+
+    def call():
+        with torch.no_grad():
+            model.get_image_features(pixel_values=images)
+
+    return _best(call, repeats)
+
+
+def _retrieve(model, images: int, captions: int) -> dict:
+    """R-Precision of so many pictures of 128 pixels, eight a result, as `evaluate` does it."""
+    import numpy as np
+
+    from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval
+
+    texts = [f"a photo of thing {i}" for i in range(captions)]
+    pictures = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
+    shown = (Shown(str(i), texts[i % captions], {"colour": pictures}) for i in range(images // 8))
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluate_retrieval(model, texts, shown, about={})
+    seconds = time.perf_counter() - began
+    return {f"R-Precision, {images} pictures among {captions}, s": round(seconds, 1)}
 
 
 def _best(call, repeats: int) -> float:

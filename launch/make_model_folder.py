@@ -1,6 +1,7 @@
 """Writes a folder like those of published models, with random weights.
 
     python launch/make_model_folder.py /tmp/if --kind=if --width=192
+    python launch/make_model_folder.py /tmp/clip --kind=b32
     dreamfusion generate "a chair" --config=paper --config.prior=/tmp/if
 
 Sizes, files, tokenizers and names are those of the real models (or narrower); what comes out
@@ -28,6 +29,7 @@ from dreamfusion_jax.diffusion.deepfloyd import if_config
 from dreamfusion_jax.diffusion.pretrained.convert import flax_axes, published_name
 from dreamfusion_jax.diffusion.unet import unet_from_config
 from dreamfusion_jax.diffusion.vae import vae_from_config
+from dreamfusion_jax.image_text.clip_folder import network_from_config
 from dreamfusion_jax.prompts.clip import clip_text_from_config
 from dreamfusion_jax.prompts.t5 import t5_from_config
 
@@ -63,6 +65,11 @@ CLIP_L = {
     "max_position_embeddings": 77,
     "vocab_size": 49408,
     "hidden_act": "quick_gelu",
+}
+CLIP_TOWERS = {  # vision: width, layers, heads, patch; text: width, layers, heads; common width
+    "b32": ((768, 12, 12, 32), (512, 12, 8), 512),
+    "b16": ((768, 12, 12, 16), (512, 12, 8), 512),
+    "l14": ((1024, 24, 16, 14), (768, 12, 12), 768),
 }
 TEXT = "a photo of the chair and one table, front view side view back view overhead view"
 
@@ -111,6 +118,33 @@ def write_stable_diffusion(
     _write_config(folder / "text_encoder", "config.json", text_encoder)
     shapes = _shapes(clip_text_from_config(text_encoder), jnp.zeros((1, 8), jnp.int32))
     write_weights(folder / "text_encoder", "model", shapes, prefix="text_model.", **how)
+
+
+def clip_config(name: str) -> dict[str, Any]:
+    """The config.json of OpenAI's CLIP ViT-B/32 ("b32"), B/16 or L/14."""
+    vision, text, width = CLIP_TOWERS[name]
+
+    def tower(width, layers, heads, **more):
+        shape = {"hidden_size": width, "intermediate_size": 4 * width}
+        shape |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+        return shape | {"hidden_act": "quick_gelu"} | more
+
+    return {
+        "model_type": "clip",
+        "projection_dim": width,
+        "vision_config": tower(*vision[:3], patch_size=vision[3], image_size=224),
+        "text_config": tower(*text, max_position_embeddings=77, vocab_size=49408),
+    }
+
+
+def write_clip(folder: Path, name: str, **how: Any) -> None:
+    """A folder like OpenAI's CLIP models; see `clip_config`, and `write_weights` for `how`."""
+    config = clip_config(name)
+    _write_config(folder, "config.json", config)
+    write_byte_pairs(folder, TEXT.split())
+    texts = jnp.zeros((1, 77), jnp.int32), jnp.zeros(1, jnp.int32)
+    shapes = _shapes(network_from_config(config), jnp.zeros((1, 224, 224, 3)), *texts)
+    write_weights(folder, "model", shapes, **how)
 
 
 def write_weights(
@@ -225,7 +259,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kind", choices=("if", "sd"), required=True)
+    parser.add_argument("--kind", choices=("if", "sd", *CLIP_TOWERS), required=True)
     parser.add_argument(
         "--width", type=int, default=192, help="first width of IF's U-Net: 192, 320 or 704"
     )
@@ -233,7 +267,9 @@ def main() -> None:
     parser.add_argument("--shard-gb", type=float, default=2.0)
     options = parser.parse_args()
     how = {"dtype": options.dtype, "shard_bytes": options.shard_gb * 1e9}
-    if options.kind == "if":
+    if options.kind in CLIP_TOWERS:
+        write_clip(options.folder, options.kind, **how)
+    elif options.kind == "if":
         write_if(options.folder, if_config(options.width), {}, **how)
     else:
         write_stable_diffusion(options.folder, {}, {}, {}, **how)
