@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.scene.background = ml_collections.ConfigDict(
         {
-            "kind": "environment",  # or "colour": a random flat colour in each view
+            "kind": "environment",  # "colour" (flat, random) or "textures" (random)
             "environment": {"width": 64, "layers": 2, "frequencies": 4},
             "colour_mean": 0.5,
             "colour_std": 0.3,
@@ -79,13 +79,17 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.guidance = ml_collections.ConfigDict(
         {
-            "loss": "sds",  # or "diffusion_loss", the ablation with the U-Net's Jacobian
+            # Or "diffusion_loss", the ablation with the U-Net's Jacobian, or "similarity": config
+            # .prior is an image-text model, see configs/dream_fields.py.
+            "loss": "sds",
             "weight": 100.0,  # omega
             "t_min": 0.02,
             "t_max": 0.98,
             "t_max_end": 0.98,  # t_max moves here linearly over the run; equal: no annealing
             "weighting": "sigma_squared",
             "view_words": "paper",  # or "fine" (24 words), or "none"
+            "crops": 8,  # of a view, and their side as a share of its, with "similarity"
+            "crop_share": 154 / 168,
         }
     )
     config.regularisers = ml_collections.ConfigDict(
@@ -93,6 +97,8 @@ def get_config() -> ml_collections.ConfigDict:
             "orientation": {"start": 1e-4, "end": 1e-2, "steps": 5000},
             "opacity": {"start": 1e-3, "end": 1e-3, "steps": 1},
             "entropy": {"start": 0.0, "end": 0.0, "steps": 1},  # not in the paper
+            # Dream Fields' target of the mean transmittance
+            "transmittance": {"weight": 0.0, "start": 0.4, "end": 0.88, "steps": 500},
         }
     )
     config.optim = ml_collections.ConfigDict(

@@ -25,6 +25,7 @@ from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
 from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.image_text.prior import ImageTextPrior, load_image_text
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import (
@@ -50,7 +51,7 @@ from dreamfusion_jax.train.parallel import (
     use_cpu_cores,
 )
 from dreamfusion_jax.train.runs import Job, plan
-from dreamfusion_jax.train.task import make_tasks
+from dreamfusion_jax.train.task import SIMILARITY, make_tasks
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
 
 __all__ = [
@@ -185,7 +186,8 @@ def _resolve(
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
-    use_cpu_cores(1 if is_published(config.prior) else config.train.views)
+    large = is_published(config.prior) or config.guidance.loss == SIMILARITY
+    use_cpu_cores(1 if large else config.train.views)
     return config
 
 
@@ -203,23 +205,10 @@ def _optimise(
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
-    load = functools.partial(
-        load_prior,
-        config.prior,
-        dtype=config.prior_dtype,
-        # Without guidance only what matches the prompts is ever asked for.
-        prompts=() if config.guidance.weight else prompts,
-    )
-    prior = on_every_host(functools.partial(load, image_size=config.train.image_size))
-
-    def prior_at(size: int) -> Prior:
-        if has_own_size(config.prior) or size == config.train.image_size:
-            return prior
-        return on_every_host(functools.partial(load, image_size=size))
-
+    prior_at = _priors(config, prompts)
     if is_first_host():
         for prompt in prompts:
-            warn_unknown_words(prior, prompt, config.prior)
+            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
     tasks = make_tasks(config, prior_at, device_count())
     on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
@@ -241,9 +230,33 @@ def _optimise(
     return [read_result(job.workdir) for job in jobs]
 
 
+def _priors(
+    config: ml_collections.ConfigDict, prompts: Sequence[str]
+) -> Callable[[int], Prior | ImageTextPrior]:
+    """Gives the prior for views of a size; what is large is read once."""
+    if config.guidance.loss == SIMILARITY:
+        model = on_every_host(lambda: load_image_text(config.prior, config.prior_dtype))
+        return functools.cache(lambda size: ImageTextPrior(model, (size, size, 3)))
+    load = functools.partial(
+        load_prior,
+        config.prior,
+        dtype=config.prior_dtype,
+        # Without guidance only what matches the prompts is ever asked for.
+        prompts=() if config.guidance.weight else prompts,
+    )
+
+    @functools.cache
+    def read(size: int) -> Prior:
+        return on_every_host(functools.partial(load, image_size=size))
+
+    first = config.train.image_size
+    return lambda size: read(first if has_own_size(config.prior) else size)
+
+
 def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
     """The jobs, with prompts in words that the prior knows; says what is replaced."""
-    names = known_names(config.prior) if config.replace_unknown_nouns else ()
+    guided = config.guidance.loss == SIMILARITY
+    names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
     read = []
     for job in jobs:
         told, replaced = to_known(job.prompt, names)
@@ -342,7 +355,7 @@ def sample(
     return Path(out)
 
 
-def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
+def warn_unknown_words(prior: Prior | ImageTextPrior, prompt: str, name: str) -> None:
     """Says which words of a prompt the prior does not know; the run goes on."""
     unknown = prior.unknown_words(prompt)
     if unknown:

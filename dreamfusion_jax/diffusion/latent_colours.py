@@ -5,12 +5,13 @@ as latents has a fourth channel beside red, green and blue, for what no colour s
 they reach every latent, nothing has to be encoded, and the scene still has colours to look at.
 """
 
+from typing import Protocol, runtime_checkable
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.cfg import to_model_range
-from dreamfusion_jax.diffusion.prior import Prior
 
 # Red, green and blue in [-1, 1] of each latent channel, fitted to the decoder of Stable
 # Diffusion 1.x by its users; 2.x has the same autoencoder.
@@ -35,8 +36,16 @@ def colours_to_latents(colours: Float[Array, "*batch 4"]) -> Float[Array, "*batc
     return to_model_range(colours) @ basis
 
 
+@runtime_checkable
+class Sized(Protocol):
+    """What has images of a size and latents of one, like a prior."""
+
+    image_shape: tuple[int, int, int]
+    latent_shape: tuple[int, int, int]
+
+
 def to_prior_range(
-    prior: Prior, rendered: Float[Array, "views height width channels"]
+    prior: Sized, rendered: Float[Array, "views height width channels"]
 ) -> Float[Array, "views h w c"]:
     """Rendered images in the size and the range of the prior: its images, or latents of them."""
     if rendered.shape[-1] == CHANNELS:

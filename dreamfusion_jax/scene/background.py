@@ -1,8 +1,10 @@
-"""What is seen where the object is not: an environment map or a random flat colour."""
+"""What is seen where the object is not: an environment map, a flat colour or a texture."""
 
 import distrax
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamfusion_jax.scene.encoding import integrated_encoding
@@ -34,3 +36,70 @@ def random_colour(
     """A flat background colour ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
     colour = distrax.Normal(mean, std).sample(seed=key, sample_shape=(channels,))
     return jnp.clip(colour, 0.0, 1.0)
+
+
+# Colours of natural images are correlated: directions in which they vary, by their strength.
+_COLOUR_DIRECTIONS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_SQUARES = 8  # a side of the checkerboard
+_BLUR_STD, _BLUR_RADIUS = 10 / 224, 7 / 224  # image widths
+
+
+def random_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
+    """Noise, a checkerboard or a Fourier texture, blurred: Dream Fields' backgrounds (section 3.4).
+
+    Each is drawn a third of the time; the blur's standard deviation is uniform up to 10 pixels
+    in 224.
+
+    Args:
+      key: draws it.
+      size: pixels a side.
+
+    Returns:
+      Colours in [0, 1].
+    """
+    noise_key, board_key, wave_key, choice_key, blur_key = jax.random.split(key, 5)
+    kinds = jnp.stack(
+        [
+            jax.random.uniform(noise_key, (size, size, 3)),
+            _checkerboard(board_key, size),
+            _fourier_texture(wave_key, size),
+        ]
+    )
+    chosen = kinds[jax.random.randint(choice_key, (), 0, len(kinds))]
+    return _blurred(chosen, jax.random.uniform(blur_key) * _BLUR_STD * size)
+
+
+def _checkerboard(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
+    square = jnp.arange(size) * _SQUARES // size
+    odd = (square[:, None] + square) % 2
+    return jax.random.uniform(key, (2, 3))[odd]
+
+
+def _fourier_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
+    """A random picture whose spectrum falls as f^-1.5 (Mordvintsev et al. 2018)."""
+    along, across = jnp.fft.rfftfreq(size), jnp.fft.fftfreq(size)[:, None]
+    frequency = jnp.maximum(jnp.hypot(along, across), 1 / size)
+    real, imaginary = 0.2 * jax.random.normal(key, (2, *frequency.shape, 3))
+    spectrum = jax.lax.complex(real, imaginary) * (size / frequency[..., None] ** 1.5)
+    waves = jnp.fft.irfft2(spectrum, (size, size), axes=(0, 1)) / 4
+    directions = _COLOUR_DIRECTIONS / np.linalg.norm(_COLOUR_DIRECTIONS, axis=0).max()
+    return jax.nn.sigmoid(waves @ directions.T)
+
+
+def _blurred(
+    picture: Float[Array, "size size 3"], std: Float[Array, ""]
+) -> Float[Array, "size size 3"]:
+    """Gaussian blur of a standard deviation in pixels; the edges are continued."""
+    radius = max(1, round(_BLUR_RADIUS * len(picture)))
+    offsets = jnp.arange(-radius, radius + 1)
+    kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(std, 1e-3)) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        pads = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
+        padded = jnp.pad(picture, pads, "edge")
+        parts = (
+            jax.lax.slice_in_dim(padded, i, i + len(picture), axis=axis)
+            for i in range(2 * radius + 1)
+        )
+        picture = sum(weight * part for weight, part in zip(kernel, parts, strict=True))
+    return picture

@@ -4,9 +4,28 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dreamfusion_jax.scene.schedules import Ramp
+
+
+@dataclasses.dataclass(frozen=True)
+class Transmittance:
+    """-weight min(tau, mean transmittance), the sparsity loss of Dream Fields (section 3.3).
+
+    The target opacity 1 - tau goes exponentially from 1 - start to 1 - end in `steps` steps.
+    """
+
+    weight: float
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: Int[Array, ""], opacity: Float[Array, "*rays"]) -> Float[Array, ""]:
+        """The penalty at a step, of the opacity of all rays."""
+        part = jnp.clip(step / max(self.steps, 1), 0.0, 1.0)
+        target = (1 - self.start) * ((1 - self.end) / (1 - self.start)) ** part
+        return -self.weight * jnp.minimum(1 - target, 1 - jnp.mean(opacity))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +35,7 @@ class Regularisers:
     orientation: Ramp
     opacity: Ramp
     entropy: Ramp
+    transmittance: Transmittance
 
 
 def orientation_penalty(

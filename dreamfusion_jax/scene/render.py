@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from dreamfusion_jax.scene.background import EnvironmentMap, random_colour
+from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
 from dreamfusion_jax.scene.fields import MlpField, density_of, query_density, query_field
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.rays import cast_rays
@@ -30,7 +30,8 @@ class Scene:
 
     `field` is any module with the call of `MlpField`.
     `points_per_chunk` bounds what is worked on at a time, see `query_field`.
-    `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view.
+    `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view, or with
+    `textures` a random texture.
     """
 
     field: nn.Module = MlpField()
@@ -41,6 +42,7 @@ class Scene:
     points_per_chunk: int = 0
     colour_mean: float = 0.5
     colour_std: float = 0.3
+    textures: bool = False
 
     @classmethod
     def from_config(cls, config) -> "Scene":
@@ -58,6 +60,7 @@ class Scene:
             points_per_chunk=config.points_per_chunk,
             colour_mean=config.background.colour_mean,
             colour_std=config.background.colour_std,
+            textures=config.background.kind == "textures",
         )
 
 
@@ -76,6 +79,8 @@ def background_colours(
     """What a training view shows where there is no object."""
     if scene.background is not None:
         return scene.background.apply(params["background"], directions)
+    if scene.textures:
+        return random_texture(key, directions.shape[0])
     colour = random_colour(key, scene.colour_mean, scene.colour_std, scene.field.channels)
     return jnp.broadcast_to(colour, (*directions.shape[:-1], len(colour)))
 

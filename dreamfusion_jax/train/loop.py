@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import Preempted
+from dreamfusion_jax.image_text.prior import ImageTextPrior
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
@@ -78,7 +79,7 @@ def train(
     prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
 
     @functools.lru_cache(maxsize=1)  # one prior at a time
-    def frozen(prior: Prior):
+    def frozen(prior: Prior | ImageTextPrior):
         return replicate((prior.params, prior.encode(prompts), seed_keys))
 
     bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))

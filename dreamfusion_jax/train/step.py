@@ -111,6 +111,7 @@ def render_views(
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
     penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
+    penalties += task.regularisers.transmittance(step, image.opacity)
     x = to_prior_range(task.prior, image.rgb)
     return (x, penalties), (jnp.mean(image.opacity), orientation)
 

@@ -10,15 +10,18 @@ from dreamfusion_jax.diffusion.latent_colours import CHANNELS
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance.sds import LOSSES, WEIGHTINGS, Guidance
+from dreamfusion_jax.guidance.similarity import Similarity
+from dreamfusion_jax.image_text.prior import ImageTextPrior
 from dreamfusion_jax.optim.build import build_optimizer
 from dreamfusion_jax.prompts.views import ViewPrompts
 from dreamfusion_jax.scene.cameras import CameraDistribution
 from dreamfusion_jax.scene.lights import LightDistribution
-from dreamfusion_jax.scene.regularisers import Regularisers
+from dreamfusion_jax.scene.regularisers import Regularisers, Transmittance
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scene.schedules import Ramp
 
 AXIS = "batch"  # the mapped axis of devices
+SIMILARITY = "similarity"  # the loss that an image-text model guides with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +32,9 @@ class Task:
     cameras: CameraDistribution
     lights: LightDistribution
     blur: Ramp
-    prior: Prior
+    prior: Prior | ImageTextPrior
     view_prompts: ViewPrompts
-    guidance: Guidance
+    guidance: Guidance | Similarity
     regularisers: Regularisers
     optimizer: optax.GradientTransformation
     image_size: int
@@ -40,7 +43,9 @@ class Task:
 
 
 def make_tasks(
-    config: ml_collections.ConfigDict, prior_at: Callable[[int], Prior], devices: int
+    config: ml_collections.ConfigDict,
+    prior_at: Callable[[int], Prior | ImageTextPrior],
+    devices: int,
 ) -> list[Task]:
     """The tasks of a run, one after the other: the last steps may render larger views.
 
@@ -60,7 +65,9 @@ def make_tasks(
     ]
 
 
-def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> Task:
+def make_task(
+    config: ml_collections.ConfigDict, prior: Prior | ImageTextPrior, devices: int
+) -> Task:
     """Builds everything that is fixed during a run at one size of the views.
 
     Args:
@@ -73,9 +80,11 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> 
     """
     _check_intervals(config.train)
     guidance, regularisers, train = config.guidance, config.regularisers, config.train
-    _one_of("guidance.loss", guidance.loss, tuple(LOSSES))
+    _one_of("guidance.loss", guidance.loss, (*LOSSES, SIMILARITY))
     _one_of("guidance.weighting", guidance.weighting, WEIGHTINGS)
-    _one_of("scene.background.kind", config.scene.background.kind, ("environment", "colour"))
+    _one_of(
+        "scene.background.kind", config.scene.background.kind, ("environment", "colour", "textures")
+    )
     _one_of("scene.colour_space", config.scene.colour_space, ("rgb", "latent"))
     if config.scene.colour_space == "latent" and prior.latent_shape[-1] != CHANNELS:
         raise UserError(
@@ -94,22 +103,34 @@ def make_task(config: ml_collections.ConfigDict, prior: Prior, devices: int) -> 
         blur=Ramp(**config.blur),
         prior=prior,
         view_prompts=ViewPrompts(guidance.view_words),
-        guidance=Guidance(
-            loss=guidance.loss,
-            weight=guidance.weight,
-            t_min=guidance.t_min,
-            t_max=Ramp(guidance.t_max, guidance.t_max_end, train.steps),
-            weighting=guidance.weighting,
-        ),
+        guidance=_guidance(guidance, train.steps),
         regularisers=Regularisers(
             orientation=Ramp(**regularisers.orientation),
             opacity=Ramp(**regularisers.opacity),
             entropy=Ramp(**regularisers.entropy),
+            transmittance=Transmittance(**regularisers.transmittance),
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,
         views=_views_per_device(train.views, devices),
         until=train.steps,
+    )
+
+
+def _guidance(guidance: ml_collections.ConfigDict, steps: int) -> Guidance | Similarity:
+    if guidance.loss == SIMILARITY:
+        if guidance.crops < 1 or not 0 < guidance.crop_share <= 1:
+            raise UserError(
+                f"guidance.crops is {guidance.crops} and crop_share {guidance.crop_share}; they "
+                "must be at least 1, and within (0, 1]."
+            )
+        return Similarity(guidance.crops, guidance.crop_share)
+    return Guidance(
+        loss=guidance.loss,
+        weight=guidance.weight,
+        t_min=guidance.t_min,
+        t_max=Ramp(guidance.t_max, guidance.t_max_end, steps),
+        weighting=guidance.weighting,
     )
 
 

@@ -1,0 +1,68 @@
+"""An image-text model in the place of a diffusion prior, for guidance by similarity."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.image_text.clip_folder import load_clip
+from dreamfusion_jax.image_text.dual_encoder import DualEncoder
+from dreamfusion_jax.image_text.vectors import ImageTextModel
+from dreamfusion_jax.types import TextEmbeddings
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageTextPrior:
+    """What the training loop asks of a prior, with vectors for embeddings: states [rows, 1, D].
+
+    Images are rendered at any size, `image_shape`, and resized by the guidance.
+    """
+
+    model: ImageTextModel
+    image_shape: tuple[int, int, int]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """The shape of an image."""
+        return self.image_shape
+
+    @property
+    def params(self) -> Any:
+        """The model's parameters."""
+        return self.model.params
+
+    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+        """The unit vector of each prompt."""
+        states = jnp.asarray(self.model.texts(list(prompts)))[:, None]
+        return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """[]: it cannot tell."""
+        return []
+
+
+def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:
+    """Reads a CLIP model, or what `dreamfusion train-judge` wrote, to guide with.
+
+    Args:
+      folder: of the model.
+      dtype: "float32" or "bfloat16", of CLIP's parameters and computation.
+
+    Raises:
+      UserError: there is no such model, or it cannot be read.
+    """
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text())
+    except (OSError, ValueError):
+        config = {}
+    own = isinstance(config, dict) and "image_channels" in config
+    if not own and not Path(folder).is_dir():
+        raise UserError(
+            f"Guidance by similarity needs an image-text model, and there is no folder {folder}: "
+            "give that of a CLIP model with --config.prior=FOLDER."
+        )
+    return DualEncoder.load(folder) if own else load_clip(folder, jnp.dtype(dtype))
