@@ -118,7 +118,7 @@ def clip(options: argparse.Namespace) -> dict:
 
     pixels = np.random.default_rng(0).standard_normal((32, 224, 224, 3)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        write_clip(Path(folder), options.kind, dtype="float32")
+        write_clip(Path(folder), clip_config(options.kind), dtype="float32")
         model = load_clip(folder)
     embed = jax.jit(model.embed)
     here = jnp.asarray(pixels)

@@ -137,13 +137,13 @@ def clip_config(name: str) -> dict[str, Any]:
     }
 
 
-def write_clip(folder: Path, name: str, **how: Any) -> None:
+def write_clip(folder: Path, config: dict[str, Any], **how: Any) -> None:
     """A folder like OpenAI's CLIP models; see `clip_config`, and `write_weights` for `how`."""
-    config = clip_config(name)
     _write_config(folder, "config.json", config)
     write_byte_pairs(folder, TEXT.split())
-    texts = jnp.zeros((1, 77), jnp.int32), jnp.zeros(1, jnp.int32)
-    shapes = _shapes(network_from_config(config), jnp.zeros((1, 224, 224, 3)), *texts)
+    texts = jnp.zeros((1, 8), jnp.int32), jnp.zeros(1, jnp.int32)
+    size = config["vision_config"]["image_size"]
+    shapes = _shapes(network_from_config(config), jnp.zeros((1, size, size, 3)), *texts)
     write_weights(folder, "model", shapes, **how)
 
 
@@ -268,7 +268,7 @@ def main() -> None:
     options = parser.parse_args()
     how = {"dtype": options.dtype, "shard_bytes": options.shard_gb * 1e9}
     if options.kind in CLIP_TOWERS:
-        write_clip(options.folder, options.kind, **how)
+        write_clip(options.folder, clip_config(options.kind), **how)
     elif options.kind == "if":
         write_if(options.folder, if_config(options.width), {}, **how)
     else:
