@@ -209,7 +209,10 @@ def _parser() -> argparse.ArgumentParser:
     p = _command(commands, "train-judge", _train_judge, "train the dual encoder that judges")
     _add_config(p, "judge_furniture")
     p.add_argument(
-        "--data", required=True, help="what `python -m dreamfusion_jax.datasets.judge_views` wrote"
+        "--data",
+        required=True,
+        help="what `python -m dreamfusion_jax.datasets.judge_views` wrote, or library: the shipped "
+        "pictures, for a model that knows nothing of the judge's",
     )
     p.add_argument("--init", help="folder of a model to start from, of the same architecture")
     p.add_argument(
@@ -456,12 +459,12 @@ def _train_prior(options: argparse.Namespace) -> None:
 
 def _train_judge(options: argparse.Namespace) -> None:
     from dreamfusion_jax.config import load_config, override
-    from dreamfusion_jax.datasets.judge_views import load_judge_views
+    from dreamfusion_jax.datasets.judge_views import library_views, load_judge_views
     from dreamfusion_jax.train.judge import train_judge
 
     config = load_config(options.config)
     override(config, options.overrides)
-    views = load_judge_views(options.data)
+    views = library_views() if options.data == "library" else load_judge_views(options.data)
     print(train_judge(config, views, Path(options.workdir), init=options.init))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
+from dreamfusion_jax.datasets.library import load_library
 from dreamfusion_jax.datasets.library_objects import CHOICES
 from dreamfusion_jax.errors import UserError
 
@@ -68,6 +69,23 @@ def load_judge_views(folder: str | pathlib.Path) -> JudgeViews:
         tuple(index["nouns"]),
         tuple(tuple(index["synonyms"].get(noun, ())) for noun in index["nouns"]),
         **columns,
+    )
+
+
+def library_views() -> JudgeViews:
+    """The shipped pictures of the library, all textured, all to learn from."""
+    library = load_library()
+    objects, per_object = library.rgba.shape[:2]
+    flags = np.zeros(objects * per_object, bool)
+    return JudgeViews(
+        rgba=library.rgba.reshape(-1, SIZE, SIZE, 4),
+        nouns=library.nouns,
+        synonyms=tuple(library.synonyms[noun] for noun in library.nouns),
+        noun=np.repeat(np.arange(objects), per_object),
+        azimuth=library.azimuth.ravel(),
+        elevation=library.elevation.ravel(),
+        textureless=flags,
+        held_out=flags,
     )
 
 

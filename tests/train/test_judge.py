@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.config import load_config
-from dreamfusion_jax.datasets.judge_views import JudgeViews, judge_angles, load_judge_views
+from dreamfusion_jax.datasets.judge_views import (
+    JudgeViews,
+    judge_angles,
+    library_views,
+    load_judge_views,
+)
+from dreamfusion_jax.datasets.library import load_library
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.judge import Judge, check_judge
 from dreamfusion_jax.train.judge import train_judge
@@ -71,3 +77,12 @@ def test_angles_are_those_of_the_view_and_never_the_same_again():
 def test_views_that_are_not_there_are_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no views for a judge"):
         load_judge_views(tmp_path)
+
+
+def test_the_library_can_be_learnt_from():
+    views = library_views()
+    assert len(views.nouns) == 128 and views.rgba.shape == (128 * 144, 64, 64, 4)
+    table = views.nouns.index("table")
+    own = np.flatnonzero(views.noun == table)
+    np.testing.assert_array_equal(views.rgba[own], load_library(nouns=["table"]).rgba[0])
+    assert np.ptp(views.azimuth[own]) > 6 and not views.held_out.any()
