@@ -55,18 +55,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
     config.regularisers.orientation.steps = 500
     # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
-    # first; later it would eat thin parts, and the entropy takes over.
+    # first; later it would eat thin parts, and the entropy takes over: it also makes outlines sharp,
+    # so that the mesh is what the field shows.
     config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 750})
-    config.regularisers.entropy.update({"end": 2e-2, "steps": 1200})
+    config.regularisers.entropy.update({"end": 6e-2, "steps": 1200})
     config.optim.update(
-        {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-4}
+        {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-3}
     )
     config.train.update(
         {
             "steps": 1200,
             "image_size": 32,
-            "fine_image_size": 64,  # what thin parts and the mesh gain from
-            "fine_share": 1 / 6,
+            # 0.17 brings 0.3 dB of PSNR to a motorbike, and takes 2.5 minutes more.
+            "fine_image_size": 64,
+            "fine_share": 0.0,
             "views": 2,
             "scenes": 2,  # more do not fit into the cache of a core: slower
             "steps_per_call": 25,

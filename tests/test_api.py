@@ -22,7 +22,6 @@ from dreamfusion_jax.train.checkpoint import restore_run
 SMALL = {
     "train.steps": 60,
     "train.image_size": 16,
-    "train.fine_share": 0.0,
     "train.steps_per_call": 10,
     "train.checkpoint_every": 20,
     "train.preview_every": 20,

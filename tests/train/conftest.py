@@ -26,7 +26,6 @@ def tiny_config(**changes) -> ml_collections.ConfigDict:
         "scene.coarse_samples": 8,
         "scene.fine_samples": 8,
         "train.image_size": 8,
-        "train.fine_share": 0.0,
         "train.views": 4,
         "train.steps": 8,
         "train.steps_per_call": 2,

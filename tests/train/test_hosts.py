@@ -19,7 +19,6 @@ pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "train.image_size": 8,
-    "train.fine_share": 0.0,
     "train.steps_per_call": 5,
     "train.checkpoint_every": 20,
     "train.preview_every": 40,

@@ -9,7 +9,6 @@ SMALL = {
     "train.checkpoint_every": 2,
     "train.preview_every": 2,
     "train.image_size": 8,
-    "train.fine_share": 0.0,
     "scene.field.width": 16,
     "scene.field.blocks": 1,
     "scene.coarse_samples": 8,
