@@ -55,8 +55,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
     config.regularisers.orientation.steps = 500
     # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
-    # first; later it would eat thin parts, and the entropy takes over: it also makes outlines sharp,
-    # so that the mesh is what the field shows.
+    # first; later it would eat thin parts, and the entropy takes over. That makes outlines sharp
+    # too, so that the mesh is what the field shows.
     config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 750})
     config.regularisers.entropy.update({"end": 6e-2, "steps": 1200})
     config.optim.update(
