@@ -1,6 +1,7 @@
 """Finding a prior by name or folder."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,17 @@ def is_published(name_or_path: str) -> bool:
     """Whether a prior is a published model (so large that one copy of it has to do)."""
     path = Path(name_or_path)
     return is_model_folder(path) if path.is_dir() else is_hub_id(name_or_path)
+
+
+def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
+    """Says which words of a prompt the prior does not know; the run goes on."""
+    unknown = prior.unknown_words(prompt)
+    if unknown:
+        print(
+            f"The prior {name!r} can make nothing of: {', '.join(unknown)}. The result will ignore "
+            "them; a larger prior can be chosen with --config.prior=FOLDER (see the README).",
+            file=sys.stderr,
+        )
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:

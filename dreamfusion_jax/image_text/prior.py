@@ -40,10 +40,6 @@ class ImageTextPrior:
         states = jnp.asarray(self.model.texts(list(prompts)))[:, None]
         return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """[]: it cannot tell."""
-        return []
-
 
 def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:
     """Reads a CLIP model, or what `dreamfusion train-judge` wrote, to guide with.

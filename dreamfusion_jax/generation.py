@@ -1,0 +1,282 @@
+"""Prompts to 3D objects: what `generate` and `generate_many` do."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import PIL.Image
+
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.diffusion.load import (
+    has_own_size,
+    is_published,
+    known_names,
+    load_prior,
+    warn_unknown_words,
+)
+from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.images import save_png
+from dreamfusion_jax.export.index import write_index
+from dreamfusion_jax.export.live_viewer import LiveViewer
+from dreamfusion_jax.export.preview import preview_grid
+from dreamfusion_jax.export.view_settings import check_export, view_settings
+from dreamfusion_jax.image_text.prior import ImageTextPrior, load_image_text
+from dreamfusion_jax.prompts.meaning import to_known
+from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
+from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
+from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.train.loop import Callbacks, train
+from dreamfusion_jax.train.parallel import (
+    check_hosts_agree,
+    device_count,
+    is_first_host,
+    leave_hosts,
+    on_every_host,
+    on_first_host,
+    several_hosts,
+    use_cpu_cores,
+)
+from dreamfusion_jax.train.runs import Job, plan
+from dreamfusion_jax.train.task import SIMILARITY, make_tasks
+from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
+
+
+def generate(
+    prompt: str,
+    config: str | ml_collections.ConfigDict = "quick",
+    workdir: str | Path | None = None,
+    *,
+    progress: bool = True,
+    callback: Callable[[int, dict[str, float]], None] | None = None,
+    view: int | None = None,
+    **overrides: Any,
+) -> Result:
+    """Turns a prompt into a 3D object, or goes on with a run that was interrupted.
+
+    Args:
+      prompt: what the object is, in English.
+      config: the name of a shipped config, the path of a Python file with get_config(),
+        or a ConfigDict.
+      workdir: where results go; `outputs/<slug of the prompt>` by default.
+      progress: whether to show a progress bar.
+      callback: called as callback(step, metrics) every config.train.steps_per_call steps, on the
+        first of several hosts, all of which must give one or none.
+      view: port of a page on this machine that shows the scene while it forms (extra `[view]`).
+      **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
+        two underscores stand for the dot: train__steps=500.
+
+    Returns:
+      The paths of turntable.mp4, mesh.glb and previews, and the metrics.
+
+    Raises:
+      UserError: bad input, with one sentence that says what to do.
+    """
+    check_prompt(prompt)
+    config = on_every_host(lambda: _resolve(config, overrides))
+    workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
+    jobs = [Job(prompt, config.seed, workdir)]
+    page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
+
+    def after_call(job, step, metrics, params):
+        if callback is not None:
+            callback(step, metrics)
+        if page is not None:
+            page.show(params, step, metrics)
+
+    # All hosts must agree on whether there is something to call.
+    watched = None if callback is None and view is None else after_call
+    # Several hosts cannot wait for one.
+    paused = (lambda: page.paused) if page is not None and not several_hosts() else None
+    hooks = Callbacks(after_call=watched, paused=paused)
+    try:
+        return _optimise(config, jobs, progress, hooks=hooks)[0]
+    finally:
+        if page is not None:
+            page.close()
+
+
+def generate_many(
+    prompts: Sequence[str],
+    config: str | ml_collections.ConfigDict = "quick",
+    workdir: str | Path = "outputs/many",
+    *,
+    seeds: Sequence[int] | None = None,
+    progress: bool = True,
+    export: bool = True,
+    **overrides: Any,
+) -> list[Result]:
+    """Turns many prompts into 3D objects, config.train.scenes at a time in one program.
+
+    Each object is what `generate` makes of its prompt, but for rounding. What is finished
+    is skipped when the call is repeated. The folder's index.html shows how far all are.
+
+    Args:
+      prompts: what the objects are; see `prompts.text.read_prompts` for files.
+      config: see `generate`, as for the arguments that are not named here.
+      workdir: the folder in which every prompt gets a folder, named by its slug.
+      seeds: how often each prompt is made, in folders <slug>-seed-<seed>; None is once, with
+        config.seed.
+      export: whether to write turntables, meshes and reports.
+
+    Returns:
+      One result for each prompt and seed; a scene without a surface has no mesh.
+    """
+    check_prompts(prompts)
+    if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
+        raise UserError(f"The seeds {list(seeds)} must be different numbers, at least one.")
+    config = on_every_host(lambda: _resolve(config, overrides))
+    workdir = Path(workdir)
+    if seeds is None:
+        jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
+    else:
+        jobs = [
+            Job(prompt, seed, workdir / f"{slug(prompt)}-seed-{seed}")
+            for seed in seeds
+            for prompt in prompts
+        ]
+    claim = functools.partial(claim_folder, workdir, prompts)
+    look = functools.partial(write_index, workdir)
+    return _optimise(config, jobs, progress, claim=claim, export=export, after_group=look)
+
+
+def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
+    scene = Scene.from_config(config.scene)
+    page = open_viewer(scene, config, prompt, port, training=not several_hosts())
+    print(f"Look on at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
+    return page
+
+
+def _resolve(
+    config: str | ml_collections.ConfigDict, overrides: dict[str, Any]
+) -> ml_collections.ConfigDict:
+    """The config with its overrides; also prepares the devices, before JAX starts them."""
+    config = (
+        load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
+    )
+    override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    check_export(config.export)
+    # A device for each core would have a copy of the prior's parameters for each core.
+    large = is_published(config.prior) or config.guidance.loss == SIMILARITY
+    use_cpu_cores(1 if large else config.train.views)
+    return config
+
+
+def _optimise(
+    config: ml_collections.ConfigDict,
+    jobs: Sequence[Job],
+    progress: bool,
+    *,
+    claim: Callable[[], None] = lambda: None,
+    export: bool = True,
+    hooks: Callbacks | None = None,
+    after_group: Callable[[], Any] | None = None,
+) -> list[Result]:
+    check_hosts_agree(functools.partial(_facts, config, jobs))
+    on_first_host(claim)
+    jobs = on_every_host(lambda: _read_prompts(config, jobs))
+    prompts = [job.told for job in jobs]
+    prior_at = _priors(config, prompts)
+    if is_first_host() and config.guidance.loss != SIMILARITY:
+        for prompt in prompts:
+            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
+    tasks = make_tasks(config, prior_at, device_count())
+    on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
+    preview = functools.partial(_save_preview, view_settings(config.export))
+    callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
+    for group in plan(jobs, config.train.scenes, config.train.steps):
+        train(config, tasks, group, callbacks=callbacks, progress=progress)
+        if export and len(group) < len(jobs) and is_first_host():
+            _export_new(group, progress)
+        if after_group and is_first_host():
+            after_group()
+    leave_hosts()
+    if not export or not is_first_host():
+        return [read_result(job.workdir) for job in jobs]
+    if after_group:
+        _export_new(jobs, progress)
+        after_group()
+    else:
+        export_all(jobs[0].workdir, progress=progress)
+    return [read_result(job.workdir) for job in jobs]
+
+
+def _priors(
+    config: ml_collections.ConfigDict, prompts: Sequence[str]
+) -> Callable[[int], Prior | ImageTextPrior]:
+    """Gives the prior for views of a size; what is large is read once."""
+    if config.guidance.loss == SIMILARITY:
+        model = on_every_host(lambda: load_image_text(config.prior, config.prior_dtype))
+        return functools.cache(lambda size: ImageTextPrior(model, (size, size, 3)))
+    load = functools.partial(
+        load_prior,
+        config.prior,
+        dtype=config.prior_dtype,
+        # Without guidance only what matches the prompts is ever asked for.
+        prompts=() if config.guidance.weight else prompts,
+    )
+
+    @functools.cache
+    def read(size: int) -> Prior:
+        return on_every_host(functools.partial(load, image_size=size))
+
+    first = config.train.image_size
+    return lambda size: read(first if has_own_size(config.prior) else size)
+
+
+def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, with prompts in words that the prior knows; says what is replaced."""
+    guided = config.guidance.loss == SIMILARITY
+    names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
+    read = []
+    for job in jobs:
+        told, replaced = to_known(job.prompt, names)
+        read.append(dataclasses.replace(job, told=told))
+        if replaced and is_first_host():
+            print(
+                f"The prior {config.prior!r} does not know {replaced.word!r}: it is read as "
+                f"{replaced.name!r}. Switch this off with --config.replace_unknown_nouns=False.",
+                file=sys.stderr,
+            )
+    return read
+
+
+def _export_new(jobs: Sequence[Job], progress: bool) -> None:
+    """Exports what has no report yet; a scene without a surface does not stop the others."""
+    for job in jobs:
+        if not (job.workdir / "report.html").is_file():
+            try:
+                export_all(job.workdir, progress=progress)
+            except UserError as error:
+                print(f"{job.prompt}: {error}", file=sys.stderr)
+
+
+def _facts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> dict[str, str]:
+    """What all hosts must have in common."""
+    return {
+        "config": config.to_json_best_effort(sort_keys=True),
+        "prompts": repr([(job.prompt, job.seed) for job in jobs]),
+        "version of dreamfusion_jax": importlib.metadata.version("dreamfusion_jax"),
+        "version of jax": jax.__version__,
+    }
+
+
+def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.ConfigDict:
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        own.prompt, own.seed = job.prompt, job.seed
+    return own
+
+
+def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
+    folder = job.workdir / "previews"
+    folder.mkdir(exist_ok=True)
+    picture = preview_grid(scene, params, **view)
+    save_png(picture, folder / f"{step:06d}.png")
+    return picture
