@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from dreamfusion_jax.config import config_names, load_config, override
+from dreamfusion_jax.configs.ablations import ROWS
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
 
@@ -95,3 +96,9 @@ def test_configs_from_files(tmp_path):
             load_config(str(tmp_path / f"{name}.py"))
     with pytest.raises(UserError, match="give one of .*quick"):
         load_config("fast")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_of_the_ablation_table_differ_from_the_default(row):
+    config, default = load_config(f"ablations.{row}"), load_config("quick")
+    assert config.is_locked and (config.to_dict() != default.to_dict()) == (row != "lighting")
