@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--prompts",
         metavar="FILE",
-        help="instead of one prompt: a text file with one a line; config.train.scenes of them "
-        "are optimised together",
+        help="instead of one prompt: a text file with one a line (or what evaluate --prompts "
+        "takes); config.train.scenes of them are optimised together",
     )
     _add_config(p, "quick")
     p.add_argument(
@@ -165,7 +165,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--clip",
-        default="embedded",
         metavar="FOLDER",
         help="of --suite=clip: a CLIP model, or embedded, the judge that ships (default)",
     )
@@ -175,12 +174,8 @@ def _parser() -> argparse.ArgumentParser:
         help="of --suite=clip: all captions, one a line; also .json, Dream Fields' .py, or "
         "coco_captions:FILE with ids (default with embedded: the library's nouns)",
     )
-    p.add_argument(
-        "--azimuths", type=int, default=8, help="of --suite=clip: views of a run (default: 8)"
-    )
-    p.add_argument(
-        "--elevation", type=float, default=30.0, help="of these views, degrees (default: 30)"
-    )
+    p.add_argument("--azimuths", type=int, help="of --suite=clip: views of a run (default: 8)")
+    p.add_argument("--elevation", type=float, help="of these views, degrees (default: 30)")
     p.add_argument("--prior", default="furniture-unet", help="of --suite=prior: name or folder")
     p.add_argument("--samples", type=int, default=200, help="of --suite=prior: pictures a figure")
     p.add_argument(
@@ -278,7 +273,8 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
 
 def _generate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
-    from dreamfusion_jax.prompts.text import read_prompts, slug
+    from dreamfusion_jax.prompts.captions import read_prompts
+    from dreamfusion_jax.prompts.text import slug
 
     if (options.prompt is None) == (options.prompts is None):
         raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
@@ -423,19 +419,15 @@ def _sample(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
+    names = ("clip", "prompts", "azimuths", "elevation")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.suite == "clip":
+        api.evaluate_clip(options.runs, out=options.out, gallery=options.gallery, **given)
+        return
+    if given:
+        raise UserError(f"--{next(iter(given))} belongs to --suite=clip.")
     if options.suite == "furniture":
         api.evaluate(options.runs, options.out, gallery=options.gallery)
-        return
-    if options.suite == "clip":
-        api.evaluate_clip(
-            options.runs,
-            options.prompts,
-            options.clip,
-            options.out,
-            gallery=options.gallery,
-            azimuths=options.azimuths,
-            elevation=options.elevation,
-        )
         return
     if options.suite == "mesh":
         api.evaluate_meshes(options.runs, options.out)

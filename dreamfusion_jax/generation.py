@@ -118,7 +118,7 @@ def generate_many(
     is skipped when the call is repeated. The folder's index.html shows how far all are.
 
     Args:
-      prompts: what the objects are; see `prompts.text.read_prompts` for files.
+      prompts: what the objects are; see `prompts.captions.read_prompts` for files.
       config: see `generate`, as for the arguments that are not named here.
       workdir: the folder in which every prompt gets a folder, named by its slug.
       seeds: how often each prompt is made, in folders <slug>-seed-<seed>; None is once, with
@@ -142,8 +142,17 @@ def generate_many(
             for prompt in prompts
         ]
     claim = functools.partial(claim_folder, workdir, prompts)
-    look = functools.partial(write_index, workdir)
-    return _optimise(config, jobs, progress, claim=claim, export=export, after_group=look)
+    look = functools.partial(_write_index, workdir)
+    return _optimise(config, jobs, progress, claim=claim, export=export, look=look)
+
+
+def _write_index(folder: Path) -> None:
+    """On the first host; a page that cannot be written does not end the runs."""
+    try:
+        if is_first_host():
+            write_index(folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
 
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
@@ -176,32 +185,33 @@ def _optimise(
     claim: Callable[[], None] = lambda: None,
     export: bool = True,
     hooks: Callbacks | None = None,
-    after_group: Callable[[], Any] | None = None,
+    look: Callable[[], None] | None = None,
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
-    prior_at = _priors(config, prompts)
+    tasks = make_tasks(config, _priors(config, prompts), device_count())
     if is_first_host() and config.guidance.loss != SIMILARITY:
-        for prompt in prompts:
-            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
-    tasks = make_tasks(config, prior_at, device_count())
+        for prompt in dict.fromkeys(prompts):
+            warn_unknown_words(tasks[0].prior, prompt, config.prior)
     on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
+    if look:
+        look()
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
     for group in plan(jobs, config.train.scenes, config.train.steps):
         train(config, tasks, group, callbacks=callbacks, progress=progress)
         if export and len(group) < len(jobs) and is_first_host():
             _export_new(group, progress)
-        if after_group and is_first_host():
-            after_group()
+        if look:
+            look()
     leave_hosts()
     if not export or not is_first_host():
         return [read_result(job.workdir) for job in jobs]
-    if after_group:
+    if look:
         _export_new(jobs, progress)
-        after_group()
+        look()
     else:
         export_all(jobs[0].workdir, progress=progress)
     return [read_result(job.workdir) for job in jobs]
@@ -234,17 +244,16 @@ def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> lis
     """The jobs, with prompts in words that the prior knows; says what is replaced."""
     guided = config.guidance.loss == SIMILARITY
     names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
-    read = []
-    for job in jobs:
-        told, replaced = to_known(job.prompt, names)
-        read.append(dataclasses.replace(job, told=told))
+    told = {}
+    for prompt in dict.fromkeys(job.prompt for job in jobs):
+        told[prompt], replaced = to_known(prompt, names)
         if replaced and is_first_host():
             print(
                 f"The prior {config.prior!r} does not know {replaced.word!r}: it is read as "
                 f"{replaced.name!r}. Switch this off with --config.replace_unknown_nouns=False.",
                 file=sys.stderr,
             )
-    return read
+    return [dataclasses.replace(job, told=told[job.prompt]) for job in jobs]
 
 
 def _export_new(jobs: Sequence[Job], progress: bool) -> None:

@@ -14,7 +14,6 @@ from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion.load import known_names, load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation import judge, prior_quality
-from dreamfusion_jax.evaluation.captions import read_captions
 from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
 from dreamfusion_jax.evaluation.gallery import (
     Strip,
@@ -32,20 +31,24 @@ from dreamfusion_jax.evaluation.mesh_agreement import (
 )
 from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
-from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval
+from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval, find_caption
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.image_text.clip_folder import load_clip
-from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.prompts.captions import read_captions
+from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
+from dreamfusion_jax.train.workdir import PROMPTS_FILE
 
 
 def runs_in(sources: Sequence[str | Path]) -> list[Path]:
     """The folders themselves, and in place of a folder of runs those of its runs."""
     found: list[Path] = []
     for source in map(Path, sources):
+        if source.name == "index.html":  # FOLDER/* names the page of a sweep too
+            continue
         inside = sorted(path.parent for path in source.glob("*/config.json"))
         found += inside if inside and not (source / "config.json").is_file() else [source]
     return found
@@ -79,6 +82,9 @@ def evaluate(
         path = Path(run["workdir"]) / "evaluation.json"
         if out is None or path.resolve() != Path(out).resolve():
             _keep(path, run)
+    for folder in dict.fromkeys(Path(run["workdir"]).parent for run in scores["runs"]):
+        if (folder / PROMPTS_FILE).is_file():
+            write_index(folder)
     if gallery is not None and Path(gallery).suffix == ".html":
         write_gallery_page(candidates, scores, gallery)
     elif gallery is not None:
@@ -91,8 +97,6 @@ def _keep(path: Path, scores: dict[str, Any]) -> None:
         write_bytes(path, (json.dumps(scores, indent=2) + "\n").encode())
         if (path.parent / "report.html").is_file():
             write_report(path.parent)
-        if (path.parent.parent / "index.html").is_file():
-            write_index(path.parent.parent)
     except UserError as error:  # a folder of somebody else's: the scores are in the table
         print(error, file=sys.stderr)
 
@@ -137,7 +141,7 @@ def evaluate_clip(
     Args:
       sources: folders of finished runs, of folders of them, or of pictures (see
         `evaluation.picture_folder`).
-      prompts: where the captions are, see `evaluation.captions.read_captions`; with the embedded
+      prompts: where the captions are, see `prompts.captions.read_captions`; with the embedded
         model None means the nouns of the library.
       clip: folder of a CLIP model, or "embedded", the judge that ships.
       out: JSON file of the ranks and figures; None writes none.
@@ -160,19 +164,20 @@ def evaluate_clip(
     if prompts is None and not embedded:
         raise UserError("Give the file of captions: --prompts=captions.txt.")
     captions = [with_article(n) for n in nouns()] if prompts is None else read_captions(prompts)
+    runs = runs_in(sources)
+    for source in runs:
+        _check_source(source, captions)
     model = Judge.load().encoder if embedded else load_clip(clip)
     lens, background = (judge.ZOOM, judge.BACKGROUND) if embedded else (1.0, 1.0)
     around = Around(azimuths, elevation)
     strips: list[Strip] = []
 
     def shown() -> Iterator[Shown]:
-        for source in runs_in(sources):
+        for source in runs:
             if (source / "config.json").is_file():
                 yield _run_shown(source, model.image_size, around, lens, background)
-            elif source.is_dir() and has_pictures(source):
-                yield from read_pictures(source, captions)
             else:
-                raise UserError(f"{source} is neither the folder of a run nor one of pictures.")
+                yield from read_pictures(source, captions)
 
     def kept() -> Iterator[Shown]:
         for result in shown():
@@ -189,13 +194,23 @@ def evaluate_clip(
     return result
 
 
+def _check_source(source: Path, captions: Sequence[str]) -> None:
+    """Before anything is rendered: is it finished, and does it show one of the captions?"""
+    if not (source / "config.json").is_file():
+        if not (source.is_dir() and has_pictures(source)):
+            raise UserError(f"{source} is neither the folder of a run nor one of pictures.")
+        return
+    config = read_config(source)
+    last, steps = max(saved_steps(source / FOLDER), default=0), config.train.steps
+    if last < steps:
+        raise UserError(
+            f"The run in {source} is at step {last} of {steps}; finish it: repeat its command."
+        )
+    find_caption(config.prompt, captions, str(source))
+
+
 def _run_shown(workdir: Path, size: int, around: Around, lens: float, background: float) -> Shown:
     run = restore_run(workdir)
-    if run.step < run.config.train.steps:
-        raise UserError(
-            f"The run in {workdir} is at step {run.step} of {run.config.train.steps}; finish it: "
-            "repeat its command."
-        )
     look = _look(run.config)
     look = dataclasses.replace(look, focal=look.focal * lens)
     how = {"around": around, "background": background, "albedo": True}

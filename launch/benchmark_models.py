@@ -125,24 +125,27 @@ def clip(options: argparse.Namespace) -> dict:
     ours = _best(lambda: jax.block_until_ready(embed(model.params, here)), options.repeats)
     figures = surroundings() | {"kind": options.kind, "ours, 32 pictures, s": round(ours, 3)}
     if not options.without:
-        theirs = _clip_theirs(clip_config(options.kind), pixels, options.repeats)
+        device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+        theirs = _clip_theirs(clip_config(options.kind), pixels, options.repeats, device)
         figures["transformers', 32 pictures, s"] = round(theirs, 3)
         figures["times faster than transformers"] = round(theirs / ours, 2)
     return figures | _retrieve(model, options.images, options.captions)
 
 
-def _clip_theirs(config: dict, pixels, repeats: int) -> float:
+def _clip_theirs(config: dict, pixels, repeats: int, device: str) -> float:
     import torch
     import transformers
 
     parts = {f"{name}_config": config[f"{name}_config"] for name in ("vision", "text")}
     described = transformers.CLIPConfig(**parts, projection_dim=config["projection_dim"])
-    model = transformers.CLIPModel(described).eval()
-    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+    model = transformers.CLIPModel(described).eval().to(device)
+    images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).to(device)
 
     def call():
         with torch.no_grad():
             model.get_image_features(pixel_values=images)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return _best(call, repeats)
 

@@ -126,8 +126,8 @@ def test_prompts_of_a_file(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_every_prompt_with_every_seed(tmp_path, capsys):
-    prompts, folder = tmp_path / "prompts.txt", tmp_path / "sweep"
-    prompts.write_text("a teapot\na barrel\n")
+    prompts, folder = tmp_path / "prompts.py", tmp_path / "sweep"  # as Dream Fields' are published
+    prompts.write_text("queries = ['A teapot ', 'a barrel']\n")
     command = ["generate", f"--prompts={prompts}", f"--workdir={folder}", *FLAGS]
     command.append("--config.train.steps=40")
     assert cli.main([*command, "--seeds=3"]) == 0
@@ -142,7 +142,8 @@ def test_every_prompt_with_every_seed(tmp_path, capsys):
 
     capsys.readouterr()
     (tmp_path / "captions.txt").write_text("A teapot.\na barrel\na table\n")
-    command = ["evaluate", "--suite=clip", "--azimuths=2", str(folder)]
+    folders = sorted(map(str, folder.glob("[!.]*")))  # as in a shell: the page is among them
+    command = ["evaluate", "--suite=clip", "--azimuths=2", *folders]
     command += [f"--prompts={tmp_path / 'captions.txt'}", f"--out={tmp_path / 'r.json'}"]
     assert cli.main([*command, f"--gallery={tmp_path / 'r.html'}"]) == 0
     scores = json.loads((tmp_path / "r.json").read_text())

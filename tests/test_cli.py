@@ -54,6 +54,7 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--suite=clip"), "nothing to rank"),
         (("evaluate", "--suite=clip", "--clip=/no"), "--prompts=captions.txt"),
         (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
+        (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
         (("generate", "a cat", "--seeds=1,x"), "whole numbers"),
         (("generate", "a cat", "--seeds=1,1"), "must be different"),
         (("generate", "a cat", "--seeds=1", "--seed=1"), "not both"),

@@ -52,14 +52,19 @@ def load_prior(
     name = DEFAULT if name_or_path == "embedded" else name_or_path
     if name == "furniture-views":
         return furniture_views(image_size, prompts)
-    if dtype not in DTYPES:
-        raise UserError(f"prior_dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
+    check_dtype(dtype)
     if name == "furniture-unet":
         return TextToImagePrior.load(SHIPPED / "furniture_unet", jnp.dtype(dtype))
     if not is_published(name):
         return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
     path = Path(name) if Path(name).is_dir() else fetch(name, jnp.dtype(dtype))
     return load_pretrained(path, jnp.dtype(dtype))
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises a UserError for what networks are not computed in."""
+    if dtype not in DTYPES:
+        raise UserError(f"prior_dtype is {dtype!r}; choose one of {', '.join(DTYPES)}.")
 
 
 def known_names(name_or_path: str) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether a folder holds pictures, at any depth."""
-    return any(path.suffix.lower() in _SUFFIXES for path in folder.rglob("*"))
+    """Whether a folder holds pictures, at any depth, and no runs, whose pictures are previews."""
+    found = any(path.suffix.lower() in _SUFFIXES for path in folder.rglob("*"))
+    return found and not any(folder.rglob("config.json"))
 
 
 def read_pictures(folder: Path, captions: Sequence[str]) -> Iterator[Shown]:
@@ -32,13 +33,18 @@ def read_pictures(folder: Path, captions: Sequence[str]) -> Iterator[Shown]:
         others of its caption.
     """
     slugs = {slug(caption): caption for caption in captions}
+    if len(slugs) < len(captions):
+        raise UserError(
+            f"{len(captions) - len(slugs)} of the captions are so alike that pictures cannot be "
+            "named after them."
+        )
     found: dict[str, dict[str, list[Path]]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in _SUFFIXES:
             continue
         kind, *rest = path.relative_to(folder).parts
         kind, rest = (kind, rest) if kind in KINDS and rest else ("colour", [kind, *rest])
-        caption = _caption_of(path, rest, slugs)
+        caption = _caption_of(path, [folder.name, *rest], slugs)
         found.setdefault(caption, {}).setdefault(kind, []).append(path)
     for caption, kinds in found.items():
         ordered = {kind: _read(kinds[kind]) for kind in KINDS if kind in kinds}

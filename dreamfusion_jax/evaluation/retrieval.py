@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.captions import caption_key
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.image_text.vectors import ImageTextModel
+from dreamfusion_jax.prompts.captions import caption_key
 
 KINDS = ("colour", "albedo", "geo")  # shaded, unshaded, textureless
 
@@ -76,15 +76,9 @@ def evaluate_retrieval(
       UserError: there is nothing to rank, or a result's caption is not among the captions.
     """
     texts = model.texts(list(captions))
-    places = {caption_key(caption): i for i, caption in enumerate(captions)}
     runs = []
     for result in shown:
-        own = places.get(caption_key(result.caption))
-        if own is None:
-            raise UserError(
-                f"The prompt {result.caption!r} of {result.source} is not among the "
-                f"{len(captions)} captions; give the file that it comes from."
-            )
+        own = find_caption(result.caption, captions, result.source)
         runs.append(_retrieve(model, captions, texts, own, result))
     if not runs:
         raise UserError("There is nothing to rank: give folders of runs or of pictures.")
@@ -100,6 +94,17 @@ def evaluate_retrieval(
     if out is not None:
         write_bytes(out, (json.dumps(result, indent=2) + "\n").encode())
     return result
+
+
+def find_caption(prompt: str, captions: Sequence[str], source: str) -> int:
+    """The place of a prompt among the captions; a UserError names its source where it has none."""
+    keys = [caption_key(caption) for caption in captions]
+    if caption_key(prompt) not in keys:
+        raise UserError(
+            f"The prompt {prompt!r} of {source} is not among the {len(captions)} captions; give "
+            "the file that it comes from."
+        )
+    return keys.index(caption_key(prompt))
 
 
 def _retrieve(

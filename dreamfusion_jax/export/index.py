@@ -28,7 +28,7 @@ def write_index(folder: str | os.PathLike) -> Path:
     """
     folder = Path(folder)
     runs = sorted(path.parent for path in folder.glob("*/config.json"))
-    done = [run for run in runs if (run / "report.html").is_file()]
+    done = [run for run in runs if _step(run) == _steps(run)]
     body = (
         f"<header><p>{len(done)} of {len(runs)} runs are finished</p>"
         f"<h1>{html.escape(folder.name)}</h1></header>{_STYLE}<main>"
@@ -40,14 +40,27 @@ def write_index(folder: str | os.PathLike) -> Path:
     return target
 
 
+def _step(run: Path) -> int:
+    """The last step that is logged."""
+    try:
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return int(json.loads(lines[-1])["step"])
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0
+
+
+def _steps(run: Path) -> int:
+    return (_read(run / "config.json") or {}).get("train", {}).get("steps", -1)
+
+
 def _figure(run: Path) -> str:
     config = _read(run / "config.json") or {}
     name = html.escape(str(config.get("prompt", run.name)))
     lines = [f"<b>{name}</b>", f"seed {config.get('seed', '?')}"]
     if (run / "report.html").is_file():
         lines[0] = f'<a href="{run.name}/report.html">{lines[0]}</a>'
-    else:
-        lines.append("not finished")
+    if _step(run) != _steps(run):
+        lines.append(f"step {_step(run)} of {_steps(run)}")
     scores = _read(run / "evaluation.json")
     if scores and isinstance(scores.get("scores"), dict):
         lines.append(f"IoU {scores['scores'].get('iou')}, PSNR {scores['scores'].get('psnr')} dB")

@@ -17,7 +17,7 @@ from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip import Clip, CLIPNetwork, CLIPVisionEncoder
 from dreamfusion_jax.image_text.preprocessing import MEAN, STD, Preprocessing
-from dreamfusion_jax.prompts.clip import clip_text_from_config
+from dreamfusion_jax.prompts.clip import check_activation, clip_text_from_config
 from dreamfusion_jax.prompts.published_tokenizers import load_published_tokenizer
 
 _OPEN_CLIP = "open_clip_config.json"
@@ -37,14 +37,7 @@ def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give that of a CLIP model, or 'embedded'.")
-    if (folder / "config.json").is_file():
-        read = _read_transformers
-    elif (folder / _OPEN_CLIP).is_file():
-        read = _read_open_clip
-    else:
-        raise UserError(
-            f"{folder} is no folder of a CLIP model: it has neither config.json nor {_OPEN_CLIP}."
-        )
+    read = _read_open_clip if _is_open_clip(folder) else _read_transformers
     network, preprocessing, tensors = read(folder, dtype)
     tokenizer = load_published_tokenizer(folder, "clip")
     size, tokens = preprocessing.size, network.text_model.max_position_embeddings
@@ -53,6 +46,15 @@ def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
     shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
     params = load_published(tensors, shapes, dtype, _needed)
     return Clip(network, params, tokenizer, preprocessing)
+
+
+def _is_open_clip(folder: Path) -> bool:
+    """Whether to read OpenCLIP's files: folders can hold both layouts, or another config.json."""
+    if not (folder / _OPEN_CLIP).is_file():
+        return False
+    path = folder / "config.json"
+    whole = path.is_file() and any(folder.glob("model*.safetensors"))
+    return not whole or _json(path).get("model_type") != "clip"
 
 
 def _needed(name: str) -> str | None:
@@ -68,6 +70,7 @@ def network_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> 
     }
     fields = {f.name for f in dataclasses.fields(CLIPVisionEncoder)} - {"parent", "name", "dtype"}
     shape = {k: v for k, v in parts["vision"].items() if k in fields}
+    check_activation(parts["vision"])
     text = clip_text_from_config(parts["text"], dtype)
     return CLIPNetwork(
         CLIPVisionEncoder(**shape, dtype=dtype), text, config.get("projection_dim", 512)
@@ -75,6 +78,10 @@ def network_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> 
 
 
 def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessing, Tensors]:
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder} is no folder of a CLIP model: it has neither config.json nor {_OPEN_CLIP}."
+        )
     config = _json(folder / "config.json")
     if config.get("model_type") != "clip":
         raise UserError(
@@ -93,8 +100,9 @@ def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preproces
     )
     if preprocessing.size != size or preprocessing.shortest_edge < size:
         raise UserError(
-            f"{path} gives pictures of {preprocessing.size} pixels, but the network of the "
-            f"config.json beside it sees {size}; use the pair as published."
+            f"{path} resizes pictures to {preprocessing.shortest_edge} and cuts out "
+            f"{preprocessing.size} pixels, but the network of its config.json sees {size}; use the "
+            "pair as published."
         )
     names = [p.name for p in folder.iterdir()]
     return (
@@ -133,6 +141,7 @@ def _as_transformers(model: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             f"The model in {folder} is not of the kind that can be read: a vision transformer with "
             "CLIP's own text encoder (ViT-B/32, B/16, L/14, H/14 ...)."
         )
+    vision = {"width": 768} | vision
     act = "quick_gelu" if model.get("quick_gelu") else "gelu"
 
     def tower(settings, heads):

@@ -28,7 +28,7 @@ class Preprocessing:
     def resize(
         self, pictures: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch size size 3"]:
-        """Resized and cropped pictures in [0, 1], in steps of 1/255 as PIL leaves them."""
+        """Resized and cropped pictures in [0, 1]; resized ones in steps of 1/255, as PIL does."""
         height, width = pictures.shape[1:3]
         short = min(height, width)
         # The longer side is cut off, not rounded (transformers' get_resize_output_image_size).

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from dreamfusion_jax.diffusion.load import check_dtype
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
@@ -61,4 +62,5 @@ def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextMode
             f"Guidance by similarity needs an image-text model, and there is no folder {folder}: "
             "give that of a CLIP model with --config.prior=FOLDER."
         )
+    check_dtype(dtype)
     return DualEncoder.load(folder) if own else load_clip(folder, jnp.dtype(dtype))

@@ -5,7 +5,7 @@ Submodule names follow transformers' CLIPTextModel.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -168,13 +168,18 @@ class CLIPTextEncoder(nn.Module):
         return norm(encoder(embed(tokens)))
 
 
-def clip_text_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> CLIPTextEncoder:
+def clip_text_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPTextEncoder:
     """The encoder that transformers' CLIPTextModel `config.json` describes."""
+    check_activation(config)
+    fields = {f.name for f in dataclasses.fields(CLIPTextEncoder)} - {"parent", "name", "dtype"}
+    return CLIPTextEncoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)
+
+
+def check_activation(config: Mapping[str, Any]) -> None:
+    """Raises a UserError for the config of a tower with an activation that is not known."""
     act = config.get("hidden_act", "quick_gelu")
     if act not in _ACTIVATIONS:
         raise UserError(
-            f"the text encoder's config.json has hidden_act={act!r}; "
+            f"the encoder's config.json has hidden_act={act!r}; "
             f"supported: {', '.join(_ACTIVATIONS)}"
         )
-    fields = {f.name for f in dataclasses.fields(CLIPTextEncoder)} - {"parent", "name", "dtype"}
-    return CLIPTextEncoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)

@@ -25,21 +25,8 @@ def slug(prompt: str) -> str:
     return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:80] or "prompt"
 
 
-def read_prompts(path: str | Path) -> list[str]:
-    """The prompts of a text file: one a line; empty lines and lines from # on are left out.
-
-    Raises:
-      UserError: the file cannot be read or holds no prompt; a line cannot be used, or two
-        would share a folder (they are named).
-    """
-    chosen = read_lines(path)
-    prompts = [prompt for _, prompt in chosen]
-    check_prompts(prompts, [f"line {number} of {path}" for number, _ in chosen])
-    return prompts
-
-
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
-    """The lines of a text file with their numbers, without empty ones and those from # on.
+    """The lines of a text file with their numbers, without empty ones and those that begin with #.
 
     Raises:
       UserError: the file cannot be read or holds no line.

@@ -54,8 +54,8 @@ def tokenize(
         tokens = tokenizer.encode(prompt).ids
         if len(tokens) > length:
             raise UserError(
-                f"the prompt {prompt[:60]!r} has {len(tokens) - 1} words, the prior reads at most "
-                f"{length - 1} with the view words: shorten it"
+                f"the text {prompt[:60]!r} has {len(tokens) - 1} words, and this model reads at "
+                f"most {length - 1}: shorten it, or choose a larger model"
             )
         ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = True

@@ -11,7 +11,7 @@ from dreamfusion_jax.scene.schedules import Ramp
 
 @dataclasses.dataclass(frozen=True)
 class Transmittance:
-    """-weight min(tau, mean transmittance), the sparsity loss of Dream Fields (section 3.3).
+    """-weight min(tau, mean transmittance of a view), Dream Fields' sparsity loss (section 3.3).
 
     The target opacity 1 - tau goes exponentially from 1 - start to 1 - end in `steps` steps.
     """
@@ -21,11 +21,14 @@ class Transmittance:
     end: float
     steps: int
 
-    def __call__(self, step: Int[Array, ""], opacity: Float[Array, "*rays"]) -> Float[Array, ""]:
-        """The penalty at a step, of the opacity of all rays."""
+    def __call__(
+        self, step: Int[Array, ""], opacity: Float[Array, "*views h w"]
+    ) -> Float[Array, ""]:
+        """The penalty at a step, the mean over the views."""
         part = jnp.clip(step / max(self.steps, 1), 0.0, 1.0)
         target = (1 - self.start) * ((1 - self.end) / (1 - self.start)) ** part
-        return -self.weight * jnp.minimum(1 - target, 1 - jnp.mean(opacity))
+        transmittance = 1 - jnp.mean(opacity, axis=(-2, -1))
+        return -self.weight * jnp.mean(jnp.minimum(1 - target, transmittance))
 
 
 @dataclasses.dataclass(frozen=True)

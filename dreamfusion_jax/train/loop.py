@@ -78,9 +78,10 @@ def train(
     step, state = int(state.step), replicate(state)
     prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
 
-    @functools.lru_cache(maxsize=1)  # one prior at a time
+    @functools.lru_cache(maxsize=1)
     def frozen(prior: Prior | ImageTextPrior):
-        return replicate((prior.params, prior.encode(prompts), seed_keys))
+        embeddings = prior.encode(prompts)  # before the parameters are asked for
+        return replicate((prior.params, embeddings, seed_keys))
 
     bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
     with bar, watch_for_signals() as asked_to_stop:

@@ -91,6 +91,9 @@ def make_task(
             f"scene.colour_space is 'latent', but the prior {config.prior!r} works on images "
             "themselves; choose 'rgb', or a prior like Stable Diffusion."
         )
+    targets = regularisers.transmittance.start, regularisers.transmittance.end
+    if not all(0 <= target < 1 for target in targets):
+        raise UserError(f"regularisers.transmittance is {targets}; both must lie within [0, 1).")
     if not 0 <= guidance.t_min < min(guidance.t_max, guidance.t_max_end) <= 1:
         raise UserError(
             f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "
@@ -141,12 +144,10 @@ def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:
     if train.fine_image_size <= train.image_size or train.fine_share == 0:
         return [(train.image_size, train.steps)]
     # A whole number of calls of the compiled program.
-    coarse = round(train.steps * (1 - train.fine_share) / train.steps_per_call)
-    sizes = [
-        (train.image_size, coarse * train.steps_per_call),
-        (train.fine_image_size, train.steps),
-    ]
-    return [(size, until) for size, until in sizes if until > 0]
+    calls = round(train.steps * (1 - train.fine_share) / train.steps_per_call)
+    coarse = min(calls * train.steps_per_call, train.steps)
+    sizes = [(train.image_size, coarse)] if coarse else []
+    return sizes + ([(train.fine_image_size, train.steps)] if coarse < train.steps else [])
 
 
 def _check_intervals(train: ml_collections.ConfigDict) -> None:

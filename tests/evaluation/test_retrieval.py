@@ -97,6 +97,8 @@ def test_pictures_are_found_by_their_names(tmp_path):
     save(tmp_path / "a-red-thing_2.jpg", "red")
     save(tmp_path / "a-blue-thing" / "000.png", "blue", "RGBA")
     save(tmp_path / "geo" / "a-red-thing.png", "green")
+    (found,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS)
+    assert found.caption == "a blue thing."
     (tmp_path / "notes.txt").write_text("nothing to see")
     assert has_pictures(tmp_path)
     found = {shown.caption: shown.pictures for shown in read_pictures(tmp_path, CAPTIONS)}
@@ -110,6 +112,11 @@ def test_pictures_that_cannot_be_used_are_named(tmp_path):
     save(tmp_path / "a" / "a-cat.png", "red")
     with pytest.raises(UserError, match="a-cat.png belongs to none of the 3 captions"):
         list(read_pictures(tmp_path / "a", CAPTIONS))
+    save(tmp_path / "run" / "previews" / "a-red-thing.png", "red")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert not has_pictures(tmp_path)  # previews of a run are no results
+    with pytest.raises(UserError, match="1 of the captions are so alike"):
+        list(read_pictures(tmp_path, ["a cat", "a cat, on a mat", "a cat on a mat"]))
     save(tmp_path / "b" / "a-red-thing-1.png", "red")
     save(tmp_path / "b" / "a-red-thing-2.png", "red", size=(5, 4))
     with pytest.raises(UserError, match="another size"):

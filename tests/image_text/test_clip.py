@@ -126,6 +126,17 @@ def test_embedding_has_a_gradient(golden, tmp_path):
     assert np.isfinite(grad).all() and np.abs(grad).max() > 0
 
 
+def test_folders_with_both_layouts_are_read_as_the_one_that_is_whole(golden, tmp_path):
+    """As OpenCLIP's models are published: beside a config.json of another library."""
+    write_folder(golden, tmp_path, "open_clip")
+    (tmp_path / "config.json").write_text('{"architecture": "vit_base_patch32_clip_224"}')
+    assert load_clip(tmp_path).network.vision_model.hidden_act == "gelu"
+    (tmp_path / "config.json").write_text(json.dumps(TRANSFORMERS))  # without its weights
+    assert load_clip(tmp_path).network.vision_model.hidden_act == "gelu"
+    write_folder(golden, tmp_path, "transformers")
+    assert load_clip(tmp_path).network.vision_model.hidden_act == "quick_gelu"
+
+
 def no_weight(found):
     del found["visual_projection.weight"]
 
@@ -139,8 +150,12 @@ def no_weight(found):
         ({"open_clip_config.json": {"model_cfg": {"vision_cfg": {"layers": [3, 4]}}}}, "ViT-B/32"),
         ({"config.json": []}, "not a JSON object"),
         (
+            {"config.json": {"model_type": "clip", "vision_config": {"hidden_act": "swish"}}},
+            "hidden_act='swish'",
+        ),
+        (
             {"config.json": TRANSFORMERS, "preprocessor_config.json": {"crop_size": 224}},
-            "pictures of 224 pixels",
+            "cuts out 224 pixels",
         ),
         ({"config.json": TRANSFORMERS}, "no .safetensors files"),
     ],

@@ -82,6 +82,7 @@ def test_models_are_told_apart(folder):
     [
         ({}, "there is no folder give --config.prior"),
         ({"prior": "furniture-unet"}, "there is no folder furniture-unet"),
+        ({"prior_dtype": "float33"}, "prior_dtype is 'float33'"),
         ({"guidance.crops": 0}, "must be at least 1"),
         ({"guidance.crop_share": 0.0}, r"within \(0, 1\]"),
     ],

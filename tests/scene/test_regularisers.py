@@ -56,15 +56,18 @@ def test_a_ramp_is_linear_then_held():
 
 def test_transmittance_has_a_target_that_rises():
     loss = Transmittance(weight=0.5, start=0.4, end=0.88, steps=500)
-    empty = jnp.zeros(7)
+    empty = jnp.zeros((3, 2, 2))
     # The target opacity goes from 0.6 to 0.12 exponentially.
     for step, target in ((0, 0.4), (250, 1 - np.sqrt(0.6 * 0.12)), (500, 0.88), (900, 0.88)):
         np.testing.assert_allclose(loss(jnp.int32(step), empty), -0.5 * target, rtol=1e-5)
     slope = jax.grad(lambda opacity: loss(jnp.int32(900), opacity))
-    np.testing.assert_allclose(slope(jnp.full(4, 0.5)), [0.125] * 4)
-    np.testing.assert_array_equal(slope(jnp.full(4, 0.05)), [0] * 4)  # sparse enough
+    views = jnp.stack(
+        [jnp.full((2, 2), 0.5), jnp.full((2, 2), 0.05)]
+    )  # the second is sparse enough
+    np.testing.assert_allclose(slope(views)[0], np.full((2, 2), 0.5 / 8))
+    np.testing.assert_array_equal(slope(views)[1], np.zeros((2, 2)))
 
 
 def test_no_transmittance_loss_without_weight():
     loss = Transmittance(weight=0.0, start=0.4, end=0.88, steps=500)
-    assert loss(jnp.int32(3), jnp.full(4, 0.5)) == 0
+    assert loss(jnp.int32(3), jnp.full((2, 2), 0.5)) == 0

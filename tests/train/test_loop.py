@@ -7,6 +7,7 @@ from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
 from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.metrics import read_metrics
+from dreamfusion_jax.train.task import make_tasks
 
 
 def equal_bits(a, b) -> bool:
@@ -110,6 +111,24 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
     assert not equal_bits(coarse.params, whole.params)
 
 
+@pytest.mark.parametrize(
+    ("steps", "call", "share", "expected"),
+    [
+        (1200, 25, 0.17, [(8, 1000), (16, 1200)]),
+        (45, 25, 0.1, [(8, 45)]),  # a share of less than half a call
+        (40, 10, 1.0, [(16, 40)]),
+        (40, 10, 0.0, [(8, 40)]),
+    ],
+)
+def test_sizes_end_with_the_run(tiny_config, sized_ball_prior, steps, call, share, expected):
+    settings = {"train__steps": steps, "train__steps_per_call": call, "train__fine_share": share}
+    settings |= {"train__checkpoint_every": call, "train__preview_every": call}
+    config = tiny_config(**settings, train__fine_image_size=16)
+    tasks = make_tasks(config, sized_ball_prior, 1)
+    assert [(task.image_size, task.until) for task in tasks] == expected
+    assert [task.prior.image_shape[0] for task in tasks] == [size for size, _ in expected]
+
+
 @pytest.mark.slow
 def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(optim__learning_rate=1e30, optim__warmup_steps=1)
@@ -126,6 +145,7 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),
         ({"train__fine_share": 1.5}, "fine_share is 1.5"),
+        ({"regularisers__transmittance__start": 1.0}, r"within \[0, 1\)"),
         ({"train__views": 0}, "train.views is 0"),
     ],
 )

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.captions import caption_key, read_captions
+from dreamfusion_jax.prompts.captions import caption_key, read_captions
 
 
 @pytest.mark.parametrize(

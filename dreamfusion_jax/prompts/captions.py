@@ -1,4 +1,4 @@
-"""The captions that R-Precision ranks: from a file, or from COCO by their ids."""
+"""Lists of prompts, which are also the captions that R-Precision ranks."""
 
 import ast
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.text import read_lines
+from dreamfusion_jax.prompts.text import check_prompts, read_lines
 
 _COCO = "coco_captions:"
 
@@ -16,8 +16,8 @@ def read_captions(source: str | os.PathLike) -> list[str]:
     """Captions in their order.
 
     Args:
-      source: a .txt file with one caption a line (from # on nothing is read); a .json file with a
-        list of them; a .py file with `queries = [...]`, as Dream Fields' 153 captions of
+      source: a text file with one caption a line (not those that begin with #); a .json file with
+        a list of them; a .py file with `queries = [...]`, as Dream Fields' 153 captions of
         object-centric COCO are published (they are read as there: lower case, one full stop; no
         code is run); or "coco_captions:FILE", FILE with the ids of captions, one a line, of TFDS'
         coco_captions, which must be prepared in TFDS_DATA_DIR ([data] extra).
@@ -25,7 +25,25 @@ def read_captions(source: str | os.PathLike) -> list[str]:
     Raises:
       UserError: it cannot be read, or two captions are the same (they are named).
     """
-    name = os.fspath(source)
+    captions, _ = _read(os.fspath(source))
+    check_captions(captions, os.fspath(source))
+    return captions
+
+
+def read_prompts(source: str | os.PathLike) -> list[str]:
+    """Prompts that can each have a folder; `source` as for `read_captions`.
+
+    Raises:
+      UserError: it cannot be read or holds none; one cannot be used, or two would share a folder
+        (they are named).
+    """
+    prompts, places = _read(os.fspath(source))
+    check_prompts(prompts, places)
+    return prompts
+
+
+def _read(name: str) -> tuple[list[str], list[str]]:
+    """The captions, and where each stands."""
     if name.startswith(_COCO):
         captions = coco_captions(_ids(name.removeprefix(_COCO)))
     elif name.endswith(".py"):
@@ -33,9 +51,9 @@ def read_captions(source: str | os.PathLike) -> list[str]:
     elif name.endswith(".json"):
         captions = _json(Path(name))
     else:
-        captions = [line for _, line in read_lines(name)]
-    check_captions(captions, name)
-    return captions
+        lines = read_lines(name)
+        return [line for _, line in lines], [f"line {number} of {name}" for number, _ in lines]
+    return captions, [f"caption {i} of {name}" for i in range(1, len(captions) + 1)]
 
 
 def caption_key(caption: str) -> str:
