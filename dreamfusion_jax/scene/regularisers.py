@@ -32,27 +32,12 @@ class Transmittance:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entropy:
-    """`entropy_penalty` with a weight that goes from `start` to `end` in `steps` steps."""
-
-    start: float
-    end: float
-    steps: int
-    threshold: float = 0.5
-
-    def __call__(self, step: Int[Array, ""], opacity: Float[Array, "*rays"]) -> Float[Array, ""]:
-        """The penalty at a step, the mean over rays."""
-        weight = Ramp(self.start, self.end, self.steps)(step)
-        return weight * jnp.mean(entropy_penalty(opacity, self.threshold))
-
-
-@dataclasses.dataclass(frozen=True)
 class Regularisers:
     """Weights of the penalties at a step; the penalties are averaged over rays."""
 
     orientation: Ramp
     opacity: Ramp
-    entropy: Entropy
+    entropy: Ramp
     transmittance: Transmittance
 
 
@@ -71,15 +56,11 @@ def opacity_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
     return jnp.sqrt(opacity**2 + 0.01)
 
 
-def entropy_penalty(
-    opacity: Float[Array, "*rays"], threshold: float = 0.5
-) -> Float[Array, "*rays"]:
-    """-p log p - (1 - p) log(1 - p), p the opacity o with its odds divided by the threshold's.
+def entropy_penalty(opacity: Float[Array, "*rays"]) -> Float[Array, "*rays"]:
+    """-o log o - (1 - o) log(1 - o): rays see an object or they do not (not in the paper).
 
-    Rays see an object or they do not (not in the paper): an opacity above the threshold grows, one
-    below falls. The slope grows as the opacity falls, so it also clears the thin haze that the
+    Its slope grows as the opacity falls, so it also clears the thin haze that the
     opacity penalty leaves.
     """
     o = jnp.clip(opacity, 1e-4, 1 - 1e-4)
-    p = o * (1 - threshold) / (o * (1 - threshold) + (1 - o) * threshold)
-    return -p * jnp.log(p) - (1 - p) * jnp.log1p(-p)
+    return -o * jnp.log(o) - (1 - o) * jnp.log1p(-o)

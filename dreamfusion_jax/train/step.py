@@ -14,7 +14,7 @@ from dreamfusion_jax.prompts.views import select_rows
 from dreamfusion_jax.scene.cameras import sample_camera
 from dreamfusion_jax.scene.lights import sample_light
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.regularisers import opacity_penalty
+from dreamfusion_jax.scene.regularisers import entropy_penalty, opacity_penalty
 from dreamfusion_jax.scene.render import background_colours, render_rays
 from dreamfusion_jax.train.state import TrainState, update_scenes
 from dreamfusion_jax.train.task import AXIS, Task
@@ -110,7 +110,7 @@ def render_views(
     orientation = jnp.mean(image.orientation)
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
-    penalties += task.regularisers.entropy(step, image.opacity)
+    penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
     penalties += task.regularisers.transmittance(step, image.opacity)
     x = to_prior_range(task.prior, image.rgb)
     return (x, penalties), (jnp.mean(image.opacity), orientation)

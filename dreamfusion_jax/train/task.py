@@ -16,7 +16,7 @@ from dreamfusion_jax.optim.build import build_optimizer
 from dreamfusion_jax.prompts.views import ViewPrompts
 from dreamfusion_jax.scene.cameras import CameraDistribution
 from dreamfusion_jax.scene.lights import LightDistribution
-from dreamfusion_jax.scene.regularisers import Entropy, Regularisers, Transmittance
+from dreamfusion_jax.scene.regularisers import Regularisers, Transmittance
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scene.schedules import Ramp
 
@@ -94,11 +94,6 @@ def make_task(
     targets = regularisers.transmittance.start, regularisers.transmittance.end
     if not all(0 <= target < 1 for target in targets):
         raise UserError(f"regularisers.transmittance is {targets}; both must lie within [0, 1).")
-    if not 0 < regularisers.entropy.threshold < 1:
-        raise UserError(
-            f"regularisers.entropy.threshold is {regularisers.entropy.threshold}; it must lie "
-            "within (0, 1)."
-        )
     if not 0 <= guidance.t_min < min(guidance.t_max, guidance.t_max_end) <= 1:
         raise UserError(
             f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "
@@ -115,7 +110,7 @@ def make_task(
         regularisers=Regularisers(
             orientation=Ramp(**regularisers.orientation),
             opacity=Ramp(**regularisers.opacity),
-            entropy=Entropy(**regularisers.entropy),
+            entropy=Ramp(**regularisers.entropy),
             transmittance=Transmittance(**regularisers.transmittance),
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),

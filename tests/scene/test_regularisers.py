@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.scene.regularisers import (
-    Entropy,
     Transmittance,
     entropy_penalty,
     opacity_penalty,
@@ -46,15 +45,6 @@ def test_entropy_drives_opacity_to_its_ends():
     assert low[0] > low[1]
     assert entropy_penalty(jnp.array(0.5)) == pytest.approx(np.log(2), rel=1e-5)
     assert np.all(np.isfinite(slope(jnp.array([0.0, 1.0, 1.0 + 1e-6]))))
-
-
-def test_entropy_parts_opacities_at_its_threshold():
-    entropy = Entropy(start=0.0, end=2.0, steps=10, threshold=0.3)
-    slope = jax.grad(lambda o: entropy(jnp.int32(5), o))
-    low, middle, high = slope(jnp.array([0.25, 0.3, 0.35]))
-    assert low > 0 > high and abs(middle) < 1e-5
-    assert entropy(jnp.int32(20), jnp.array([0.3])) == pytest.approx(2 * np.log(2), rel=1e-5)
-    assert entropy(jnp.int32(0), jnp.array([0.3])) == 0
 
 
 def test_a_ramp_is_linear_then_held():
