@@ -4,7 +4,7 @@ Command:   dreamfusion generate "a teddy bear"
 Hardware:  2 CPU cores, 4 GB.
 Time:      5.4 to 5.8 minutes on 2 cores of an AMD EPYC (Milan), 1.3 GB peak memory.
 Expected:  silhouette IoU of 0.91 on the mean of the README's eight prompts, from 0.96 (a
-           hamburger) to 0.68 (a table on thin legs), against the true object from unseen
+           hamburger) to 0.69 (a table on thin legs), against the true object from unseen
            views, `dreamfusion evaluate`.
 """
 
