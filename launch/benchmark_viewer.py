@@ -78,7 +78,7 @@ def _drag(page, seconds: float) -> None:
 
 
 def slowdown(steps: int, pairs: int = 4) -> dict:
-    """Views a second of training without the page and with it, in turns: medians of several runs."""
+    """Views a second of training without the page and with it, in turns, and their medians."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         for i in range(2 * pairs):
