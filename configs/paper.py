@@ -96,8 +96,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "orientation": {"start": 1e-4, "end": 1e-2, "steps": 5000},
             "opacity": {"start": 1e-3, "end": 1e-3, "steps": 1},
-            # Not in the paper.
-            "entropy": {"start": 0.0, "end": 0.0, "steps": 1, "power": 1.0},
+            "entropy": {"start": 0.0, "end": 0.0, "steps": 1},  # not in the paper
             # Dream Fields' target of the mean transmittance
             "transmittance": {"weight": 0.0, "start": 0.4, "end": 0.88, "steps": 500},
         }
