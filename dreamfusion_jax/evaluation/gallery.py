@@ -73,13 +73,7 @@ def write_gallery_page(
         figures.append(_figure(png.getvalue(), lines))
     means = ", ".join(f"{name} {v:.3f}" for name, v in scores["mean"].items() if v is not None)
     note = "Top to bottom: the true object, colour, shape, normals. One run each, nothing picked."
-    style = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}</style>"
-    body = (
-        f"<header><p>{len(candidates)} runs</p><h1>Results below their true objects</h1></header>"
-        f'{style}<main><section class="wide"><p>Means: {means}</p><div class="timeline">'
-        f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
-    )
-    write_bytes(path, page("Gallery", body).encode())
+    write_bytes(path, _page("Results below their true objects", figures, f"Means: {means}", note))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,13 +128,21 @@ def write_retrieval_page(
     note = (
         f"A row a kind: {', '.join(result['mean'])}. Own caption first among {result['captions']}."
     )
-    style = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(260px,1fr))}</style>"
+    write_bytes(path, _page("R-Precision", figures, means, note, width=260))
+
+
+def _page(
+    title: str, figures: Sequence[str], summary: str, note: str, *, width: int = 140
+) -> bytes:
+    """A document of figures, each at least so many pixels wide."""
+    columns = f"grid-template-columns:repeat(auto-fill,minmax({width}px,1fr))"
     body = (
-        f"<header><p>{len(strips)} results</p><h1>R-Precision</h1></header>"
-        f'{style}<main><section class="wide"><p>{means}</p><div class="timeline">'
+        f"<header><p>{len(figures)} results</p><h1>{title}</h1></header>"
+        f"<style>.timeline{{{columns}}}</style>"
+        f'<main><section class="wide"><p>{summary}</p><div class="timeline">'
         f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
     )
-    write_bytes(path, page("R-Precision", body).encode())
+    return page(title, body).encode()
 
 
 def _figure(png: bytes, lines: Sequence[str]) -> str:
