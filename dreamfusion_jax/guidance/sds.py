@@ -1,4 +1,4 @@
-"""Score Distillation Sampling (paper section 3.1): image -> gradient."""
+"""Score Distillation Sampling (paper section 2.1): image -> gradient."""
 
 import dataclasses
 import functools
@@ -79,15 +79,17 @@ def diffusion_loss_gradient(
 ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
     """The full gradient of the diffusion loss, through the U-Net (paper Eq. 2).
 
-    d/dx of w(t) / 2 |eps_hat(alpha_t x + sigma_t eps) - eps|^2: the paper's ablation,
-    which does not give realistic samples. Arguments as for `sds_gradient`.
+    d/dx of w(t) / (2 alpha_t) |eps_hat(alpha_t x + sigma_t eps) - eps|^2: the paper's ablation,
+    which does not give realistic samples. As there, alpha_t is part of w(t), so that the U-Net's
+    Jacobian is all that differs. Arguments as for `sds_gradient`.
     """
 
     def loss(x):
         z_t, t, eps, weight = _diffuse(prior, _latents(prior, params, x), key, t_range, weighting)
         eps_hat = guided_eps(prior, params, z_t, t, embeddings, guidance_weight=guidance_weight)
         residual = eps_hat - eps
-        return 0.5 * jnp.sum(_expand(weight) * residual**2), _aux(t, weight, residual)
+        alpha, _ = prior.schedule.alpha_sigma(t)
+        return 0.5 * jnp.sum(_expand(weight / alpha) * residual**2), _aux(t, weight, residual)
 
     return jax.grad(loss, has_aux=True)(image)
 

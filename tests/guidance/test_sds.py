@@ -107,10 +107,10 @@ def test_diffusion_loss_gradient_is_the_gradient_of_the_loss():
 
     gradient, _ = sds.diffusion_loss_gradient(PRIOR, PARAMS, x, rows(2), KEY, **settings("uniform"))
     direct, aux = sds.sds_gradient(PRIOR, PARAMS, x, rows(2), KEY, **settings("uniform"))
-    # For this linear prior d eps_hat / dx is a number: alpha (1 - alpha gain) / sigma.
+    # For this linear prior d eps_hat / dz_t is a number: (1 - alpha gain) / sigma.
     alpha, sigma = (a[:, None, None, None] for a in PRIOR.schedule.alpha_sigma(aux.t))
     gain = alpha * PRIOR.std**2 / (alpha**2 * PRIOR.std**2 + sigma**2)
-    np.testing.assert_allclose(gradient, direct * alpha * (1 - alpha * gain) / sigma, atol=1e-4)
+    np.testing.assert_allclose(gradient, direct * (1 - alpha * gain) / sigma, atol=1e-4)
 
 
 @pytest.mark.slow
