@@ -1,4 +1,4 @@
-"""Dream Fields (Jain et al. 2022, arXiv 2112.01455): CLIP in the place of the diffusion prior.
+r"""Dream Fields (Jain et al. 2022, arXiv 2112.01455): CLIP in the place of the diffusion prior.
 
 Command:   dreamfusion generate "a snail on a leaf" --config=dream_fields \
                --config.prior=/models/clip-vit-base-patch16

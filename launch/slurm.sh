@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Several GPU nodes under Slurm:
-#   sbatch --nodes=2 launch/slurm.sh "a peacock" --config=paper --config.train.views=16
+#   sbatch --nodes=2 launch/slurm.sh "a peacock" --config=paper --config.prior=/models/IF-I-XL-v1.0 --config.train.views=16
 # One task a GPU; JAX finds the others from Slurm's variables. Slurm sends SIGTERM two minutes
 # before the end, at which the run saves and exits: submit the same again to go on. A job that
 # is preempted is queued again by itself.

@@ -1,8 +1,12 @@
 """The scripts that drive a TPU pod print what they would run."""
 
+import os
 import pathlib
 import shlex
+import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -51,13 +55,79 @@ def test_create():
 
 def test_run_hands_the_prompt_over_unharmed():
     sync, start = dry_run("run.sh", "--bucket=gs://b/c", "--", PROMPT, "--config=paper")
-    assert "--worker=0" in sync and "storage cp outputs.tar gs://b/c/outputs.tar" in sync[-1]
+    assert "--worker=0" in sync and "gs://b/c/outputs.tar" in sync[-1]
     assert "--worker=all" in start
     remote = start[-1].removeprefix("--command=")
     words = shlex.split(remote.split("nohup ")[1])
     assert words[:4] == [".venv/bin/dreamfusion", "generate", PROMPT, "--config=paper"]
     assert "--distributed=on" in words
     assert len(dry_run("run.sh", "--", PROMPT)) == 1
+
+
+GCLOUD = """#!/bin/sh
+if [ -n "$BROKEN" ]; then echo 'ERROR: no network' >&2; exit 1; fi
+here() { echo "$1" | sed "s|^gs://|$BUCKETS/|"; }
+case $2 in
+  ls) [ -f "$(here "$3")" ] || { echo 'One or more URLs matched no objects.' >&2; exit 1; } ;;
+  cp) cp "$(here "$3")" "$(here "$4")" ;;
+esac
+"""
+
+
+def test_outputs_survive_in_the_bucket(tmp_path, monkeypatch):
+    """The worker's script itself, with a folder in the bucket's place and minutes of 0.1 s."""
+    tools, bucket = tmp_path / "tools", tmp_path / "buckets" / "b"
+    tools.mkdir()
+    bucket.mkdir(parents=True)
+    (tools / "gcloud").write_text(GCLOUD)
+    (tools / "sleep").write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 0.1\n")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setenv("BUCKETS", str(bucket.parent))
+    script = dry_run("run.sh", "--bucket=gs://b", "--", PROMPT)[0][-1].removeprefix("--command=")
+    archive = bucket / "outputs.tar"
+
+    def start(machine: str, **environment: str) -> tuple[int, pathlib.Path]:
+        folder = tmp_path / machine / "dreamfusion_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=folder.parent, env=os.environ | environment, check=False
+        )
+        return done.returncode, folder
+
+    def uploaded(text: str) -> bool:
+        """Whether the bucket gets a copy with such a result, within some seconds."""
+        for _ in range(100):
+            found = subprocess.run(
+                ["tar", "-xOf", str(archive), "outputs/result"], capture_output=True, text=True
+            )
+            if found.stdout == text:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def stop(folder: pathlib.Path) -> None:
+        os.kill(int((folder / "sync.pid").read_text()), signal.SIGTERM)
+
+    code, first = start("first")
+    assert code == 0 and not (first / "outputs").exists()
+    (first / "outputs").mkdir()
+    (first / "outputs" / "result").write_text("one")
+    assert uploaded("one")
+    loop = (first / "sync.pid").read_text()
+    (first / "outputs" / "result").write_text("two")
+    assert start("first")[0] == 0  # repeated: the disk is newer, and the older loop ends
+    assert (first / "outputs" / "result").read_text() == "two" and uploaded("two")
+    assert (first / "sync.pid").read_text() != loop
+    process = pathlib.Path(f"/proc/{loop.strip()}/cmdline")
+    assert not process.exists() or not process.read_bytes()  # gone, or waiting to be buried
+    stop(first)
+
+    assert start("second", BROKEN="1")[0] == 1  # not taken for an empty bucket
+    code, second = start("second")
+    assert code == 0 and (second / "outputs" / "result").read_text() == "two"
+    stop(second)
 
 
 def test_the_life_of_a_pod():
