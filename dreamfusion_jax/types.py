@@ -32,7 +32,7 @@ class Camera:
 
 @flax.struct.dataclass
 class Light:
-    """A point light. c = rho * (diffuse * max(0, n . l) + ambient), paper Eq. 4."""
+    """A point light. c = rho * (diffuse * max(0, n . l) + ambient), paper Eq. 7."""
 
     position: Float[Array, "*batch 3"]
     diffuse: Float[Array, "*batch"]

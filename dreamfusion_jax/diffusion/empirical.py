@@ -23,6 +23,10 @@ from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
 from dreamfusion_jax.prompts.meaning import TEMPLATE_WORDS, mentions, singular, words_of
 from dreamfusion_jax.types import TextEmbeddings
 
+# Accelerators round the factors of products to 8 bits or so: a few per mille of logits that are
+# divided by sigma^2 would make another picture win.
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
@@ -111,22 +115,22 @@ class EmpiricalPrior(PixelSpace):
         alpha, variance = alpha[:, None], (sigma**2)[:, None]
 
         # Given picture i, the background's posterior per channel: precision and mean.
-        behind_z = jnp.einsum("np,bcp->bnc", behind, z)
-        behind_foreground = jnp.einsum("np,ncp->nc", behind, foreground)
+        behind_z = _einsum("np,bcp->bnc", behind, z)
+        behind_foreground = _einsum("np,ncp->nc", behind, foreground)
         behind_squared = jnp.sum(behind**2, axis=-1)
         precision = alpha**2 * behind_squared / variance + 1 / self.background_std**2
         projection = alpha[..., None] * (behind_z - alpha[..., None] * behind_foreground)
         colour = projection / variance[..., None] / precision[..., None]
 
         # log p(z | i) up to what is equal for all pictures.
-        cross = jnp.einsum("ncp,bcp->bn", foreground, z)
+        cross = _einsum("ncp,bcp->bn", foreground, z)
         squared = alpha**2 * jnp.sum(foreground**2, axis=(1, 2)) - 2 * alpha * cross
         evidence = 0.5 * precision * jnp.sum(colour**2, axis=-1) - 1.5 * jnp.log(precision)
         logits = evidence - 0.5 * squared / variance
         weights = jax.nn.softmax(jnp.where(matches > 0, logits, -jnp.inf), axis=-1)
 
-        mean = jnp.einsum("bn,ncp->bcp", weights, foreground)
-        mean += jnp.einsum("bnc,np->bcp", weights[..., None] * colour, behind)
+        mean = _einsum("bn,ncp->bcp", weights, foreground)
+        mean += _einsum("bnc,np->bcp", weights[..., None] * colour, behind)
         return mean.reshape(batch, 3, height, width).transpose(0, 2, 3, 1)
 
 

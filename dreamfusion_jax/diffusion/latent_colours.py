@@ -8,6 +8,7 @@ they reach every latent, nothing has to be encoded, and the scene still has colo
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -33,7 +34,7 @@ CHANNELS = 4
 def colours_to_latents(colours: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
     """Latents of red, green, blue and the invisible channel, all in [0, 1]."""
     basis = np.concatenate([_COLOUR_TO_LATENT, _REACH * _INVISIBLE[None]]).astype(np.float32)
-    return to_model_range(colours) @ basis
+    return jnp.matmul(to_model_range(colours), basis, precision=jax.lax.Precision.HIGHEST)
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from dreamfusion_jax.scene.encoding import integrated_encoding
 
 
 class EnvironmentMap(nn.Module):
-    """An MLP from ray direction to colour (paper section 3.2).
+    """An MLP from ray direction to colour (paper section 3.1).
 
     Few frequencies and units: a background that cannot paint the object by itself.
     """
@@ -45,7 +45,7 @@ _BLUR_STD, _BLUR_RADIUS = 10 / 224, 7 / 224  # image widths
 
 
 def random_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
-    """Noise, a checkerboard or a Fourier texture, blurred: Dream Fields' backgrounds (section 3.4).
+    """Noise, a checkerboard or a Fourier texture, blurred, as in Dream Fields (section 4.5).
 
     Each is drawn a third of the time; the blur's standard deviation is uniform up to 10 pixels
     in 224.

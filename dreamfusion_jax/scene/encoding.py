@@ -1,4 +1,4 @@
-"""Integrated positional encoding of isotropic Gaussians (mip-NeRF; paper section 3.2)."""
+"""Integrated positional encoding of isotropic Gaussians (mip-NeRF; paper appendix A.2)."""
 
 import jax
 import jax.numpy as jnp

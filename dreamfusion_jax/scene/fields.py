@@ -1,4 +1,4 @@
-"""The neural field: position -> density and albedo (paper section 3.2 and appendix A.2)."""
+"""The neural field: position -> density and albedo (paper section 3.1 and appendix A.2)."""
 
 import math
 from collections.abc import Callable

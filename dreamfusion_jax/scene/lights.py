@@ -1,4 +1,4 @@
-"""Point lights and the random choice of shading (paper section 3.2, "Shading")."""
+"""Point lights and the random choice of shading (paper section 3.1 "Shading", appendix A.2)."""
 
 import dataclasses
 

@@ -11,7 +11,7 @@ from dreamfusion_jax.scene.schedules import Ramp
 
 @dataclasses.dataclass(frozen=True)
 class Transmittance:
-    """-weight min(tau, mean transmittance of a view), Dream Fields' sparsity loss (section 3.3).
+    """-weight min(tau, mean transmittance of a view), Dream Fields' Eq. 8 (section 4.5).
 
     The target opacity 1 - tau goes exponentially from 1 - start to 1 - end in `steps` steps.
     """

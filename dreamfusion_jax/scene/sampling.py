@@ -36,7 +36,7 @@ def fine_edges(
     """Edges of `intervals` intervals, dense where the coarse weights are large.
 
     The weights' square roots become a piecewise-constant density over the coarse
-    intervals, widened by its neighbours' maxima and padded (mip-NeRF section 3.1), so
+    intervals, widened by its neighbours' maxima and padded (mip-NeRF Eq. 18), so
     that nothing is missed for good; its quantiles are the new edges. (The square root
     leaves intervals for what is half transparent: with few intervals the image is closer
     to a dense one than with the weights themselves.) The first and the last edge stay

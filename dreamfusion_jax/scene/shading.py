@@ -1,4 +1,4 @@
-"""Lambertian shading with a point light (paper Eq. 4)."""
+"""Lambertian shading with a point light (paper Eq. 7)."""
 
 import jax
 import jax.numpy as jnp

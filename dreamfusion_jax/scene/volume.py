@@ -1,5 +1,6 @@
-"""Volume rendering: densities along a ray -> weights -> pixels (paper section 2.2)."""
+"""Volume rendering: densities along a ray -> weights -> pixels (paper section 3.1, Eq. 5)."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -28,4 +29,4 @@ def composite(
     weights: Float[Array, "*rays samples"], values: Float[Array, "*rays samples channels"]
 ) -> Float[Array, "*rays channels"]:
     """sum_i w_i v_i."""
-    return jnp.einsum("...s,...sc->...c", weights, values)
+    return jnp.einsum("...s,...sc->...c", weights, values, precision=jax.lax.Precision.HIGHEST)
