@@ -4,7 +4,7 @@ Optimises some nouns under every row of configs/ablations and scores them (`drea
 Repeat the command to go on: what is finished is not made again. Each row gets a folder with its
 runs, evaluation.json and gallery.png; the table is printed and written to table.md.
 
-The figures of the default config: python launch/ablations.py --rows lighting --judged --nouns=40
+The figures of the default config: python launch/ablations.py --rows lighting --held-out --nouns=40
 """
 
 import argparse
@@ -16,7 +16,7 @@ from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs.ablations import CLAIM, ROWS
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.nouns import JUDGED, PUBLIC
+from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
 
 _COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
 _HEAD = (
@@ -38,14 +38,16 @@ def main() -> None:
         "--rows", nargs="+", default=[row for row in ROWS if row not in CLAIM], choices=ROWS
     )
     parser.add_argument(
-        "--nouns", type=int, default=4, help="so many, the first of the public ones"
+        "--nouns", type=int, default=4, help="so many, the first of evaluation/nouns.py"
     )
-    parser.add_argument("--judged", action="store_true", help="not of the public but the others")
+    parser.add_argument(
+        "--held-out", action="store_true", help="nouns that nothing was tuned on, not the others"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for every row")
     options = parser.parse_args()
     try:
         overrides = dict(item.split("=", 1) for item in options.set)
-        nouns = (JUDGED if options.judged else PUBLIC)[: options.nouns]
+        nouns = (HELD_OUT if options.held_out else TUNING)[: options.nouns]
         results = {}
         for row in options.rows:
             results[row] = _row(row, options.workdir / row, nouns, overrides)

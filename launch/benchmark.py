@@ -113,6 +113,7 @@ def step(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.datasets.library import nouns
     from dreamfusion_jax.diffusion.deepfloyd import random_texts, random_unet, untrained_prior
     from dreamfusion_jax.diffusion.load import load_prior
+    from dreamfusion_jax.generation import asked_of_prior
     from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
     from dreamfusion_jax.train.state import initial_state
     from dreamfusion_jax.train.task import make_task
@@ -124,7 +125,8 @@ def step(options: argparse.Namespace) -> dict:
     if options.unet:
         prior = untrained_prior(options.unet, random_unet(options.unet, jax.random.key(1)))
     else:
-        prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
+        asked = asked_of_prior(config, prompts)
+        prior = load_prior(config.prior, image_size=config.train.image_size, prompts=asked)
     task = make_task(config, prior, device_count())
     run = compile_steps(task, options.steps)
     figures, alone = {}, None
