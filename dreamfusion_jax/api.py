@@ -10,7 +10,7 @@ from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import load_prior, warn_unknown_words
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.images import save_png, sheet, to_uint8
+from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.text import check_prompt
@@ -70,6 +70,7 @@ def sample(
     check_prompt(prompt)
     if count < 1 or steps < 1 or sds_steps < 1:
         raise UserError("count, steps and sds-steps must be at least 1.")
+    check_png(out)
     model = load_prior(prior, dtype=dtype, image_size=size)
     warn_unknown_words(model, prompt, prior)
     embeddings = model.encode([prompt] * count + [""])  # before the parameters are asked for

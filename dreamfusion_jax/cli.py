@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dreamfusion_jax.errors import Preempted, UserError
 
@@ -176,12 +177,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--azimuths", type=int, help="of --suite=clip: views of a run (default: 8)")
     p.add_argument("--elevation", type=float, help="of these views, degrees (default: 30)")
-    p.add_argument("--prior", default="furniture-unet", help="of --suite=prior: name or folder")
-    p.add_argument("--samples", type=int, default=200, help="of --suite=prior: pictures a figure")
+    p.add_argument("--prior", help="of --suite=prior: name or folder (default: furniture-unet)")
+    p.add_argument("--samples", type=int, help="of --suite=prior: pictures a figure (default: 200)")
     p.add_argument(
         "--out",
-        default="evaluation.json",
-        help="JSON file of the scores (default: evaluation.json)",
+        help="JSON file of the scores (default: evaluation.json, or evaluation-SUITE.json)",
     )
     p.add_argument(
         "--gallery", help="PNG or HTML page of all results, below their true objects, or of samples"
@@ -259,6 +259,11 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
     values = {}
     for argument in rest:
         key, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            raise UserError(
+                f"The argument {argument!r} is one too many; a prompt of several words stands in "
+                "quotes."
+            )
         if not key.startswith("--config.") or not equals:
             raise UserError(
                 f"The argument {argument!r} is not known; config values are written "
@@ -267,6 +272,12 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
         values[key.removeprefix("--config.")] = value
     return values
 
+
+# What `generate` and `generate_many` take beside values of the config.
+_ARGUMENTS = {
+    *("prompt", "prompts", "config", "workdir", "seeds"),
+    *("progress", "callback", "view", "export"),
+}
 
 # The heavy imports stand inside the commands, so that --help is instant.
 
@@ -284,6 +295,9 @@ def _generate(options: argparse.Namespace) -> None:
     if options.seeds is not None and options.seed is not None:
         raise UserError("Give --seed or --seeds, not both.")
     seeds = None if options.seeds is None else _whole_numbers(options.seeds)
+    taken = sorted(options.overrides.keys() & _ARGUMENTS)
+    if taken:
+        raise UserError(f"--config.{taken[0]} cannot be set; see dreamfusion generate --help.")
     prompts = [options.prompt] if options.prompts is None else read_prompts(options.prompts)
     first = _join_hosts(options)
     overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
@@ -419,45 +433,64 @@ def _sample(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
-    names = ("clip", "prompts", "azimuths", "elevation")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.suite == "clip":
-        api.evaluate_clip(options.runs, out=options.out, gallery=options.gallery, **given)
-        return
-    if given:
-        raise UserError(f"--{next(iter(given))} belongs to --suite=clip.")
-    if options.suite == "furniture":
-        api.evaluate(options.runs, options.out, gallery=options.gallery)
-        return
-    if options.suite == "mesh":
-        api.evaluate_meshes(options.runs, options.out)
-        return
-    if options.runs or options.samples < 32:
-        raise UserError("--suite=prior takes --prior, no runs, and at least 32 --samples.")
-    settings = {"samples": options.samples, "sample_sheet": options.gallery}
-    api.evaluate_prior(options.prior, options.out, **settings)
+    suite, gallery = options.suite, options.gallery
+    given = _options_of(suite, options)
+    default = "evaluation.json" if suite == "furniture" else f"evaluation-{suite}.json"
+    out = options.out or default
+    if suite == "clip":
+        api.evaluate_clip(options.runs, out=out, gallery=gallery, **given)
+    elif suite == "furniture":
+        api.evaluate(options.runs, out, gallery=gallery)
+    elif suite == "mesh":
+        api.evaluate_meshes(options.runs, out)
+    else:
+        if options.runs:
+            raise UserError("--suite=prior takes no runs but --prior, the name or folder of one.")
+        api.evaluate_prior(out=out, sample_sheet=gallery, **given)
+
+
+def _options_of(suite: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The options of one suite that were given; those of another are refused."""
+    known = {
+        "clip": ("clip", "prompts", "azimuths", "elevation"),
+        "prior": ("prior", "samples"),
+    }
+    given = {}
+    for owner, names in known.items():
+        found = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+        if found and owner != suite:
+            raise UserError(f"--{next(iter(found))} belongs to --suite={owner}.")
+        given |= found
+    if suite == "mesh" and options.gallery is not None:
+        raise UserError("--suite=mesh has no --gallery.")
+    return given
 
 
 def _train_prior(options: argparse.Namespace) -> None:
-    from dreamfusion_jax.config import load_config, override
+    from dreamfusion_jax.config import PRIOR_PARTS, load_config, override
     from dreamfusion_jax.train.prior import train_prior
     from dreamfusion_jax.train.prior_data import load_data
 
-    config = load_config(options.config)
+    config = load_config(options.config, PRIOR_PARTS)
     override(config, options.overrides)
     data = load_data(config, options.data)
     print(train_prior(config, data, Path(options.workdir), init=options.init))
 
 
 def _train_judge(options: argparse.Namespace) -> None:
-    from dreamfusion_jax.config import load_config, override
+    from dreamfusion_jax.config import JUDGE_PARTS, load_config, override
     from dreamfusion_jax.datasets.judge_views import library_views, load_judge_views
+    from dreamfusion_jax.evaluation.judge import Judge, check_judge
     from dreamfusion_jax.train.judge import train_judge
 
-    config = load_config(options.config)
+    config = load_config(options.config, JUDGE_PARTS)
     override(config, options.overrides)
     views = library_views() if options.data == "library" else load_judge_views(options.data)
-    print(train_judge(config, views, Path(options.workdir), init=options.init))
+    model = train_judge(config, views, Path(options.workdir), init=options.init)
+    print(model)
+    if views.held_out.any():
+        for name, figure in check_judge(Judge.load(model), views).items():
+            print(f"{name:<24} {figure:>8}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,44 @@ from dreamfusion_jax import configs
 from dreamfusion_jax.configs import ablations
 from dreamfusion_jax.errors import UserError
 
+# The parts that a config of each kind has.
+RUN_PARTS = ("scene", "guidance", "train", "export")
+PRIOR_PARTS = ("model", "data", "sheet")
+JUDGE_PARTS = ("model", "view_weight")
 
-def load_config(name_or_file: str = "quick") -> ml_collections.ConfigDict:
+
+def load_config(
+    name_or_file: str = "quick", needs: Sequence[str] = ()
+) -> ml_collections.ConfigDict:
     """Returns `get_config()` of a shipped config, or of a Python file.
 
     "ablations.ROW" is a row of `configs/ablations`.
 
     Raises:
-      UserError: there is no such config, or the file has no get_config().
+      UserError: there is no such config, the file has no get_config(), or the config lacks one of
+        the parts that it needs.
     """
+    config = _find(name_or_file)
+    missing = [part for part in needs if part not in config]
+    if missing:
+        raise UserError(
+            f"The config {name_or_file} has no {missing[0]!r}: it is not one for this command."
+        )
+    return config
+
+
+def _find(name_or_file: str) -> ml_collections.ConfigDict:
     name, _, row = name_or_file.partition(".")
     if name == "ablations" and row in ablations.ROWS:
         return ablations.get_config(row)
     if name_or_file.endswith(".py"):
-        module = _module_from_file(Path(name_or_file))
-    elif name_or_file in config_names():
-        module = importlib.import_module(f"{configs.__name__}.{name_or_file}")
-    else:
-        raise UserError(
-            f"There is no config {name_or_file!r}: give one of {', '.join(config_names())}, "
-            "or the path of a Python file."
-        )
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{name_or_file} has no function get_config().")
-    return module.get_config()
+        return _from_file(Path(name_or_file))
+    if name_or_file in config_names():
+        return importlib.import_module(f"{configs.__name__}.{name_or_file}").get_config()
+    raise UserError(
+        f"There is no config {name_or_file!r}: give one of {', '.join(config_names())}, "
+        "or the path of a Python file."
+    )
 
 
 def config_names() -> list[str]:
@@ -60,6 +75,8 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
 
 
 def _converted(key: str, value: Any, current: Any) -> Any:
+    if current is None:
+        return _literal(value) if isinstance(value, str) else value
     if isinstance(current, str):
         if isinstance(value, (str, Path)):
             return str(value)
@@ -74,7 +91,11 @@ def _converted(key: str, value: Any, current: Any) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     elif isinstance(current, tuple) and isinstance(value, (tuple, list)):
-        if len(value) == len(current) and all(isinstance(v, (int, float)) for v in value):
+        if all(isinstance(v, str) for v in (*current, *value)):
+            return tuple(value)
+        if current and all(type(v) is int for v in (*current, *value)):
+            return tuple(value)
+        if len(value) == len(current) and all(type(v) in (int, float) for v in value):
             return tuple(float(v) for v in value)
     raise UserError(
         f"The config key {key!r} takes a value like {current!r} ({type(current).__name__}), "
@@ -106,13 +127,19 @@ def _suggest(key: str, known: list[str]) -> str:
     return f" Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
-def _module_from_file(path: Path) -> Any:
+def _from_file(path: Path) -> ml_collections.ConfigDict:
     if not path.is_file():
         raise UserError(f"There is no config file {path}.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        get_config = getattr(module, "get_config", None)
+        config = get_config() if get_config else None
     except Exception as error:
-        raise UserError(f"The config file {path} cannot be run ({error}).") from error
-    return module
+        raise UserError(f"The config file {path} cannot be run ({error!r}).") from error
+    if get_config is None:
+        raise UserError(f"{path} has no function get_config().")
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"get_config() of {path} returns no ml_collections.ConfigDict.")
+    return config

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import PIL.Image
 
-from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.config import RUN_PARTS, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
     is_published,
@@ -32,7 +32,8 @@ from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.train.loop import Callbacks, train
+from dreamfusion_jax.train.checkpoint import read_config
+from dreamfusion_jax.train.loop import Callbacks, forget_programs, train
 from dreamfusion_jax.train.parallel import (
     check_hosts_agree,
     device_count,
@@ -166,9 +167,10 @@ def _resolve(
     config: str | ml_collections.ConfigDict, overrides: dict[str, Any]
 ) -> ml_collections.ConfigDict:
     """The config with its overrides; also prepares the devices, before JAX starts them."""
-    config = (
-        load_config(config) if isinstance(config, str) else config.copy_and_resolve_references()
-    )
+    if isinstance(config, str):
+        config = load_config(config, RUN_PARTS)
+    else:
+        config = config.copy_and_resolve_references()
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
@@ -188,6 +190,9 @@ def _optimise(
     look: Callable[[], None] | None = None,
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
+    for job in jobs:
+        if not -(2**63) <= job.seed < 2**63:
+            raise UserError(f"The seed {job.seed} does not fit into 64 bits.")
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
@@ -195,17 +200,20 @@ def _optimise(
     if is_first_host() and config.guidance.loss != SIMILARITY:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(tasks[0].prior, prompt, config.prior)
-    on_first_host(lambda: [claim_workdir(job.workdir, _config_of(config, job)) for job in jobs])
+    on_first_host(lambda: [_claim(job, config) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
     if look:
         look()
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
-    for group in plan(jobs, config.train.scenes, config.train.steps):
-        train(config, tasks, group, callbacks=callbacks, progress=progress)
-        if export and len(group) < len(jobs) and is_first_host():
-            _export_new(group, progress)
-        if look:
-            look()
+    try:
+        for group in plan(jobs, config.train.scenes, config.train.steps):
+            train(config, tasks, group, callbacks=callbacks, progress=progress)
+            if export and len(group) < len(jobs) and is_first_host():
+                _export_new(group, progress)
+            if look:
+                look()
+    finally:
+        forget_programs()
     leave_hosts()
     if not export or not is_first_host():
         return [read_result(job.workdir) for job in jobs]
@@ -228,8 +236,7 @@ def _priors(
         load_prior,
         config.prior,
         dtype=config.prior_dtype,
-        # Without guidance only what matches the prompts is ever asked for.
-        prompts=() if config.guidance.weight else prompts,
+        prompts=asked_of_prior(config, prompts),
     )
 
     @functools.cache
@@ -238,6 +245,14 @@ def _priors(
 
     first = config.train.image_size
     return lambda size: read(first if has_own_size(config.prior) else size)
+
+
+def asked_of_prior(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequence[str]:
+    """What `load_prior` needs to know of the prompts: () is anything.
+
+    Without guidance only what matches them is ever asked for.
+    """
+    return () if config.guidance.weight else prompts
 
 
 def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
@@ -254,6 +269,15 @@ def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> lis
                 file=sys.stderr,
             )
     return [dataclasses.replace(job, told=told[job.prompt]) for job in jobs]
+
+
+def _claim(job: Job, config: ml_collections.ConfigDict) -> None:
+    """Claims a job's folder; a report with other export settings than now is to be made anew."""
+    known = (job.workdir / "config.json").is_file()
+    before = read_config(job.workdir).get("export") if known else None
+    claim_workdir(job.workdir, _config_of(config, job))
+    if known and before != read_config(job.workdir).export:
+        (job.workdir / "report.html").unlink(missing_ok=True)
 
 
 def _export_new(jobs: Sequence[Job], progress: bool) -> None:

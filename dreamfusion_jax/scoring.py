@@ -14,7 +14,12 @@ from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion.load import known_names, load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation import judge, prior_quality
-from dreamfusion_jax.evaluation.furniture import Candidate, evaluate_furniture
+from dreamfusion_jax.evaluation.furniture import (
+    Candidate,
+    evaluate_furniture,
+    find_noun,
+    names,
+)
 from dreamfusion_jax.evaluation.gallery import (
     Strip,
     strip_of,
@@ -33,6 +38,7 @@ from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_picture
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval, find_caption
 from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.images import check_png
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
@@ -44,13 +50,20 @@ from dreamfusion_jax.train.workdir import PROMPTS_FILE
 
 
 def runs_in(sources: Sequence[str | Path]) -> list[Path]:
-    """The folders themselves, and in place of a folder of runs those of its runs."""
+    """The folders themselves, and in place of a folder of runs those of its runs.
+
+    FOLDER/* names other things too: a sweep's page and trained models are left out.
+    """
     found: list[Path] = []
     for source in map(Path, sources):
-        if source.name == "index.html":  # FOLDER/* names the page of a sweep too
+        if source.name == "index.html":
             continue
         inside = sorted(path.parent for path in source.glob("*/config.json"))
-        found += inside if inside and not (source / "config.json").is_file() else [source]
+        for folder in inside if inside and not (source / "config.json").is_file() else [source]:
+            if (folder / "config.json").is_file() and "prompt" not in read_config(folder):
+                print(f"{folder} is no run of a prompt, and is left out.", file=sys.stderr)
+            else:
+                found.append(folder)
     return found
 
 
@@ -76,7 +89,12 @@ def evaluate(
     Raises:
       UserError: a folder is no run, or there is no true object for its prompt.
     """
-    candidates = [_candidate(workdir) for workdir in runs_in(workdirs)]
+    if gallery is not None and Path(gallery).suffix != ".html":
+        check_png(gallery)
+    runs = runs_in(workdirs)
+    for workdir in runs:  # before anything is rendered
+        find_noun(read_config(workdir).prompt, names())
+    candidates = [_candidate(workdir) for workdir in runs]
     scores = evaluate_furniture(candidates, out, Judge.load())
     for run in scores["runs"]:
         path = Path(run["workdir"]) / "evaluation.json"
@@ -115,7 +133,11 @@ def evaluate_meshes(
     """
     if not workdirs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
-    return report_meshes([_mesh_agreement(workdir) for workdir in runs_in(workdirs)], out)
+    runs = runs_in(workdirs)
+    for workdir in runs:
+        if not (workdir / "mesh.glb").is_file():
+            raise UserError(f"{workdir} has no mesh.glb; make one with `dreamfusion export`.")
+    return report_meshes([_mesh_agreement(workdir) for workdir in runs], out)
 
 
 def _mesh_agreement(workdir: Path) -> MeshAgreement:
@@ -224,7 +246,7 @@ def _look(config: ml_collections.ConfigDict) -> Look:
 
 
 def evaluate_prior(
-    prior: str = "embedded", out: str | Path | None = None, **settings: Any
+    prior: str = "furniture-unet", out: str | Path | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Scores a prior on the nouns of the library that it knows.
 
@@ -236,11 +258,17 @@ def evaluate_prior(
     model = load_prior(prior)
     names = known_names(prior)
     known = [noun for noun in nouns() if not names or noun in names]
-    if not known or max(model.image_shape) > SIZE or model.latent_shape != model.image_shape:
+    fits = SIZE % model.image_shape[0] == 0 and model.latent_shape == model.image_shape
+    if not known or not fits:
         raise UserError(
-            f"The prior {prior!r} cannot be scored: the suite is for priors of pictures of at most "
-            f"{SIZE} pixels that know nouns of the shipped library."
+            f"The prior {prior!r} cannot be scored: the suite is for priors of pictures that know "
+            f"nouns of the shipped library, of a size that divides {SIZE} pixels."
         )
+    if settings.get("samples", 32) < 32:
+        raise UserError("The figures of a prior need at least 32 samples.")
+    sheet = settings.get("sample_sheet")
+    if sheet is not None:
+        check_png(sheet)
     return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
 
 

@@ -5,7 +5,7 @@ import pytest
 from dreamfusion_jax import cli
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.workdir import claim_workdir
+from dreamfusion_jax.train.workdir import claim_workdir, sole_use
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -14,7 +14,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
     return code, captured.err + captured.out
 
 
-COMMANDS = ("generate", "render", "export", "sample", "evaluate", "train-prior")
+COMMANDS = ("generate", "render", "export", "sample", "evaluate", "train-prior", "train-judge")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -55,6 +55,24 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--suite=clip", "--clip=/no"), "--prompts=captions.txt"),
         (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
+        (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
+        (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),
+        (("evaluate", "--suite=prior", "--samples=5"), "at least 32 samples"),
+        (("evaluate", "x", "--gallery=a.jpg"), "must end in .png"),
+        (("sample", "a cat", "--out=a.jpg"), "must end in .png"),
+        (
+            ("generate", "a", "cat"),
+            "'cat' is one too many; a prompt of several",
+        ),
+        (("generate", "a cat", "--config.prompt=a dog"), "--config.prompt cannot be set"),
+        (("generate", "a cat", "--config.workdir=x"), "--config.workdir cannot be set"),
+        (("generate", "a cat", "--config=prior_small"), "prior_small has no 'scene'"),
+        (("generate", "a cat", f"--seed={2**70}"), "does not fit into 64 bits"),
+        (("generate", "a cat", "--config.scene.fine_samples=0"), "fine_samples is 0"),
+        (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
+        (("train-prior", "--config=quick"), "quick has no 'model'"),
+        (("train-prior", "--data=no.deb"), "There is no no.deb"),
+        (("train-judge", "--data=library", "--config=quick"), "quick has no 'model'"),
         (("generate", "a cat", "--seeds=1,x"), "whole numbers"),
         (("generate", "a cat", "--seeds=1,1"), "must be different"),
         (("generate", "a cat", "--seeds=1", "--seed=1"), "not both"),
@@ -101,6 +119,17 @@ def test_workdir_is_claimed_once(tmp_path):
             claim_workdir(workdir, config)
     assert (workdir / "config.json").read_text() == written
     assert json.loads(written)["prompt"] == "a cat"
+
+
+def test_a_folder_is_for_one_process(tmp_path):
+    with sole_use(tmp_path / "a", tmp_path / "b"):
+        with (
+            pytest.raises(UserError, match="Another process is at work in .*b"),
+            sole_use(tmp_path / "c", tmp_path / "b"),
+        ):
+            pass
+    with sole_use(tmp_path / "b", tmp_path / "c"):  # nothing is held any more
+        assert not any((tmp_path / "b").iterdir())
 
 
 def test_workdir_with_other_things_or_without_permission_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.video import write_video
 from dreamfusion_jax.export.view_settings import check_export
 from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scoring import runs_in
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, write_config
 
 
@@ -78,7 +79,7 @@ def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
         if seen == [8]:
             raise KeyboardInterrupt
         checkpoints = Checkpoints(workdir / FOLDER)
-        scene = restore_run(workdir).params
+        scene = {k: restore_run(workdir).params[k] for k in ("field", "background")}
         checkpoints.save(8, {"scene": scene})
         checkpoints.close()
         seen.clear()
@@ -96,3 +97,11 @@ def test_config_says_how_a_run_was_shown_last(workdir):
     override(config, {"export.turntable_size": 64})
     claim_workdir(workdir, config)
     assert json.loads((workdir / "config.json").read_text())["export"]["turntable_size"] == 64
+
+
+def test_what_is_no_run_of_a_prompt_is_left_out(tmp_path, capsys):
+    for name, config in (("chair", {"prompt": "a chair"}), ("prior", {"model": {}})):
+        (tmp_path / name).mkdir()
+        write_config(tmp_path / name, ml_collections.ConfigDict(config))
+    assert runs_in([tmp_path]) == runs_in(sorted(tmp_path.iterdir())) == [tmp_path / "chair"]
+    assert "prior is no run of a prompt, and is left out" in capsys.readouterr().err

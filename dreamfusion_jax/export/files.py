@@ -1,10 +1,12 @@
-"""Writing result files so that a reader never meets half of one."""
+"""Result files: written so that a reader never meets half of one, and read."""
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from dreamfusion_jax.errors import UserError
 
@@ -48,3 +50,15 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines {"step": ..., ...} of a metrics.jsonl; [] where there is no file.
+
+    A last line that a crash cut off is left out.
+    """
+    path, rows = pathlib.Path(path), []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and "step" in row]

@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float, UInt8
 
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.files import write_bytes
 
 # Far to near: dark blue over teal and ochre to pale yellow, of rising lightness.
@@ -84,6 +85,12 @@ def png_bytes(image: PIL.Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def check_png(path: str | os.PathLike) -> None:
+    """Raises UserError for a picture's name that does not end in .png."""
+    if os.path.splitext(path)[1].lower() != ".png":
+        raise UserError(f"The picture {path} must end in .png.")
 
 
 def save_png(image: PIL.Image.Image, path: str | os.PathLike) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.files import read_rows, write_bytes
 from dreamfusion_jax.export.report import page
 
 _STYLE = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>"
@@ -42,11 +42,8 @@ def write_index(folder: str | os.PathLike) -> Path:
 
 def _step(run: Path) -> int:
     """The last step that is logged."""
-    try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return int(json.loads(lines[-1])["step"])
-    except (OSError, ValueError, KeyError, IndexError):
-        return 0
+    rows = read_rows(run / "metrics.jsonl")
+    return rows[-1]["step"] if rows else 0
 
 
 def _steps(run: Path) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.charts import line_chart
-from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.export.files import read_rows, write_bytes
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.viewer import viewer_html
 
@@ -114,7 +114,7 @@ def _timeline(previews: list[Path]) -> str:
 
 
 def _curves(path: Path) -> str:
-    rows = _read_rows(path)
+    rows = read_rows(path)
     names = sorted({name for row in rows for name in row} - {"step"})
     charts = []
     for name in names:
@@ -129,7 +129,7 @@ def _curves(path: Path) -> str:
 def _scores(folder: Path) -> str:
     """What `evaluate` said of the newest step."""
     evaluation = _read_json(folder / "evaluation.json") or {}
-    scores, rows = evaluation.get("scores"), _read_rows(folder / "metrics.jsonl")
+    scores, rows = evaluation.get("scores"), read_rows(folder / "metrics.jsonl")
     if not scores or (rows and evaluation.get("step") != rows[-1]["step"]):
         return ""
     chamfer = scores.get("chamfer")
@@ -188,18 +188,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut off by a crash
-            continue
-        if "step" in row:
-            rows.append(row)
-    return rows
 
 
 _PAGE = """<!doctype html>

@@ -18,6 +18,11 @@ def view_settings(export: ml_collections.ConfigDict) -> dict[str, float]:
 
 def check_export(export: ml_collections.ConfigDict) -> None:
     """Raises UserError for settings that could not be met, before anything is optimised."""
+    if export.distance <= 0 or export.focal <= 0:
+        raise UserError(
+            f"export.distance is {export.distance} and export.focal {export.focal}; both must be "
+            "above 0."
+        )
     check_pictures(export.turntable_frames, export.turntable_size)
     check_mesh(export.mesh_resolution, export.triangles, export.texture_size)
 

@@ -1,7 +1,7 @@
 """The optimiser that a config asks for."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -22,9 +22,7 @@ def build_optimizer(
     Args:
       config_optim: `name` ("shampoo" or "adam"), `learning_rate` (the peak), `warmup_start`,
         `warmup_steps`, `final_learning_rate`, `clip_norm` (largest global norm of a
-        gradient, 0 for no limit), and the optimiser's own arguments under its name. With
-        Adam, `background_learning_rate` is the peak for params["background"] (0 or absent:
-        the same as for all others).
+        gradient, 0 for no limit), and the optimiser's own arguments under its name.
       total_steps: length of the run, the end of the decay.
       batch_axis_name: mapped axis over which Shampoo spreads its roots.
 
@@ -38,17 +36,10 @@ def build_optimizer(
     _check_keys(name, settings)
     if name == "shampoo":
         settings["batch_axis_name"] = batch_axis_name
-    peak = config_optim["learning_rate"]
-    background = config_optim.get("background_learning_rate", 0.0)
-    if background and name != "adam":
-        raise UserError(
-            f"optim.background_learning_rate needs optim.name adam, not {name}: "
-            "Shampoo sets the step of every tensor by grafting; set it to 0."
-        )
     try:
         schedule = warmup_cosine(
             total_steps,
-            peak=peak,
+            peak=config_optim["learning_rate"],
             start=config_optim["warmup_start"],
             end=config_optim["final_learning_rate"],
             warmup_steps=config_optim["warmup_steps"],
@@ -56,10 +47,7 @@ def build_optimizer(
         optimizer = FACTORIES[name](schedule, **settings)
     except ValueError as error:
         raise UserError(f"The config's optim cannot be used: {error}") from error
-    steps = [_clip(config_optim["clip_norm"]), optimizer]
-    if background:
-        steps.append(optax.masked(optax.scale(background / peak), _only("background")))
-    return optax.chain(*steps)
+    return optax.chain(_clip(config_optim["clip_norm"]), optimizer)
 
 
 def _check_keys(name: str, settings: Mapping[str, Any]) -> None:
@@ -73,8 +61,3 @@ def _clip(clip_norm: float) -> optax.GradientTransformation:
     if clip_norm < 0:
         raise UserError(f"optim.clip_norm is {clip_norm}; give a norm, or 0 for no clipping.")
     return optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-
-
-def _only(key: str) -> Callable[[Mapping[str, Any]], dict[str, bool]]:
-    """A mask that chooses one of the top-level entries of the parameters."""
-    return lambda tree: {name: name == key for name in tree}

@@ -122,14 +122,14 @@ def _sample_elevation(key: PRNGKeyArray, d: CameraDistribution) -> Float[Array, 
     low, high = (math.radians(e) for e in d.elevation_range)
     in_angle = _uniform(angle_key, (low, high))
     # Area on a sphere is uniform in the sine of the elevation.
-    in_area = jnp.arcsin(_uniform(area_key, (math.sin(max(low, 0.0)), math.sin(high))))
+    in_area = jnp.arcsin(_uniform(area_key, (math.sin(min(max(low, 0.0), high)), math.sin(high))))
     by_area = distrax.Bernoulli(probs=d.area_probability).sample(seed=choice_key)
     return jnp.where(by_area == 1, in_area, in_angle)
 
 
 def _uniform(key: PRNGKeyArray, bounds, shape: tuple[int, ...] = ()) -> Array:
     low, high = bounds
-    if high <= low:  # a fixed value
+    if high == low:  # a fixed value
         return jnp.full(shape, low, jnp.float32)
     return distrax.Uniform(low, high).sample(seed=key, sample_shape=shape)
 

@@ -1,4 +1,4 @@
-"""Camera to pixels: the only file that composes the parts of a scene."""
+"""Rays to pixels: the only file that composes the parts of a scene."""
 
 import dataclasses
 import functools
@@ -13,22 +13,20 @@ from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
 from dreamfusion_jax.scene.fields import MlpField, density_of, query_density, query_field
-from dreamfusion_jax.scene.lights import albedo_light
-from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.regularisers import orientation_penalty
 from dreamfusion_jax.scene.sampling import fine_edges, stratified_points, uniform_edges
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
-from dreamfusion_jax.types import Camera, FieldOutput, Light, Rays, RenderOutput
+from dreamfusion_jax.types import FieldOutput, Light, Rays, RenderOutput
 
-FINAL_BLUR = 2e-3  # lambda_Sigma at the end of its annealing: used for inspection
+FINAL_BLUR = 2e-3  # lambda_Sigma at the end of the paper's annealing
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """The modules and sampling numbers of a scene; its parameters live elsewhere.
 
-    `field` is any module with the call of `MlpField`.
+    `field` is any module with the call and the `channels` of `MlpField`.
     `points_per_chunk` bounds what is worked on at a time, see `query_field`.
     `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view, or with
     `textures` a random texture.
@@ -73,6 +71,18 @@ def init_params(scene: Scene, key: Key[Array, ""]) -> dict:
     return params
 
 
+def with_blur(params: dict, blur: float | Float[Array, ""]) -> dict:
+    """The parameters of a scene to look at, which it shall be seen with: lambda_Sigma of its step.
+
+    Without it a scene is seen as at the end of the paper's annealing.
+    """
+    return params | {"blur": np.float32(blur)}
+
+
+def _blur(params: dict) -> float | Float[Array, ""]:
+    return params.get("blur", FINAL_BLUR)
+
+
 def background_colours(
     scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
 ) -> Float[Array, "*rays channels"]:
@@ -93,7 +103,7 @@ def render_rays(
     background: Float[Array, "*rays behind"],
     key: Key[Array, "*views"] | None,
     *,
-    blur: float | Float[Array, ""] = FINAL_BLUR,
+    blur: float | Float[Array, ""] | None = None,
 ) -> RenderOutput:
     """Renders rays: of one view, or of several with a light and a key each.
 
@@ -101,13 +111,15 @@ def render_rays(
 
     Args:
       scene: modules and sampling numbers.
-      params: the scene's parameters.
+      params: the scene's parameters, see `with_blur`.
       rays: any batch of rays; with several views they are the leading dimension.
       light: one light, or one for each view.
       background: colours in [0, 1] behind the object; channels that they lack are 0.5.
       key: jitters the samples, one or one for each view; None renders at fixed samples.
-      blur: lambda_Sigma, the standard deviation of the field's input Gaussians.
+      blur: lambda_Sigma, the standard deviation of the field's input Gaussians; None takes that of
+        `params`.
     """
+    blur = _blur(params) if blur is None else blur
     edges = _place_samples(scene, params, rays, blur**2, key)
     distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
     points = _along(rays, distances)
@@ -166,73 +178,11 @@ def _composite_all(
     )
 
 
-def render_image(
-    scene: Scene,
-    params: dict,
-    camera: Camera,
-    size: int,
-    *,
-    light: Light | None = None,
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    chunk: int = 4096,
-) -> RenderOutput:
-    """Renders one whole image without gradients, `chunk` rays at a time.
-
-    Memory is bounded by `chunk`, whatever the size. Returns numpy arrays of batch
-    shape [size, size].
-
-    Args:
-      scene: modules and sampling numbers.
-      params: the scene's parameters.
-      camera: one camera.
-      size: width and height in pixels.
-      light: None shows the albedo.
-      background: a flat colour in [0, 1].
-      chunk: rays per call of the compiled program.
-    """
-    rays = jax.tree.map(
-        lambda x: np.asarray(x).reshape(size * size, *x.shape[2:]),
-        _cast_rays(camera, size, scene.radius),
-    )
-    light = albedo_light() if light is None else light
-    colour = jnp.asarray(background, jnp.float32)
-    chunk = min(chunk, size * size)
-    parts = [
-        _render_chunk(scene, params, _slice_rays(rays, start, chunk), light, colour)
-        for start in range(0, size * size, chunk)
-    ]
-
-    def join(*pieces):
-        whole = np.concatenate([np.asarray(p) for p in pieces])[: size * size]
-        return whole.reshape(size, size, *whole.shape[1:])
-
-    return jax.tree.map(join, *parts)
-
-
-_cast_rays = jax.jit(cast_rays, static_argnums=(1, 2))
-
-
-def _slice_rays(rays: Rays, start: int, chunk: int) -> Rays:
-    # The last chunk is filled up with rays that miss: one shape, one compilation.
-    def cut(x):
-        piece = x[start : start + chunk]
-        return np.pad(piece, [(0, chunk - len(piece))] + [(0, 0)] * (piece.ndim - 1))
-
-    return jax.tree.map(cut, rays)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _render_chunk(scene: Scene, params: dict, rays: Rays, light: Light, colour) -> RenderOutput:
-    background = jnp.broadcast_to(colour, rays.directions.shape)
-    out = render_rays(scene, params, rays, light, background, None)
-    return out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
-
-
 def density_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> Float[np.ndarray, "n"]:
     """Density at points, 0 outside the bounding sphere; bounded memory."""
-    density = _in_chunks(functools.partial(_density, scene.field, params["field"]), points, chunk)
+    density = _in_chunks(functools.partial(_density, scene.field, params), points, chunk)
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
 
@@ -240,19 +190,19 @@ def field_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
     """Density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
-    both = _in_chunks(functools.partial(_field, scene.field, params["field"]), points, chunk)
+    both = _in_chunks(functools.partial(_field, scene.field, params), points, chunk)
     inside = np.linalg.norm(points, axis=-1) < scene.radius
     return np.where(inside, both[:, 0], 0.0), both[:, 1:]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _density(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    return query_density(field, params, points, FINAL_BLUR**2)
+def _density(field: nn.Module, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    return query_density(field, params["field"], points, _blur(params) ** 2)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _field(field: nn.Module, params, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
-    log_density, albedo = field.apply(params, points, FINAL_BLUR**2)
+def _field(field: nn.Module, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
+    log_density, albedo = field.apply(params["field"], points, _blur(params) ** 2)
     return jnp.concatenate([density_of(log_density)[:, None], albedo[:, :3]], 1)
 
 

@@ -14,7 +14,7 @@ class Ramp:
     end: float
     steps: int
 
-    def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, step: int | Int[Array, ""]) -> Float[Array, ""]:
         """The value at a step."""
         fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0)
         return self.start + (self.end - self.start) * fraction

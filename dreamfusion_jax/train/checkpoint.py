@@ -12,7 +12,8 @@ import orbax.checkpoint as ocp
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scene.render import Scene, init_params, with_blur
+from dreamfusion_jax.scene.schedules import Ramp
 
 FOLDER = "checkpoints"
 
@@ -113,7 +114,7 @@ def saved_steps(folder: Path) -> set[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished or interrupted run, read from its workdir."""
+    """A finished or interrupted run, read from its workdir; `params` are to be looked at."""
 
     config: ml_collections.ConfigDict
     scene: Scene
@@ -145,6 +146,7 @@ def restore_run(workdir: str | Path) -> Run:
         params = checkpoints.restore({"scene": like}, step)["scene"]
     finally:
         checkpoints.close()
+    params = with_blur(params, Ramp(**config.blur)(step))
     return Run(_with_export_settings(config), scene, params, step)
 
 

@@ -19,7 +19,6 @@ from dreamfusion_jax.image_text.dual_encoder import (
     save_dual_encoder,
 )
 from dreamfusion_jax.train.batches import Augmentation
-from dreamfusion_jax.train.checkpoint import write_config
 from dreamfusion_jax.train.judge_data import (
     JudgeBatch,
     JudgeData,
@@ -38,6 +37,7 @@ from dreamfusion_jax.train.supervised import (
     updated,
     with_params,
 )
+from dreamfusion_jax.train.workdir import claim_workdir
 
 
 def train_judge(
@@ -58,11 +58,11 @@ def train_judge(
       The model's folder.
 
     Raises:
-      UserError: a loss is not finite, intervals do not divide, or `init` does not fit.
+      UserError: a loss is not finite, intervals do not divide, `workdir` holds anything else, or
+        `init` does not fit.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     check_intervals(config.train)
-    write_config(workdir, config)
+    claim_workdir(workdir, config)
     if config.nouns == "library":
         views = select(views, library_nouns())
     tokenizer = judge_tokenizer(views)

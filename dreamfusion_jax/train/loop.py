@@ -1,5 +1,6 @@
 """The loop: calls the compiled program, logs, checkpoints, draws previews."""
 
+import contextlib
 import dataclasses
 import functools
 import signal
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.image_text.prior import ImageTextPrior
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.render import Scene, with_blur
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
 from dreamfusion_jax.train.preemption import watch_for_signals
@@ -34,7 +35,8 @@ class Callbacks:
 
     `preview(job, step, scene, params)` is called at every preview and may return a picture for the
     log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
-    over its steps. The optimisation waits while `paused()`.
+    over its steps. `params` are to be looked at, see `with_blur`. The optimisation waits while
+    `paused()`.
     """
 
     preview: Callable[[Job, int, Scene, Any], PIL.Image.Image | None] | None = None
@@ -73,19 +75,20 @@ def train(
     """
     total = tasks[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
-    runs = Runs(jobs)
-    state = runs.restore(initial_state(tasks[0].scene, tasks[0].optimizer, seed_keys))
-    step, state = int(state.step), replicate(state)
-    prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
+    with contextlib.closing(Runs(jobs)) as runs:
+        state = runs.restore(initial_state(tasks[0].scene, tasks[0].optimizer, seed_keys))
+        step, state = int(state.step), replicate(state)
+        prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
 
-    @functools.lru_cache(maxsize=1)
-    def frozen(prior: Prior | ImageTextPrior):
-        embeddings = prior.encode(prompts)  # before the parameters are asked for
-        return replicate((prior.params, embeddings, seed_keys))
+        @functools.lru_cache(maxsize=1)
+        def frozen(prior: Prior | ImageTextPrior):
+            embeddings = prior.encode(prompts)  # before the parameters are asked for
+            return replicate((prior.params, embeddings, seed_keys))
 
-    bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_first_host()))
-    with bar, watch_for_signals() as asked_to_stop:
-        try:
+        bar = tqdm(
+            total=total, initial=step, unit="step", disable=not (progress and is_first_host())
+        )
+        with bar, watch_for_signals() as asked_to_stop:
             while step < total:
                 began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
                 count = min(config.train.steps_per_call, task.until - step)
@@ -98,24 +101,24 @@ def train(
                 runs.log(step, metrics, rate)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
+                blur = task.blur(step)
                 if callbacks.after_call:
-                    report = functools.partial(_report, callbacks.after_call, step, metrics, jobs)
+                    call = callbacks.after_call
+                    report = functools.partial(_report, call, step, metrics, blur, jobs)
                     runs.each(report, state.params)
                 while callbacks.paused and callbacks.paused() and not asked_to_stop():
                     time.sleep(_PAUSE)
                 stop = asked_to_stop()
                 if step % config.train.checkpoint_every == 0 or step == total or stop:
                     runs.save(state)
+                due = step % config.train.preview_every == 0 or step == total
+                if due and callbacks.preview:
+                    draw = functools.partial(_preview, callbacks.preview, step, blur, task.scene)
+                    runs.preview(step, draw, state.params)
                 if stop == signal.SIGTERM:
                     raise Preempted(f"stopped by SIGTERM at step {step}, which is saved")
                 if stop:
                     raise KeyboardInterrupt
-                due = step % config.train.preview_every == 0 or step == total
-                if due and callbacks.preview:
-                    draw = functools.partial(_preview, callbacks.preview, step, task.scene)
-                    runs.preview(step, draw, state.params)
-        finally:
-            runs.close()
     return jax.device_get(state)
 
 
@@ -124,20 +127,27 @@ def _program(task: Task, count: int) -> Callable:
     return compile_steps(task, count)
 
 
-def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any):
-    return function(job, step, scene, params)
+def forget_programs() -> None:
+    """Lets go of the compiled programs, and so of the priors that belong to them."""
+    _program.cache_clear()
+
+
+def _preview(function: Callable, step: int, blur: Any, scene: Scene, job: Job, params: Any):
+    return function(job, step, scene, with_blur(params, blur))
 
 
 def _report(
     function: Callable,
     step: int,
     metrics: dict[str, np.ndarray],
+    blur: Any,
     jobs: Sequence[Job],
     job: Job,
     params: Any,
 ) -> None:
     scene = jobs.index(job)
-    function(job, step, means({name: values[:, scene] for name, values in metrics.items()}), params)
+    own = means({name: values[:, scene] for name, values in metrics.items()})
+    function(job, step, own, with_blur(params, blur))
 
 
 def _summary(metrics: dict[str, np.ndarray], rate: float) -> dict[str, str]:

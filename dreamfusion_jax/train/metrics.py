@@ -9,6 +9,9 @@ import numpy as np
 import PIL.Image
 import tensorboardX
 
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.files import read_rows, write_bytes
+
 FILE, EVENTS = "metrics.jsonl", "tensorboard"
 _FLUSH = 10  # seconds
 
@@ -16,13 +19,13 @@ _FLUSH = 10  # seconds
 class MetricsLog:
     """Appends lines {"step": ..., name: value, ...}; a resumed run drops what it repeats.
 
-    tensorboard/ gets the same numbers, and pictures.
+    tensorboard/ gets the same numbers, and pictures. Raises UserError where the disk is full.
     """
 
     def __init__(self, workdir: Path, *, resume_step: int = 0):
         self._path = workdir / FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        write_bytes(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._events = tensorboardX.SummaryWriter(
             str(workdir / EVENTS),
             purge_step=resume_step + 1,
@@ -32,8 +35,14 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends one line."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step} | values) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self._path} ({error.strerror}); make room, then repeat the "
+                "command to go on from the last checkpoint."
+            ) from error
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
@@ -48,14 +57,7 @@ class MetricsLog:
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """All complete lines of a run's metrics; [] if there are none."""
-    path = Path(workdir) / FILE
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # a last line cut off by a crash
-            continue
-    return rows
+    return read_rows(Path(workdir) / FILE)
 
 
 def minutes_of(rows: list[dict[str, Any]], views: int) -> float | None:

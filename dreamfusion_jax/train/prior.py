@@ -25,10 +25,10 @@ from dreamfusion_jax.diffusion.text_to_image import (
 )
 from dreamfusion_jax.diffusion.unet import UNet
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.images import save_png
 from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
 from dreamfusion_jax.train.batches import Augmentation, DeviceData, draw_batch, to_device
-from dreamfusion_jax.train.checkpoint import write_config
 from dreamfusion_jax.train.prior_data import CaptionedImages
 from dreamfusion_jax.train.supervised import (
     MODEL_FOLDER,
@@ -41,6 +41,7 @@ from dreamfusion_jax.train.supervised import (
     updated,
     with_params,
 )
+from dreamfusion_jax.train.workdir import claim_workdir
 
 
 def train_prior(
@@ -61,11 +62,11 @@ def train_prior(
     know keep their random start.
 
     Returns the model's folder. Raises UserError for a loss that is not finite, intervals
-    that do not divide, a disk that is full, or an `init` of another architecture.
+    that do not divide, a disk that is full, a `workdir` with anything else in it, or an `init` of
+    another architecture.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     check_intervals(config.train)
-    write_config(workdir, config)
+    claim_workdir(workdir, config)
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())
     model["text_encoder"]["vocab_size"] = tokenizer.get_vocab_size()
@@ -98,10 +99,12 @@ def start_from(
     common = [(words[word], known[word]) for word in words if word in known]
     own, theirs = np.array(common).T
     table, old = params["text_encoder"]["shared"], model.params["text_encoder"]["shared"]
-    table["embedding"][own] = np.asarray(old["embedding"])[theirs]
     given = jax.tree.map(np.asarray, model.params)
-    given["text_encoder"]["shared"] = table
-    if jax.tree.map(np.shape, given) != jax.tree.map(np.shape, params):
+    same_width = table["embedding"].shape[1] == old["embedding"].shape[1]
+    if same_width:
+        table["embedding"][own] = np.asarray(old["embedding"])[theirs]
+        given["text_encoder"]["shared"] = table
+    if not same_width or jax.tree.map(np.shape, given) != jax.tree.map(np.shape, params):
         raise UserError("the model given by --init has another architecture than the config's")
     return with_params(state, jax.tree.map(jnp.asarray, given))
 
@@ -165,10 +168,7 @@ def model_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The content of the model's config.json."""
     model = config.model.to_dict()
     for part in ("unet", "text_encoder"):
-        model[part] = {
-            k: [int(u) if isinstance(u, float) else u for u in v] if isinstance(v, tuple) else v
-            for k, v in model[part].items()
-        }
+        model[part] = {k: list(v) if isinstance(v, tuple) else v for k, v in model[part].items()}
     return model
 
 
@@ -192,7 +192,8 @@ class Sheet:
             steps=config.steps,
             guidance_weight=config.guidance_weight,
         )
-        PIL.Image.fromarray(tile(np.asarray(to_image_range(x)), config.columns)).save(path)
+        sheet = tile(np.asarray(to_image_range(x)), config.columns)
+        save_png(PIL.Image.fromarray(sheet), path)
         return path
 
 

@@ -63,6 +63,8 @@ def load_data(
     if source is None:
         return from_library(load_library(), config.data.nouns, **how)
     source = Path(source)
+    if not source.exists():
+        raise UserError(f"There is no {source} to take pictures from.")
     if source.is_file():
         source = pack.made_of(source)
     if pack.is_pack(source):

@@ -3,6 +3,7 @@
 One host writes, and reads for all others: the folders need not be shared.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, saved_steps
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
 from dreamfusion_jax.train.parallel import broadcast, on_first_host
 from dreamfusion_jax.train.state import TrainState, stack_scenes, take_scene
+from dreamfusion_jax.train.workdir import sole_use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Runs:
 
     def __init__(self, jobs: Sequence[Job]):
         self._jobs = tuple(jobs)
+        self._held = contextlib.ExitStack()
+        on_first_host(
+            lambda: self._held.enter_context(sole_use(*(job.workdir for job in self._jobs)))
+        )
         self._checkpoints = on_first_host(
             lambda: [Checkpoints(job.workdir / FOLDER) for job in self._jobs]
         )
@@ -164,9 +170,10 @@ class Runs:
             )
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Waits for what is still being written, and lets others use the folders."""
         for open_file in (*(self._checkpoints or ()), *(self._logs or ())):
             open_file.close()
+        self._held.close()
 
     def _common_step(self) -> int | None:
         common = set.intersection(*(set(c.all_steps()) for c in self._checkpoints))

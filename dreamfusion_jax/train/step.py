@@ -1,6 +1,7 @@
-"""One step of score distillation, in the order of the paper's Algorithm (section 3.2)."""
+"""One step of score distillation, in the order of the paper's Algorithm (section 3)."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -47,7 +48,9 @@ def train_step(
     grad_x, aux = task.guidance.gradient(
         task.prior, prior_params, x.reshape(-1, *x.shape[2:]), rows, guidance_keys, state.step
     )
-    pixels = x[0, ..., 0].size
+    # What the prior saw, latents or pixels, counts: the mean over them weighs as much as
+    # the mean over rays that the regularisers are.
+    pixels = x.shape[1] * math.prod(task.prior.latent_shape[:2])
     (grads,) = vjp((grad_x.reshape(x.shape) / pixels, jnp.ones_like(penalties)))
 
     residual = jnp.mean(aux.residual.reshape(x.shape[:2]), axis=1)

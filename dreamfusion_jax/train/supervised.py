@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, means
+from dreamfusion_jax.train.workdir import sole_use
 
 MODEL_FOLDER = "model"
 
@@ -84,31 +85,31 @@ def fit(
     Raises:
       UserError: a metric is not finite.
     """
-    checkpoints = Checkpoints(workdir / FOLDER)
-    if checkpoints.latest_step() is None:
-        state = init(state)
-    else:
-        state = TrainingState(*checkpoints.restore({"state": tuple(state)})["state"])
-    step, images = int(state.step), train.steps_per_call * train.batch
-    log = MetricsLog(workdir, resume_step=step)
-    total = train.steps * train.batch
-    bar = tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress)
-    with bar, contextlib.closing(checkpoints), contextlib.closing(log):
-        while step < train.steps:
-            began = time.perf_counter()
-            state, metrics = run(state, data)
-            metrics = {name: np.asarray(values) for name, values in metrics.items()}
-            stop_if_not_finite(step, metrics)
-            step += train.steps_per_call
-            rate = images / (time.perf_counter() - began)
-            log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
-            shown = {name: f"{value:.3f}" for name, value in means(metrics).items()}
-            bar.set_postfix(step=step, **shown, refresh=False)
-            bar.update(images)
-            if step % train.checkpoint_every == 0 or step == train.steps:
-                save(state)  # first: a run whose checkpoint is the last one has its model
-                checkpoints.save(step, {"state": tuple(state)})
-            after_call(step, state)
+    with sole_use(workdir), contextlib.closing(Checkpoints(workdir / FOLDER)) as checkpoints:
+        if checkpoints.latest_step() is None:
+            state = init(state)
+        else:
+            state = TrainingState(*checkpoints.restore({"state": tuple(state)})["state"])
+        step, images = int(state.step), train.steps_per_call * train.batch
+        log = MetricsLog(workdir, resume_step=step)
+        total = train.steps * train.batch
+        bar = tqdm(total=total, initial=step * train.batch, unit="img", disable=not progress)
+        with bar, contextlib.closing(log):
+            while step < train.steps:
+                began = time.perf_counter()
+                state, metrics = run(state, data)
+                metrics = {name: np.asarray(values) for name, values in metrics.items()}
+                stop_if_not_finite(step, metrics)
+                step += train.steps_per_call
+                rate = images / (time.perf_counter() - began)
+                log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
+                shown = {name: f"{value:.3f}" for name, value in means(metrics).items()}
+                bar.set_postfix(step=step, **shown, refresh=False)
+                bar.update(images)
+                if step % train.checkpoint_every == 0 or step == train.steps:
+                    save(state)  # first: a run whose checkpoint is the last one has its model
+                    checkpoints.save(step, {"state": tuple(state)})
+                after_call(step, state)
 
 
 def compile_steps(one_step: Callable, count: int) -> Callable:

@@ -91,6 +91,9 @@ def make_task(
             f"scene.colour_space is 'latent', but the prior {config.prior!r} works on images "
             "themselves; choose 'rgb', or a prior like Stable Diffusion."
         )
+    _check_scene(config.scene)
+    _check_draws("camera", config.camera)
+    _check_draws("light", config.light)
     targets = regularisers.transmittance.start, regularisers.transmittance.end
     if not all(0 <= target < 1 for target in targets):
         raise UserError(f"regularisers.transmittance is {targets}; both must lie within [0, 1).")
@@ -161,6 +164,36 @@ def _check_intervals(train: ml_collections.ConfigDict) -> None:
                 f"train.{name} is {train[name]}; it must be a positive multiple of "
                 f"train.steps_per_call, {train.steps_per_call}."
             )
+
+
+def _check_scene(scene: ml_collections.ConfigDict) -> None:
+    """Sizes that a scene can have."""
+    if scene.radius <= 0:
+        raise UserError(f"scene.radius is {scene.radius}; it must be above 0.")
+    field = scene.field
+    lowest = {
+        "scene.coarse_samples": (scene.coarse_samples, 1),
+        "scene.fine_samples": (scene.fine_samples, 1),
+        "scene.points_per_chunk": (scene.points_per_chunk, 0),
+        "scene.field.width": (field.width, 1),
+        "scene.field.blocks": (field.blocks, 0),
+        "scene.field.frequencies": (field.frequencies, 1),
+    }
+    for name, (value, low) in lowest.items():
+        if value < low:
+            raise UserError(f"{name} is {value}; it must be at least {low}.")
+
+
+def _check_draws(name: str, distribution: ml_collections.ConfigDict) -> None:
+    """Ranges and probabilities that can be drawn from."""
+    for key, value in distribution.items():
+        if key.endswith("_range") and value[0] > value[1]:
+            raise UserError(
+                f"{name}.{key} is {value}; the first number must not be larger (angles may be "
+                "negative, or above 360)."
+            )
+        if key.endswith("_probability") and not 0 <= value <= 1:
+            raise UserError(f"{name}.{key} is {value}; it must lie within [0, 1].")
 
 
 def _views_per_device(views: int, devices: int) -> int:

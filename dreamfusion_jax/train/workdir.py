@@ -1,8 +1,11 @@
 """Who owns a folder of results: nothing of another run is ever overwritten."""
 
+import contextlib
+import fcntl
 import itertools
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimised beside.
-_FREE = ("export.", "train.checkpoint_every", "train.preview_every", "train.scenes")
+_FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
 
 
 def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
@@ -46,6 +49,32 @@ def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
         write_config(workdir, config)  # what may change is now as asked for
     except OSError as error:
         raise _not_writable(workdir, error) from error
+
+
+@contextlib.contextmanager
+def sole_use(*folders: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out of folders, which are made where missing.
+
+    The lock ends with the process, however that ends; nothing is written.
+
+    Raises:
+      UserError: another process is at work in a folder.
+    """
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            held.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process is at work in {folder}; wait for it, or choose another "
+                    "folder with --workdir."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+        yield
 
 
 def claim_folder(folder: Path, prompts: Sequence[str]) -> None:

@@ -59,6 +59,19 @@ def test_overrides_take_the_type_of_the_value():
     assert config.camera.focal_range == (1.0, 1.2)
     assert config.prior == "furniture-unet" and config.optim.adam.eps == 1e-8
     assert config.is_locked
+    config = load_config("prior_small")
+    override(
+        config,
+        {
+            "data.nouns": "('table', 'sofa')",
+            "model.unet.block_out_channels": "(8, 16)",
+            "augment.scale": "1",
+        },
+    )
+    assert config.data.nouns == ("table", "sofa")
+    assert [type(n) for n in config.model.unet.block_out_channels] == [int, int]
+    override(config, {"data.nouns": "()", "model.unet.encoder_hid_dim": "16"})
+    assert config.data.nouns == () and config.model.unet.encoder_hid_dim == 16
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,8 @@ def test_overrides_take_the_type_of_the_value():
         ("train.steps", "many", r"value like 1?\d+ \(int\), not 'many'"),
         ("train.steps", "1.5", "not 1.5"),
         ("camera.focal_range", "1.0", "not 1.0"),
+        ("camera.focal_range", "(1.0, 1.1, 1.2)", "not .1.0, 1.1, 1.2"),
+        ("camera.focal_range", "('a', 'b')", "not .'a', 'b'"),
         ("camera", "1.0", "no config key 'camera'"),
         ("prior", 5, r"\(str\), not 5"),
     ],

@@ -11,8 +11,9 @@ from dreamfusion_jax.diffusion.latent_colours import (
     to_prior_range,
 )
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.views import render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.render import Scene, field_at, init_params, render_image
+from dreamfusion_jax.scene.render import Scene, field_at, init_params
 from dreamfusion_jax.train.task import make_task
 
 
@@ -54,8 +55,8 @@ def test_a_scene_of_latents_still_has_colours():
     scene = Scene.from_config(config.scene)
     params = init_params(scene, jax.random.key(0))
     camera = orbit_camera(jnp.array(0.3), 0.2, distance=1.5, focal=1.25)
-    out = render_image(scene, params, camera, 4)
-    assert out.rgb.shape == out.albedo.shape == (4, 4, 3)
+    out = render_views(scene, params, jax.tree.map(lambda x: x[None], camera), 4)
+    assert out.rgb.shape == out.albedo.shape == (1, 4, 4, 3)
     assert field_at(scene, params, np.zeros((2, 3)))[1].shape == (2, 3)
     heads = params["field"]["params"]["heads"]["kernel"]
     assert heads.shape == (8, 5)  # density, three colours, and what has none

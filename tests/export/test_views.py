@@ -33,6 +33,14 @@ def test_skipping_empty_space_shows_the_same_pictures(ball, params):
 
 
 @pytest.mark.slow
+def test_pictures_do_not_depend_on_the_chunks(ball, params):
+    cameras = orbit_camera(jnp.array([1.0]), 0.3, 1.5, 1.1)
+    whole, parts = (render_views(ball, params, cameras, 9, chunk=n) for n in (10_000, 32))
+    for name in ("rgb", "opacity", "depth", "normals"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_without_normals_colour_and_opacity_stay(ball, params):
     cameras = orbit_camera(jnp.array([1.0]), 0.3, 1.5, 1.1)
     full = render_views(ball, params, cameras, 16)

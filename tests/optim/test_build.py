@@ -29,16 +29,6 @@ def test_paper_config_is_shampoo_with_the_paper_schedule():
     np.testing.assert_allclose(got["field"], [-1.9e-9, 1.9e-9], rtol=1e-5)  # beta1 m + u = 1.9
 
 
-def test_adam_with_a_rate_for_the_background():
-    settings = config(name="adam", learning_rate=1e-2, warmup_steps=0)
-    with settings.unlocked():
-        settings.background_learning_rate = 1e-3
-    gradients = {"field": {"w": jnp.ones(2)}, "background": {"w": jnp.ones(2)}}
-    updates = one_step(build_optimizer(settings, 10), gradients)
-    np.testing.assert_allclose(updates["field"]["w"], -1e-2, rtol=1e-5)
-    np.testing.assert_allclose(updates["background"]["w"], -1e-3, rtol=1e-5)
-
-
 def test_clipping_comes_first():
     settings = config(clip_norm=1.0, **{"shampoo.graft_type": "sgd", "warmup_steps": 0})
     updates = one_step(build_optimizer(settings, 10), {"w": jnp.array([30.0, 40.0])})

@@ -13,13 +13,14 @@ from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.lights import albedo_light, point_light
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import (
+    FINAL_BLUR,
     Scene,
     background_colours,
     density_at,
     field_at,
     init_params,
-    render_image,
     render_rays,
+    with_blur,
 )
 
 CAMERA = orbit_camera(jnp.array(0.4), 0.3, 2.0, 1.25)
@@ -41,6 +42,14 @@ class GaussianBall(nn.Module):
 BALL = Scene(field=GaussianBall(), radius=1.0, coarse_samples=64, fine_samples=64)
 
 
+def render(scene, params, size, light=None):
+    """The view of CAMERA over white."""
+    rays = cast_rays(CAMERA, size, scene.radius)
+    light = albedo_light() if light is None else light
+    white = jnp.ones_like(rays.directions)
+    return jax.jit(functools.partial(render_rays, scene, key=None))(params, rays, light, white)
+
+
 def ball_opacity(rays, std=0.2):
     squared = np.sum(np.cross(rays.origins, rays.directions) ** 2, -1)
     depth = np.exp(2.0 - squared / (2 * std**2)) * std * np.sqrt(2 * np.pi)
@@ -48,7 +57,7 @@ def ball_opacity(rays, std=0.2):
 
 
 def test_a_gaussian_ball_is_rendered_with_its_analytic_opacity():
-    out = render_image(BALL, {"field": {}}, CAMERA, 24)
+    out = render(BALL, {"field": {}}, 24)
     expected = ball_opacity(cast_rays(CAMERA, 24, 1.0))
     inside = np.asarray(cast_rays(CAMERA, 24, 1.0).far) > 0
     np.testing.assert_allclose(out.opacity[inside], expected[inside], atol=0.01)
@@ -58,22 +67,13 @@ def test_a_gaussian_ball_is_rendered_with_its_analytic_opacity():
 
 
 def test_depth_and_normals_of_the_ball():
-    out = render_image(BALL, {"field": {}}, CAMERA, 25)
+    out = render(BALL, {"field": {}}, 25)
     centre = 12, 12
     assert 1.0 < out.depth[centre] / out.opacity[centre] < 2.0  # before its middle
     towards_camera = np.asarray(CAMERA.position) / 2.0
     normal = out.normals[centre]
     assert np.dot(normal, towards_camera) / np.linalg.norm(normal) > 0.99
     assert out.orientation[centre] < 0.5
-
-
-@pytest.mark.slow
-def test_more_pixels_than_a_chunk_and_any_size(scene, params):
-    whole = render_image(scene, params, CAMERA, 9, chunk=10_000)
-    parts = render_image(scene, params, CAMERA, 9, chunk=32)
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        assert a.shape[:2] == (9, 9)
-        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def training_views(scene, params, *, points_per_chunk=0):
@@ -155,7 +155,7 @@ def test_default_sampling_is_close_to_a_dense_reference():
     dense = dataclasses.replace(few, coarse_samples=256, fine_samples=256)
     params = init_params(few, jax.random.key(0))
     light = point_light(jnp.array([0.0, 0.0, 2.0]))
-    images = [render_image(s, params, CAMERA, 16, light=light).rgb for s in (few, dense)]
+    images = [render(s, params, 16, light).rgb for s in (few, dense)]
     assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.012
 
 
@@ -190,3 +190,21 @@ def test_grids_are_read_in_chunks(scene, params):
     again, albedo = field_at(scene, params, points, chunk=33)
     np.testing.assert_allclose(again, density, rtol=1e-5)
     assert albedo.shape == (100, 3) and np.all((albedo > 0) & (albedo < 1))
+
+
+def test_scenes_are_seen_with_the_blur_that_they_are_given(scene, params):
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
+    sharp, blurred = (
+        field_at(scene, with_blur(params, blur), points)[1] for blur in (FINAL_BLUR, 9.0)
+    )
+    np.testing.assert_allclose(sharp, field_at(scene, params, points)[1], rtol=1e-5)
+    # All octaves are damped to nothing: colours do not differ from place to place.
+    assert np.ptp(blurred, axis=0).max() < 0.1 * np.ptp(sharp, axis=0).max()
+    rays = cast_rays(CAMERA, 5, 1.0)
+    given, asked = (
+        jax.jit(functools.partial(render_rays, scene, key=None, **how))(
+            start, rays, albedo_light(), jnp.ones_like(rays.directions)
+        )
+        for start, how in ((with_blur(params, 0.5), {}), (params, {"blur": 0.5}))
+    )
+    np.testing.assert_allclose(given.rgb, asked.rgb, atol=1e-6)

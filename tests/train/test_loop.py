@@ -1,7 +1,10 @@
+import signal
+
 import jax
 import numpy as np
 import pytest
 
+from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
@@ -39,7 +42,7 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_o
     write_config(tmp_path / "b", config)
     run = restore_run(tmp_path / "b")
     assert run.step == 8 and run.config.prompt == "a ball"
-    assert equal_bits(run.params, whole.params)
+    assert equal_bits(run.params["field"], whole.params["field"])
 
     # A checkpoint of another config, and a damaged one, are told apart from a good one.
     with pytest.raises(UserError, match="another config"):
@@ -49,6 +52,54 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_o
             file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(UserError, match="cannot be read"):
         restore_run(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_what_is_due_is_drawn_before_a_stop(tiny_config, ball_prior, train_one, tmp_path):
+    drawn = []
+
+    def stop(job, step, metrics, params):
+        if step == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    callbacks = Callbacks(lambda job, step, scene, params: drawn.append(step), stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_one(tiny_config(), ball_prior, tmp_path, callbacks=callbacks)
+    assert drawn == [4]
+
+
+class Halved(EmpiricalPrior):
+    """Latents are the means of 2 x 2 pixels."""
+
+    latent_shape = (8, 8, 3)
+
+    def to_latents(self, params, image):
+        views, height, width, channels = image.shape
+        return image.reshape(views, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+@pytest.mark.slow
+def test_latents_weigh_as_much_as_pixels(tiny_config, ball_prior, train_one, tmp_path):
+    """The regularisers' weights mean the same whether the prior sees pixels or latents."""
+    halved = Halved(ball_prior.params, ball_prior.captions, (16, 16, 3))
+    norms = []
+    for prior, name in ((ball_prior, "pixels"), (halved, "latents")):
+        train_one(tiny_config(train__image_size=16, train__steps=2), prior, tmp_path / name)
+        norms.append(read_metrics(tmp_path / name)[0]["gradient_norm"])
+    assert norms[1] == pytest.approx(norms[0], rel=0.3)  # resizing is not quite the mean of four
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("camera__azimuth_range", (315.0, 45.0), "azimuth_range is .315.0, 45.0.; the first"),
+        ("light__distance_range", (1.0, 0.5), "light.distance_range"),
+        ("light__lit_probability", 1.5, "lit_probability is 1.5; it must lie within"),
+    ],
+)
+def test_what_cannot_be_drawn_from_is_refused(tiny_config, ball_prior, key, value, message):
+    with pytest.raises(UserError, match=message):
+        make_tasks(tiny_config(**{key: value}), lambda size: ball_prior, 1)
 
 
 @pytest.mark.slow
@@ -70,8 +121,8 @@ def test_callbacks_see_every_call_and_can_pause(tiny_config, ball_prior, train_o
         callbacks=Callbacks(after_call=after_call, paused=lambda: len(seen) == 2 and paused()),
     )
     assert [step for step, _ in seen] == [2, 4, 6, 8] and waits == [2, 2, 2]
-    assert equal_bits(seen[-1][1], state.params)
-    assert not equal_bits(seen[0][1], seen[1][1])
+    assert equal_bits(seen[-1][1]["field"], state.params["field"])
+    assert not equal_bits(seen[0][1]["field"], seen[1][1]["field"])
 
 
 @pytest.mark.slow

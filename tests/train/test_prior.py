@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 
 import jax
@@ -7,9 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs import prior_small
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.checkpoint import read_config, write_config
 from dreamfusion_jax.train.prior import model_config, tile, train_prior
 from dreamfusion_jax.train.prior_data import CaptionedImages
 from dreamfusion_jax.train.supervised import check_intervals, stop_if_not_finite
@@ -90,6 +93,22 @@ def check_start_from(data, model, workdir):
     config.model.unet.block_out_channels = (16,)
     with pytest.raises(UserError, match="another architecture"):
         train_prior(config, more, workdir.with_name("wide"), progress=False, init=model)
+    config = small_config(100).unlock()
+    config.model.text_encoder.d_model = 16
+    with pytest.raises(UserError, match="another architecture"):
+        train_prior(config, more, workdir.with_name("words"), progress=False, init=model)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    train_prior_here = functools.partial(train_prior, workdir=tmp_path, progress=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty and holds no run"):
+        train_prior_here(small_config(100), two_colours())
+    (tmp_path / "notes.txt").unlink()
+    write_config(tmp_path, load_config("quick"))
+    with pytest.raises(UserError, match="holds a run with"):
+        train_prior_here(small_config(100), two_colours())
+    assert read_config(tmp_path) == load_config("quick")
 
 
 def test_intervals_must_divide():
