@@ -51,7 +51,7 @@ setuptools.setup(
         "imageio-ffmpeg",
         "scikit-image",
         "scipy",
-        "trimesh>=4.5",
+        "trimesh>=4.6",
         "xatlas>=0.0.9",
         "fast-simplification>=0.1.9",
         "tensorboardX>=2.6",

@@ -74,6 +74,8 @@ def table(results: dict[str, dict]) -> str:
         cells = [_cell(name, result["mean"].get(name)) for name in _COLUMNS]
         low, high = result["interval"]["iou"]
         cells[0] += f" ({low:.2f} to {high:.2f})"
+        missing = result["without_surface"]
+        cells[2] += f" ({missing} of {len(result['runs'])} have no surface)" if missing else ""
         lines.append(f"| {ROWS[row][0]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

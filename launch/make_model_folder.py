@@ -4,8 +4,8 @@
     python launch/make_model_folder.py /tmp/clip --kind=b32
     dreamfusion generate "a chair" --config=paper --config.prior=/tmp/if
 
-Sizes, files, tokenizers and names are those of the real models (or narrower); what comes out
-of them is noise. It shows whether a model fits a machine, and how fast it is there, before
+Sizes, files and names are those of the real models (or narrower), tokenizers are tiny; what comes
+out of them is noise. It shows whether a model fits a machine, and how fast it is there, before
 anything large is fetched. The tests and the benchmark read such folders too.
 """
 
@@ -96,7 +96,6 @@ def write_stable_diffusion(
     unet: dict[str, Any],
     vae: dict[str, Any],
     text_encoder: dict[str, Any],
-    prediction: str = "epsilon",
     **how: Any,
 ) -> None:
     """A folder like Stable Diffusion's; see `write_weights` for `how`."""
@@ -105,7 +104,7 @@ def write_stable_diffusion(
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
         "beta_end": 0.012,
-        "prediction_type": prediction,
+        "prediction_type": "epsilon",
     }
     parts = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
     _write_index(folder, "StableDiffusionPipeline", parts)

@@ -41,7 +41,6 @@ TEMPLATES = (
     "{bare}",
     "{bare}, {view}",
 )
-EMPTY_SHARE = 0.1  # for classifier-free guidance
 SYNONYM_SHARE = 0.25
 COLOUR_SHARE = 0.5
 
@@ -66,9 +65,7 @@ def parts_of(entry: Entry, colour: str = "") -> CaptionParts:
 
 
 def sample_caption(rng: np.random.Generator, parts: CaptionParts, view: str) -> str:
-    """One caption; `view` is one of VIEW_WORDS. One in ten is empty."""
-    if rng.random() < EMPTY_SHARE:
-        return ""
+    """One caption; `view` is one of the view words."""
     noun = parts.noun
     if parts.synonyms and rng.random() < SYNONYM_SHARE:
         noun = parts.synonyms[rng.integers(len(parts.synonyms))]

@@ -12,10 +12,12 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 
 from dreamfusion_jax.errors import UserError
 
 PROPERTIES = "PluginFurnitureCatalog.properties"
+_PART = ".part"  # ends the name of a folder that is being unpacked
 HOW_TO_GET = (
     "get it with `apt-get download sweethome3d-furniture` (no root needed) and pass the "
     "path of the .deb file"
@@ -68,17 +70,32 @@ def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = N
     if source.is_file():
         stem = pathlib.Path(tempfile.gettempdir()) / f"dreamfusion_{source.stem}"
         folder = pathlib.Path(cache) if cache else stem
-        if not any(folder.rglob(PROPERTIES)):
-            unpack_deb(source, folder)
-    elif any(source.rglob(PROPERTIES)):
+        if not _catalogues(folder):
+            _whole(unpack_deb, source, folder)
+    elif _catalogues(source):
         folder = source
     else:
         folder = pathlib.Path(cache) if cache else source / "unpacked"
-        unpack_catalogues(source, folder)
-    found = sorted(folder.rglob(PROPERTIES))
+        _whole(unpack_catalogues, source, folder)
+    found = _catalogues(folder)
     if not found:
         raise UserError(f"{source} holds no furniture catalogue: {HOW_TO_GET}.")
     return [entry for path in found for entry in read_catalogue(path)]
+
+
+def _catalogues(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The catalogues in a folder, but for what is only half unpacked."""
+    found = sorted(folder.rglob(PROPERTIES))
+    return [p for p in found if not any(n.endswith(_PART) for n in p.relative_to(folder).parts)]
+
+
+def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None:
+    """Unpacks into a folder that is complete or not there."""
+    part = folder.with_name(folder.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    unpack(source, part)
+    if part.is_dir():  # there was something to unpack
+        part.replace(folder)
 
 
 def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
@@ -95,11 +112,8 @@ def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
 def unpack_catalogues(source: pathlib.Path, folder: pathlib.Path) -> None:
     """Unpacks every `.sh3f` file found under `source` into `folder/<its name>/`."""
     for path in sorted(source.rglob("*.sh3f")):
-        part = folder / (path.stem + ".part")
-        shutil.rmtree(part, ignore_errors=True)
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(part)
-        part.rename(folder / path.stem)  # complete or absent, never half
+            archive.extractall(folder / path.stem)
 
 
 def _ar_member(path: pathlib.Path, prefix: str, folder: pathlib.Path) -> pathlib.Path:

@@ -9,11 +9,11 @@ HEAD = """dreamfusion_jax
 
 The code is under the Apache License 2.0 (LICENSE).
 
-The pictures in dreamfusion_jax/priors/furniture, the pictures and surface points in
-dreamfusion_jax/priors/furniture_truth, and the weights in dreamfusion_jax/priors/furniture_unet
-(if present), which were trained on such pictures, are made from 3D models of the furniture
-libraries of Sweet Home 3D (https://www.sweethome3d.com), as packaged by Debian in
-sweethome3d-furniture 1.8-1. Changes: the models were turned, scaled and rendered in small
+The pictures in dreamfusion_jax/priors/furniture and launch/images, the pictures and surface
+points in dreamfusion_jax/priors/furniture_truth, and the weights and samples in
+dreamfusion_jax/priors/furniture_unet, which were trained on such pictures, are made from 3D
+models of the furniture libraries of Sweet Home 3D (https://www.sweethome3d.com), as packaged by
+Debian in sweethome3d-furniture 1.8-1. Changes: the models were turned, scaled and rendered in small
 pictures, glass was drawn opaque, and points were drawn on their surfaces. The weights in
 dreamfusion_jax/priors/furniture_judge were trained on other pictures of the same models. The
 authors of the models do not endorse this work.

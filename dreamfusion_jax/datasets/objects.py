@@ -46,7 +46,7 @@ def load_object(entry: Entry, turn: float = 0.0) -> Object3D:
     scene = trimesh.load_scene(entry.model, process=False, group_material=True, split_object=False)
     meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
     meshes = [m for m in meshes if _opacity(m) >= INVISIBLE] or meshes
-    frame, scale = np.reshape(entry.rotation, (3, 3)), 1.0
+    frame = np.reshape(entry.rotation, (3, 3))
     points = np.concatenate([m.vertices[np.unique(m.faces)] for m in meshes]) @ frame.T
     low, high = points.min(0), points.max(0)
     size = np.array([entry.width, entry.height, entry.depth])

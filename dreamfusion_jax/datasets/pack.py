@@ -3,7 +3,8 @@
     python -m dreamfusion_jax.datasets.pack --source=sweethome3d-furniture_1.8-1_all.deb --out=DIR
 
 needs the `[data]` extra; reading a pack needs numpy and Pillow only, and its 20 MB travel to an
-accelerator. Views are taken as those of the shipped library (`library_build`).
+accelerator. Views are taken as those of the shipped library (`library_build`). Objects that a TFDS
+build would hold out are in it too: what is held out here are the views of `furniture_truth`.
 """
 
 import argparse

@@ -67,7 +67,7 @@ class Renderer:
           position: of the camera, world coordinates.
           rotation: right, up and backward directions as columns.
           focal: focal length in image widths.
-          light: position of the point light; None puts it at the camera.
+          light: where parallel light comes from, towards the origin; None is the camera.
           ambient: share of the albedo that is always seen.
           diffuse: weight of max(0, n . l), l the direction to the light.
         """

@@ -1,6 +1,7 @@
 """Attention: of image positions to the text and to each other, and as pooling of the text.
 
-Submodule names follow diffusers', so that `weights.py` maps published weights by one rule.
+Submodule names follow diffusers', so that `pretrained/convert.py` maps published
+weights by one rule.
 """
 
 import functools
@@ -21,15 +22,14 @@ def attend(
     key: Float[Array, "batch keys heads width"],
     value: Float[Array, "batch keys heads width"],
     bias: Float[Array, "#batch #heads 1 keys"] | None = None,
-    scale: float | None = None,
 ) -> Float[Array, "batch queries heads width"]:
-    """Softmax attention in f32; `scale` multiplies the logits (default width^-1/2).
+    """Softmax attention in f32; logits are scaled by width^-1/2.
 
     The logits of many queries are never in memory together. On a CPU each head is worked on by
     itself, in parts that fit into its cache: twice as fast for the 4096 positions of Stable
     Diffusion's first stage.
     """
-    query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    query = query * query.shape[-1] ** -0.5
     if query.shape[1] * key.shape[1] < 2 * _CACHED_LOGITS:
         return _attend_in_parts(query, key, value, bias)
     return jax.lax.platform_dependent(

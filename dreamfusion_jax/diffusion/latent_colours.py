@@ -2,7 +2,7 @@
 
 Stable Diffusion's latents are near to a linear function of colours. A scene that is rendered
 as latents has a fourth channel beside red, green and blue, for what no colour says: together
-they reach every latent, nothing has to be encoded, and the scene still has colours to look at.
+they span all latents, nothing has to be encoded, and the scene still has colours to look at.
 """
 
 from typing import Protocol, runtime_checkable

@@ -97,8 +97,8 @@ def schedule_from_config(config: dict[str, Any]) -> DiscreteSchedule:
     """The schedule of a diffusers `scheduler_config.json`; UserError where it is not known."""
     if config.get("rescale_betas_zero_snr"):
         raise UserError(
-            "the scheduler's config has rescale_betas_zero_snr: a step without any signal is not "
-            "supported; set it to false"
+            "the scheduler's config has rescale_betas_zero_snr: models that were trained with a "
+            "step without any signal are not supported; choose another one"
         )
     if config.get("trained_betas") is not None:
         return DiscreteSchedule(tuple(config["trained_betas"]))

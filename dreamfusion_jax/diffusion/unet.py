@@ -1,7 +1,8 @@
 """The conditional UNet of DeepFloyd IF and Stable Diffusion, and of the embedded prior.
 
 Fields carry the names of diffusers' UNet2DConditionModel config, whose weights fit after the
-renaming in `weights.py`. `patch_size` is ours: the embedded model works on patches of pixels.
+renaming in `pretrained/convert.py`. `patch_size` is ours: the embedded model works on patches of
+pixels.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The variational autoencoder of Stable Diffusion: images to latents of an eighth their size.
 
 Submodule names follow diffusers' AutoencoderKL, whose weights fit after the renaming in
-`weights.py`.
+`pretrained/convert.py`.
 """
 
 import dataclasses

@@ -134,7 +134,7 @@ def evaluate_furniture(
 
     Returns:
       What the JSON holds: {"suite", "runs": [...], "mean": {...}, "interval": {...},
-      "lowest_iou"}.
+      "lowest_iou", "without_surface"}.
 
     Raises:
       UserError: there is no candidate, or one cannot be scored.
@@ -151,15 +151,27 @@ def evaluate_furniture(
 
 
 def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
-    """Means over runs (of each figure over those that have it), their 95 % intervals."""
-    figures = [run.figures() for run in runs]
+    """Means over nouns (of each figure over those that have it), their 95 % intervals.
+
+    Runs of the same noun, with other seeds, are no independent draws: they are averaged first.
+    """
+    figures: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        for name, value in run.figures().items():
+            by_noun = figures.setdefault(name, {})
+            if value is not None:
+                by_noun.setdefault(run.scores.noun, []).append(float(value))
     means, intervals = {}, {}
-    for name in dict.fromkeys(name for row in figures for name in row):
-        values = [row[name] for row in figures if row.get(name) is not None]
+    for name, by_noun in figures.items():
+        values = [float(np.mean(found)) for found in by_noun.values()]
         means[name] = _rounded(np.mean(values)) if values else None
         intervals[name] = bootstrap_interval(values) if values else None
-    lowest = min(run.scores.iou for run in runs)
-    return {"mean": means, "interval": intervals, "lowest_iou": lowest}
+    return {
+        "mean": means,
+        "interval": intervals,
+        "lowest_iou": min(run.scores.iou for run in runs),
+        "without_surface": sum(run.scores.chamfer is None for run in runs),
+    }
 
 
 _COLUMNS = {
@@ -188,7 +200,9 @@ def table(runs: Sequence[RunScores]) -> str:
     for i, label in enumerate(("from", "to")):
         ends = [_shown(name, about["interval"][name][i]) for name in shown]
         lines.append([f"  95 % {label}", *ends, ""])
-    return "\n".join(_line(line) for line in lines)
+    text = "\n".join(_line(line) for line in lines)
+    missing = about["without_surface"]
+    return f"{text}\nwithout a surface: {missing} of {len(runs)} runs" if missing else text
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -23,7 +23,9 @@ SHIPPED = pathlib.Path(__file__).parent.parent / "priors" / "furniture_judge"
 BACKGROUND = 0.5  # a grey, on which white and black objects are seen
 _CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as closely
 ZOOM = 1 / (1 - 2 * _CROP)
-_SIDES = (0.25, 0.5, 0.75)  # azimuths of a Janus test, in turns: none is the front
+# The library's held-out views have these azimuths, and so have the renders of a result.
+_AROUND = Around(azimuths=8, elevation=30.0, first=22.5)
+_SIDES = (2, 4, 5)  # 112.5, 202.5 and 247.5 degrees: a side or the back, none near the front
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,23 +98,28 @@ def judge_scene(judge: Judge, scene: Scene, params: dict, noun: str, look: Look)
       look: how it is shown.
     """
     size, close = judge.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
-    shown = scene_renders(scene, params, close, size, background=BACKGROUND)
+    shown = scene_renders(scene, params, close, size, around=_AROUND, background=BACKGROUND)
     colour, geo = (np.mean(judge.ranks(shown[kind], noun) == 0) for kind in ("colour", "geo"))
-    sides = shown["colour"][[round(turn * Around.azimuths) for turn in _SIDES]]
-    fronts = judge.seen_from(sides, noun, VIEW_WORDS[:3]) == 0
-    return Judgement(float(colour), float(geo), bool(fronts.any()))
+    return Judgement(float(colour), float(geo), _is_janus(judge, shown["colour"], noun))
+
+
+def _is_janus(judge: Judge, images: Float[np.ndarray, "8 h w 3"], noun: str) -> bool:
+    """Whether the judge takes a side or the back for the front; images from all of _AROUND."""
+    seen = judge.seen_from(images[list(_SIDES)], noun, VIEW_WORDS[:3])
+    return bool((seen == VIEW_WORDS.index("front view")).any())
 
 
 def judge_truth(judge: Judge, truth: Truth) -> tuple[float, bool]:
     """The share of a true object's pictures that show its noun, and whether it seems a Janus."""
-    cut = round(_CROP * truth.rgba.shape[1])
-    images = on_grey(truth.rgba[:, cut:-cut, cut:-cut])
+    images = close_up(on_grey(truth.rgba))
     found = np.mean(judge.ranks(images, truth.noun) == 0)
-    wanted = 2 * np.pi * np.array(_SIDES) + np.radians(22.5)  # its views lie between
-    raised = np.isclose(truth.elevation, truth.elevation.max(), atol=1e-3)
-    sides = [np.isclose(truth.azimuth, azimuth, atol=1e-3) & raised for azimuth in wanted]
-    views = images[[int(np.flatnonzero(side)[0]) for side in sides]]
-    return float(found), bool((judge.seen_from(views, truth.noun, VIEW_WORDS[:3]) == 0).any())
+    raised = np.isclose(truth.elevation, np.radians(_AROUND.elevation), atol=1e-3)
+    azimuths = np.radians(_AROUND.first) + 2 * np.pi * np.arange(_AROUND.azimuths) / 8
+    around = [
+        int(np.flatnonzero(raised & np.isclose(truth.azimuth, azimuth, atol=1e-3))[0])
+        for azimuth in azimuths
+    ]
+    return float(found), _is_janus(judge, images[around], truth.noun)
 
 
 def on_grey(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
@@ -121,18 +128,24 @@ def on_grey(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
     return rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
 
 
+def close_up(images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n crop crop 3"]:
+    """The middle of whole views, as large as what the judge has learnt from shows objects."""
+    cut = round(_CROP * images.shape[1])
+    return images[:, cut:-cut, cut:-cut]
+
+
 def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
     """Top-1 retrieval and view accuracy on true renders that were not learnt from.
 
     View accuracy counts front, side and back apart; objects that look alike from several sides
-    are among them.
+    are among them. Objects that the judge does not know are left out.
     """
+    known = np.array([noun in judge.nouns for noun in views.nouns])[views.noun]
     figures: dict[str, Any] = {}
     for name, textureless in (("colour", False), ("geo", True)):
-        rows = np.flatnonzero(views.held_out & (views.textureless == textureless))
+        rows = np.flatnonzero(known & views.held_out & (views.textureless == textureless))
         nouns = [views.nouns[i] for i in views.noun[rows]]
-        cut = round(_CROP * views.rgba.shape[1])
-        images = on_grey(views.rgba[rows][:, cut:-cut, cut:-cut])
+        images = close_up(on_grey(views.rgba[rows]))
         ranks = judge.ranks(images, nouns)
         figures[f"{name}: renders"] = len(rows)
         figures[f"{name}: top-1, %"] = round(100 * float(np.mean(ranks == 0)), 2)

@@ -29,13 +29,15 @@ class Look:
 
 @dataclasses.dataclass(frozen=True)
 class Around:
-    """Cameras around an object: how many, in equal steps from the front, and their elevation.
+    """Cameras around an object: how many, in equal steps from the first, and their elevation.
 
-    The default is the paper's; Dream Fields and CLIP-Mesh take a single view from 45 degrees.
+    Angles are in degrees; 0 is the front. The default is the paper's; Dream Fields and CLIP-Mesh
+    take a single view from 45 degrees.
     """
 
     azimuths: int = 8
-    elevation: float = 30.0  # degrees
+    elevation: float = 30.0
+    first: float = 0.0
 
 
 def scene_renders(
@@ -59,8 +61,10 @@ def scene_renders(
       background: the grey behind them.
       albedo: whether to render that too.
     """
-    turns = jnp.arange(around.azimuths) * 2 * math.pi / around.azimuths
-    cameras = orbit_camera(turns, math.radians(around.elevation), look.distance, look.focal)
+    azimuths = math.radians(around.first) + jnp.arange(around.azimuths) * (
+        2 * math.pi / around.azimuths
+    )
+    cameras = orbit_camera(azimuths, math.radians(around.elevation), look.distance, look.focal)
     lamp, occupied = head_light(cameras), occupied_cells(scene, params)
 
     def render(ambient, diffuse, textureless):

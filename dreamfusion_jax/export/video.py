@@ -131,8 +131,9 @@ def write_sequence(
 
     Depth has 16 bits: the distance along the ray in ten-thousandths of a scene unit, 0 where the
     object is less than half opaque. Opacity is grey. transforms.json is in the form that
-    instant-ngp and nerfstudio read: the size, and of each frame the file of the first kind, the
-    focal length in pixels and the camera-to-world matrix (x right, y up, z backward).
+    instant-ngp and nerfstudio read: the size, and of each frame the file of the first kind that
+    has colours, the focal length in pixels and the camera-to-world matrix (x right, y up, z
+    backward).
 
     Raises:
       UserError: a file cannot be written.
@@ -147,7 +148,8 @@ def write_sequence(
         for i, picture in enumerate(pictures):
             save_png(PIL.Image.fromarray(picture), folder / f"{kind}_{i:04d}.png")
     size = frames[0].opacity.shape[0]
-    write_bytes(folder / "transforms.json", _transforms(cameras, kinds[0], size).encode())
+    coloured = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds
+    write_bytes(folder / "transforms.json", _transforms(cameras, coloured[0], size).encode())
 
 
 def _depth_levels(frame: Frame) -> np.ndarray:

@@ -102,7 +102,12 @@ class CLIPNetwork(nn.Module):
         self.text_projection = nn.Dense(self.width, **how)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
 
-    def __call__(self, pixels, tokens, ends):
+    def __call__(
+        self,
+        pixels: Float[Array, "batch size size 3"],
+        tokens: Int[Array, "n length"],
+        ends: Int[Array, "n"],
+    ) -> tuple[Float[Array, "batch width"], Float[Array, "n width"], Float[Array, ""]]:
         """Unit vectors of both, and the factor of their products."""
         return self.encode_images(pixels), self.encode_texts(tokens, ends), self.scale()
 

@@ -89,7 +89,12 @@ class DualEncoderNetwork(nn.Module):
         """The temperature's logarithm."""
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(20.0)), ())
 
-    def __call__(self, images, tokens, present):
+    def __call__(
+        self,
+        images: Float[Array, "b size size 3"],
+        tokens: Int[Array, "n length"],
+        present: Bool[Array, "n length"],
+    ) -> tuple[Float[Array, "b width"], Float[Array, "n width"], Float[Array, ""]]:
         """Unit vectors of both, and the factor of their products."""
         return self.image(images), self.text(tokens, present), self.scale()
 
@@ -156,7 +161,7 @@ class DualEncoder:
         """Unit vectors of pictures in [0, 1] of any size."""
         pictures = np.asarray(pictures, np.float32)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
-        return np.concatenate([np.asarray(self._encode_images(b)) for b in batches])
+        return np.concatenate([np.asarray(self._encode_images(self.params, b)) for b in batches])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
         """Unit vectors of texts."""
@@ -168,9 +173,9 @@ class DualEncoder:
     @functools.cached_property
     def _encode_images(self):
         @jax.jit
-        def encode(pictures):
+        def encode(params, pictures):
             size = (len(pictures), self.image_size, self.image_size, 3)
-            return self.embed(self.params, jax.image.resize(pictures, size, "linear"))
+            return self.embed(params, jax.image.resize(pictures, size, "linear"))
 
         return encode
 

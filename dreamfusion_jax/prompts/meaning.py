@@ -42,8 +42,8 @@ def singular(word: str) -> str:
 
 @functools.lru_cache(maxsize=4096)  # the same few names, for thousands of pictures
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case."""
-    return tuple(re.findall(r"[a-z0-9']+", text.lower()))
+    """The words of a text in lower case, in any script; a possessive loses its 's."""
+    return tuple(re.findall(r"[^\W_]+", re.sub(r"['\u2019]s\b", "", text.lower())))
 
 
 def mentions(prompt: str, name: str) -> bool:

@@ -85,8 +85,8 @@ class T5Attention(nn.Module):
         key, value = project("k", x.shape[-1]), project("v", x.shape[-1])
         if self.owns_bias:
             bias = bias + self._position_bias(x.shape[1])
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) + bias
-        weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        weights = jax.nn.softmax(logits + bias, axis=-1).astype(value.dtype)
         out = jnp.einsum("bhqk,bkhd->bqhd", weights, value).reshape(*x.shape[:2], inner)
         init = nn.initializers.normal(inner**-0.5)
         dense = nn.Dense(x.shape[-1], use_bias=False, kernel_init=init, dtype=self.dtype, name="o")

@@ -15,7 +15,7 @@ def check_prompt(prompt: str) -> None:
         raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
     if len(prompt) > MAX_CHARACTERS:
         raise UserError(
-            f"The prompt has {len(prompt)} characters; text encoders read about 77 words, "
+            f"The prompt has {len(prompt)} characters; text encoders read some 70 words, "
             f"so give at most {MAX_CHARACTERS} characters."
         )
 

@@ -67,7 +67,8 @@ class ViewPrompts:
         if self.kind == "none":
             return [*prompts, ""]
         words = FINE_WORDS if self.kind == "fine" else VIEW_WORDS
-        return [*(f"{prompt}, {word}" for prompt in prompts for word in words), ""]
+        bare = [prompt.rstrip(" .,") for prompt in prompts]
+        return [*(f"{prompt}, {word}" for prompt in bare for word in words), ""]
 
     def index(
         self, azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]

@@ -12,11 +12,16 @@ import PIL.Image
 from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.datasets import pack
-from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption, with_article
+from dreamfusion_jax.datasets.captions import (
+    CaptionParts,
+    sample_caption,
+    view_words,
+    with_article,
+)
 from dreamfusion_jax.datasets.colours import CENTRE_HUE, WORDS, recoloured
 from dreamfusion_jax.datasets.library import Library, load_library, read_sheet
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+from dreamfusion_jax.prompts.views import FINE_WORDS, fine_view_index
 
 CAPTIONS = 12  # different captions of each picture
 
@@ -209,24 +214,18 @@ def captions_of(
     elevation: Float[np.ndarray, "n"],
     seed: int,
 ) -> list[list[str]]:
-    """CAPTIONS captions of each picture, none empty; half name the view finely.
+    """CAPTIONS captions of each picture; half name the view finely. Empty ones are drawn with
+    each batch.
 
     Both sets of view words occur, so that a prompt may use the paper's or the finer ones.
     """
-    azimuth, elevation = jnp.asarray(azimuth), jnp.asarray(elevation)
-    views = (
-        [VIEW_WORDS[i] for i in np.asarray(view_index(azimuth, elevation))],
-        [FINE_WORDS[i] for i in np.asarray(fine_view_index(azimuth, elevation))],
-    )
+    fine = fine_view_index(jnp.asarray(azimuth), jnp.asarray(elevation))
+    views = view_words(azimuth, elevation), [FINE_WORDS[i] for i in np.asarray(fine)]
     rng = np.random.default_rng(seed)
-    captions = []
-    for i, part in enumerate(parts):
-        texts: list[str] = []
-        while len(texts) < CAPTIONS:
-            text = sample_caption(rng, part, views[len(texts) % 2][i])
-            texts += [text] if text else []  # empty ones are drawn with each batch
-        captions.append(texts)
-    return captions
+    return [
+        [sample_caption(rng, part, views[k % 2][i]) for k in range(CAPTIONS)]
+        for i, part in enumerate(parts)
+    ]
 
 
 def _check_nouns(nouns: Sequence[str], known: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from dreamfusion_jax.datasets.library import (
 from dreamfusion_jax.datasets.library_objects import CHOICES
 from dreamfusion_jax.datasets.notice import notice
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
 from dreamfusion_jax.prompts.views import view_index
 
 BENCHMARK = "teddy bear,armchair,hamburger,laptop,teapot,motorbike,birthday cake,table".split(",")
@@ -120,14 +121,20 @@ def pixels(truth, view):
 
 
 def test_unseen_views_are_not_in_the_library(index):
-    truth = load_truth("teddy bear")
-    entry = next(e for e in index["objects"] if e["noun"] == "teddy bear")
-    for azimuth, elevation in zip(truth.azimuth, truth.elevation, strict=True):
+    for entry in index["objects"]:
+        truth = load_truth(entry["noun"])
+        turn = np.subtract.outer(truth.azimuth, np.array(entry["azimuth"]))
         apart = np.hypot(
-            np.remainder(np.array(entry["azimuth"]) - azimuth + np.pi, 2 * np.pi) - np.pi,
-            np.array(entry["elevation"]) - elevation,
+            np.remainder(turn + np.pi, 2 * np.pi) - np.pi,
+            np.subtract.outer(truth.elevation, np.array(entry["elevation"])),
         )
-        assert apart.min() > np.radians(0.1)
+        assert apart.min() > np.radians(0.1), entry["noun"]
+
+
+def test_tuned_and_held_out_nouns_are_apart():
+    assert not set(TUNING) & set(HELD_OUT)
+    assert set(TUNING) | set(HELD_OUT) <= set(nouns())
+    assert (len(set(TUNING)), len(set(HELD_OUT))) == (16, 40)
 
 
 def test_every_object_is_licensed_and_named_in_notice(index):

@@ -21,20 +21,20 @@ def test_every_way_to_attend_is_the_same(monkeypatch, most, cached):
     rng = np.random.default_rng(0)
     query, key, value = rng.standard_normal((3, 2, 8, 3, 4)).astype(np.float32)
     mask = jnp.asarray(np.arange(8) < np.array([[8], [5]]))
-    for bias, scale in ((None, None), (attention.mask_bias(mask), 0.7)):
+    for bias in (None, attention.mask_bias(mask)):
         given = 0.0 if bias is None else np.asarray(bias)
-        expected = by_definition(query, key, value, given, scale or 0.5)
+        expected = by_definition(query, key, value, given, 0.5)
 
-        def loss(q, k, v, bias=bias, scale=scale):
-            out = attention.attend(q, k, v, bias, scale)
+        def loss(q, k, v, bias=bias):
+            out = attention.attend(q, k, v, bias)
             return jnp.sum(jnp.sin(out)), out
 
         arrays = map(jnp.asarray, (query, key, value))
         (_, out), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(*arrays)
         np.testing.assert_allclose(out, expected, atol=1e-5)
 
-        def reference(q, k, v, given=given, scale=scale):
-            logits = jnp.einsum("bqhd,bkhd->bhqk", q, k) * (scale or 0.5) + given
+        def reference(q, k, v, given=given):
+            logits = jnp.einsum("bqhd,bkhd->bhqk", q, k) * 0.5 + given
             out = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(logits), v)
             return jnp.sum(jnp.sin(out))
 

@@ -90,6 +90,8 @@ def test_unknown_words_are_named():
     prior = make_prior(opaque=True)
     assert prior.unknown_words("a DSLR photo of a purple coffee table, front view") == ["purple"]
     assert prior.unknown_words("two tables") == ["two"]
+    assert prior.unknown_words("猫, ein Teddybär") == ["猫", "ein", "teddybär"]
+    assert prior.unknown_words("a dog's table") == ["dog"]
 
 
 @pytest.mark.slow

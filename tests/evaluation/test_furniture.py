@@ -90,13 +90,15 @@ def _scores(iou, chamfer):
     return furniture.Scores("table", iou, 20.0, chamfer, 0.0, 1.0, [iou])
 
 
-def test_means_leave_out_what_has_no_surface():
+def test_means_leave_out_what_has_no_surface_and_count_it():
     runs = [
         furniture.RunScores("a", "a table", 1, _scores(0.5, 0.1), Judgement(0.5, 0.25, True), 4.0),
-        furniture.RunScores("b", "a table", 1, _scores(0.7, None), Judgement(1.0, 0.25, False)),
+        furniture.RunScores("b", "a lamp", 1, _scores(0.7, None), Judgement(1.0, 0.25, False)),
     ]
+    runs[1] = dataclasses.replace(runs[1], scores=dataclasses.replace(runs[1].scores, noun="lamp"))
     result = furniture.summary(runs)
-    assert result["lowest_iou"] == 0.5
+    assert result["lowest_iou"] == 0.5 and result["without_surface"] == 1
+    assert "without a surface: 1 of 2 runs" in furniture.table(runs)
     assert result["mean"] == {
         "iou": 0.6,
         "psnr": 20.0,
@@ -111,7 +113,20 @@ def test_means_leave_out_what_has_no_surface():
     assert result["interval"]["iou"] == [0.5, 0.7] and result["interval"]["geo"] == [0.25, 0.25]
     lines = furniture.table(runs).splitlines()
     assert lines[3].split() == "mean 0.600 20.00 0.1000 75% 25% 50% 4.0".split()
-    assert lines[2].split() == "table 0.700 20.00 - 100% 25% 0% - b".split()
+    assert lines[2].split() == "lamp 0.700 20.00 - 100% 25% 0% - b".split()
+
+
+def test_seeds_of_a_noun_are_averaged_before_the_interval():
+    ious = {"table": (0.5, 0.7), "lamp": (0.8, 1.0)}
+    runs = [
+        furniture.RunScores(
+            f"{noun}-{seed}", noun, 1, dataclasses.replace(_scores(iou, 0.1), noun=noun)
+        )
+        for noun, pair in ious.items()
+        for seed, iou in enumerate(pair)
+    ]
+    result = furniture.summary([*runs, runs[0]])
+    assert result["interval"]["iou"] == pytest.approx([(0.5 + 0.7 + 0.5) / 3, 0.9], abs=1e-4)
 
 
 def test_the_interval_of_a_mean_narrows_with_the_number_of_values():

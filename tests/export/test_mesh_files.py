@@ -77,8 +77,11 @@ def test_glb_has_normals_a_texture_and_a_rough_material(box):
 def test_glb_of_a_field_keeps_khronos_rules(ball, params, tmp_path):
     if shutil.which("npm") is None:
         pytest.skip("the validator runs on Node.js")
-    install = ["npm", "install", "--silent", "--prefix", str(tmp_path), "gltf-validator"]
-    if subprocess.run(install, capture_output=True, timeout=120).returncode:
+    package = "gltf-validator@2.0.0-dev.3.10"
+    install = ["npm", "install", "--silent", "--prefix", str(tmp_path), package]
+    try:
+        subprocess.run(install, capture_output=True, timeout=60, check=True)
+    except subprocess.SubprocessError:
         pytest.skip("the validator cannot be fetched")
     mesh = with_texture(ball, params, extract_mesh(ball, params, 32, 800), 64)
     write_mesh(mesh, tmp_path / "ball.glb")

@@ -119,6 +119,17 @@ def test_pictures_and_texts_become_unit_vectors(golden, tmp_path, caplog):
     np.testing.assert_allclose(clip.embed(clip.params, resized), images[:2], atol=1e-5)
 
 
+def test_openai_models_in_openclip_folders_have_their_activation(golden, tmp_path):
+    folder = write_folder(golden, tmp_path, "open_clip")
+    path = folder / "open_clip_config.json"
+    settings = json.loads(path.read_text())
+    for quick, name in ((False, "gelu"), (True, "quick_gelu")):
+        settings["model_cfg"]["quick_gelu"] = quick
+        path.write_text(json.dumps(settings))
+        network = load_clip(folder).network
+        assert network.vision_model.hidden_act == network.text_model.hidden_act == name
+
+
 def test_embedding_has_a_gradient(golden, tmp_path):
     clip = load_clip(write_folder(golden, tmp_path, "open_clip"))
     picture = jnp.full((1, 32, 32, 3), 0.5).at[:, 8:20, 8:20].set(0.9)

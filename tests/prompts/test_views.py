@@ -31,6 +31,8 @@ def test_words_follow_the_camera(azimuth, elevation, coarse, fine):
 
 def test_prompts_end_with_the_empty_one():
     assert ViewPrompts().prompts("a cat") == [*(f"a cat, {w}" for w in VIEW_WORDS), ""]
+    assert ViewPrompts().prompts("a cat is eating.")[0] == "a cat is eating, front view"
+    assert ViewPrompts("none").prompts("a cat is eating.")[0] == "a cat is eating."
     assert len(ViewPrompts("fine").prompts("a cat")) == 25
     assert ViewPrompts("none").prompts("a cat", "a dog") == ["a cat", "a dog", ""]
     angles = jnp.linspace(0, 2 * math.pi, 7)

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "train.image_size": 8,
     "train.steps_per_call": 5,
-    "train.checkpoint_every": 20,
-    "train.preview_every": 40,
+    "train.checkpoint_every": 10,
+    "train.preview_every": 20,
     "scene.field.width": 16,
     "scene.field.blocks": 1,
     "scene.coarse_samples": 8,
@@ -41,7 +41,7 @@ def free_port() -> int:
 class Hosts:
     """`dreamfusion generate` on two hosts, which share no folder."""
 
-    def __init__(self, folder, steps=120, steps_of_the_second=None):
+    def __init__(self, folder, steps=60, steps_of_the_second=None):
         port = free_port()
         self.folder = folder
         counts = (steps, steps_of_the_second or steps)
@@ -98,14 +98,14 @@ def test_hosts_are_killed_or_preempted_and_go_on(tmp_path):
     assert (tmp_path / "whole" / "0" / "report.html").is_file()
 
     hosts = Hosts(tmp_path / "broken")
-    hosts.wait_for_step(20)
+    hosts.wait_for_step(10)
     hosts.processes[1].send_signal(signal.SIGTERM)  # one host is told, both stop
     for code, messages in hosts.finish():
         assert code == 0 and "saved; repeat the command to go on" in messages
     fewer = shutil.copytree(tmp_path / "broken" / "0", tmp_path / "fewer")
 
     hosts = Hosts(tmp_path / "broken")
-    hosts.wait_for_step(60)
+    hosts.wait_for_step(30)
     hosts.processes[1].kill()
     hosts.processes[0].kill()  # it would wait for the other
     hosts.finish()
@@ -123,7 +123,7 @@ def goes_on_with_fewer_devices(workdir, expected):
     """One device draws the same global views as two: the same residuals, but for rounding."""
     before = len(read_metrics(workdir))
     process = subprocess.Popen(
-        command(workdir, 120),
+        command(workdir, 60),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
@@ -157,10 +157,3 @@ def test_a_coordinator_that_is_not_there(tmp_path):
     )
     assert done.returncode == 2
     assert "cannot reach the coordinator" in done.stderr and "within 3 s" in done.stderr
-    done = subprocess.run(
-        [*command(tmp_path / "run", 40), *flags, "--process=2"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2 and "0 <= I < N, not 2 of 2" in done.stderr

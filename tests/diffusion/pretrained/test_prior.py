@@ -68,6 +68,50 @@ def test_stable_diffusion_fulfils_the_protocol(sd_prior):
     assert prior.to_images(prior.params, drawn).shape == (1, 16, 16, 3)
 
 
+def alpha_and_sigma(step):
+    """Of Stable Diffusion's noise schedule, from its definition."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    alpha_bar = np.prod(1 - betas[: step + 1])
+    return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_what_the_network_predicts_becomes_the_noise(sd_folder, tmp_path, kind):
+    folder = shutil.copytree(sd_folder, tmp_path / "SD")
+    change(folder / "scheduler" / "scheduler_config.json", prediction_type=kind)
+    prior, step = load_pretrained(folder), 700
+    rows = prior.encode(["a chair"])
+    z = jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
+    t = jnp.array([step / 999])
+    eps = jax.jit(prior.eps_hat)(prior.params, z, t, rows)
+    network = jax.jit(lambda params: prior.unet.apply(params, z, jnp.array([step]), rows.states))
+    out = network({"params": prior.params["unet"]})
+    alpha, sigma = alpha_and_sigma(step)
+    expected = {
+        "epsilon": out,
+        "v_prediction": sigma * z + alpha * out,
+        "sample": (z - alpha * out) / sigma,
+    }
+    np.testing.assert_allclose(eps, expected[kind], atol=1e-3 * float(jnp.abs(eps).max()))
+
+
+def test_a_learned_variance_is_left_out(if_prior):
+    rows = if_prior.encode(["a chair"])
+    z = jax.random.normal(jax.random.key(0), (1, 8, 8, 3))
+    eps = jax.jit(if_prior.eps_hat)(if_prior.params, z, jnp.array([0.5]), rows)
+    variables = {"params": if_prior.params["unet"]}
+    out = jax.jit(if_prior.unet.apply)(variables, z, jnp.array([999 * 0.5]), rows.states)
+    assert out.shape[-1] == 6 and float(jnp.abs(out[..., :3] - out[..., 3:]).max()) > 0.01
+    np.testing.assert_allclose(eps, out[..., :3], atol=1e-4)
+
+
+def test_models_that_see_more_than_latents_are_refused(sd_folder, tmp_path):
+    folder = shutil.copytree(sd_folder, tmp_path / "inpainting")
+    change(folder / "unet" / "config.json", in_channels=9)
+    with pytest.raises(UserError, match="takes 9 channels.* has 4 .models for inpainting"):
+        load_pretrained(folder)
+
+
 def test_dtypes_files_and_shards_give_the_same_model(write_if, if_folder, if_prior, tmp_path):
     """bfloat16 from half-precision shards, next to float32 from its own."""
     folder = shutil.copytree(if_folder, tmp_path / "IF")
@@ -137,14 +181,14 @@ def change(path, **values):
     [
         ("unet/config.json", {"layers_per_block": 2}, "do not fit the config.json .*they lack"),
         ("unet/config.json", {"cross_attention_dim": 32}, "have in another shape"),
-        ("unet/config.json", {"in_channels": 4}, "takes 4 channels, and there is no VAE"),
+        ("unet/config.json", {"in_channels": 4}, "takes 4 channels, and what it would see has 3"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type='timestep'"),
         ("text_encoder/config.json", {"num_layers": 4}, "do not fit .*block.3"),
         ("text_encoder/config.json", {"feed_forward_proj": "relu"}, "only T5 v1.1"),
         ("text_encoder/config.json", {"model_type": "bert"}, "of the kind 'bert'"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "'sigmoid'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "'flow'"),
-        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "without any signal"),
+        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "choose another one"),
     ],
 )
 def test_configs_that_do_not_fit_are_named(copy, file, values, told):
