@@ -215,7 +215,7 @@ def write_sheet(pictures: Float[np.ndarray, "n h w 3"], path: str | os.PathLike)
     save_png(PIL.Image.fromarray(sheet([row for row in rows if len(row) == len(rows[0])])), path)
 
 
-def _percent(hits: Sequence[bool] | np.ndarray) -> float:
+def _percent(hits: Sequence[bool] | Sequence[float] | np.ndarray) -> float:
     return round(100 * float(np.mean(np.asarray(hits))), 1)
 
 

@@ -37,7 +37,7 @@ def test_pictures_do_not_depend_on_the_chunks(ball, params):
     cameras = orbit_camera(jnp.array([1.0]), 0.3, 1.5, 1.1)
     whole, parts = (render_views(ball, params, cameras, 9, chunk=n) for n in (10_000, 32))
     for name in ("rgb", "opacity", "depth", "normals"):
-        np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), atol=1e-5)
+        np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), atol=1e-4)
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_
             np.testing.assert_allclose(a, b, atol=5e-4)
         write_config(job.workdir, config)
         for x, y in zip(
-            jax.tree.leaves(restore_run(job.workdir).params),
-            jax.tree.leaves(own.params),
+            jax.tree.leaves(restore_run(job.workdir).params["field"]),
+            jax.tree.leaves(own.params["field"]),
             strict=True,
         ):
             np.testing.assert_array_equal(x, y)
