@@ -14,6 +14,7 @@ from dreamfusion_jax.diffusion.pretrained import memory
 from dreamfusion_jax.diffusion.pretrained.prior import load_pretrained, vae_name
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.samplers import sample
+from dreamfusion_jax.diffusion.unet import UNet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance import sds_gradient
 from dreamfusion_jax.types import TextEmbeddings
@@ -76,26 +77,33 @@ def alpha_and_sigma(step):
     return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
 
 
-class Says:
-    """A network that says the same whatever it sees, and keeps the step that it is asked at."""
+@pytest.fixture
+def network_says(monkeypatch):
+    """Makes every UNet say the same; returns the steps that it is asked at."""
+    steps = []
 
-    def __init__(self, out):
-        self.out, self.steps = out, None
+    def install(out):
+        def apply(self, variables, z, asked, states):
+            steps.append(float(asked[0]))
+            return out
 
-    def apply(self, variables, z, steps, states):
-        self.steps = steps
-        return self.out
+        monkeypatch.setattr(UNet, "apply", apply)
+        return steps
+
+    return install
+
+
+NO_TEXT = TextEmbeddings(jnp.zeros((1, 1, 32)), jnp.ones((1, 1), bool))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_what_the_network_predicts_becomes_the_noise(sd_folder, tmp_path, kind):
+def test_what_the_network_predicts_becomes_the_noise(sd_folder, tmp_path, network_says, kind):
     folder = shutil.copytree(sd_folder, tmp_path / "SD")
     change(folder / "scheduler" / "scheduler_config.json", prediction_type=kind)
     z, out = jax.random.normal(jax.random.key(0), (2, 1, 8, 8, 4))
-    prior = dataclasses.replace(load_pretrained(folder), unet=Says(out))
-    nothing = TextEmbeddings(jnp.zeros((1, 1, 32)), jnp.ones((1, 1), bool))
-    eps = prior.eps_hat({"unet": {}}, z, jnp.array([700 / 999]), nothing)
-    assert prior.unet.steps == pytest.approx(700, abs=1e-3)
+    prior, steps = load_pretrained(folder), network_says(out)
+    eps = prior.eps_hat({"unet": {}}, z, jnp.array([700 / 999]), NO_TEXT)
+    assert steps == [pytest.approx(700, abs=1e-3)]
     alpha, sigma = alpha_and_sigma(700)
     expected = {
         "epsilon": out,
@@ -105,12 +113,12 @@ def test_what_the_network_predicts_becomes_the_noise(sd_folder, tmp_path, kind):
     np.testing.assert_allclose(eps, expected[kind], atol=1e-3)
 
 
-def test_a_learned_variance_is_left_out(if_folder):
+def test_a_learned_variance_is_left_out(if_folder, network_says):
     z, mean, variance = jax.random.normal(jax.random.key(0), (3, 1, 8, 8, 3))
     out = jnp.concatenate([mean, variance], axis=-1)
-    prior = dataclasses.replace(load_pretrained(if_folder), unet=Says(out))
-    nothing = TextEmbeddings(jnp.zeros((1, 1, 32)), jnp.ones((1, 1), bool))
-    eps = prior.eps_hat({"unet": {}}, z, jnp.array([0.5]), nothing)
+    prior = load_pretrained(if_folder)
+    network_says(out)
+    eps = prior.eps_hat({"unet": {}}, z, jnp.array([0.5]), NO_TEXT)
     np.testing.assert_array_equal(eps, mean)
 
 
