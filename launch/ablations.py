@@ -15,7 +15,7 @@ from dreamfusion_jax import api
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs.ablations import CLAIM, ROWS
 from dreamfusion_jax.datasets.captions import with_article
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import Preempted, UserError
 from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
 
 _COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
@@ -57,6 +57,9 @@ def main() -> None:
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
+    except (Preempted, KeyboardInterrupt):
+        print("stopped; repeat the command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _row(row: str, folder: Path, nouns: list[str], overrides: dict[str, str]) -> dict:
