@@ -27,7 +27,7 @@ from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
-from dreamfusion_jax.image_text.prior import ImageTextPrior, load_image_text
+from dreamfusion_jax.image_text.prior import ImageTextPrior, is_dual_encoder, load_image_text
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
@@ -174,7 +174,8 @@ def _resolve(
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
-    large = is_published(config.prior) or config.guidance.loss == SIMILARITY
+    clip = config.guidance.loss == SIMILARITY and not is_dual_encoder(config.prior)
+    large = clip or is_published(config.prior)
     use_cpu_cores(1 if large else config.train.views)
     return config
 

@@ -42,6 +42,15 @@ class ImageTextPrior:
         return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
 
 
+def is_dual_encoder(folder: str | Path) -> bool:
+    """Whether a folder is of the small kind that `dreamfusion train-judge` writes."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "image_channels" in config
+
+
 def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:
     """Reads a CLIP model, or what `dreamfusion train-judge` wrote, to guide with.
 
@@ -52,11 +61,7 @@ def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextMode
     Raises:
       UserError: there is no such model, or it cannot be read.
     """
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text())
-    except (OSError, ValueError):
-        config = {}
-    own = isinstance(config, dict) and "image_channels" in config
+    own = is_dual_encoder(folder)
     if not own and not Path(folder).is_dir():
         raise UserError(
             f"Guidance by similarity needs an image-text model, and there is no folder {folder}: "
