@@ -31,6 +31,7 @@ def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any =
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
     safetensors.flax.save_file(flat, str(partial))
+    partial.chmod(0o644)  # the library's 0600 would keep everybody else from reading a model
     os.replace(partial, path)
 
 

@@ -12,6 +12,7 @@ def test_safetensors_round_trip(tmp_path):
     assert again["a"]["kernel"].dtype == jnp.float32
     np.testing.assert_allclose(again["a"]["kernel"], params["a"]["kernel"], rtol=2**-8)
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644  # others may read it
 
 
 def test_8_bit_weights_are_near_and_half_the_size(tmp_path):
