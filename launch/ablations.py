@@ -2,14 +2,19 @@
 
 Optimises some nouns under every row of configs/ablations and scores them (`dreamfusion evaluate`).
 Repeat the command to go on: what is finished is not made again. Each row gets a folder with its
-runs, evaluation.json and gallery.png; the table is printed and written to table.md.
+runs, evaluation.json and gallery.png; the table is printed and written to table.md, and its rows'
+first nouns are shown in figure.png.
 
 The figures of the default config: python launch/ablations.py --rows lighting --held-out --nouns=40
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import PIL.Image
 
 from dreamfusion_jax import api
 from dreamfusion_jax.config import load_config
@@ -17,7 +22,9 @@ from dreamfusion_jax.configs.ablations import CLAIM, ROWS
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.errors import Preempted, UserError
 from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
+from dreamfusion_jax.export.images import save_png, sheet
 
+_GALLERY = "gallery.png"
 _COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
 _HEAD = (
     "silhouette IoU",
@@ -53,6 +60,8 @@ def main() -> None:
             results[row] = _row(row, options.workdir / row, nouns, overrides)
             text = table(results)
             (options.workdir / "table.md").write_text(text + "\n")
+            galleries = [options.workdir / done / _GALLERY for done in results]
+            save_png(figure(galleries, len(nouns)), options.workdir / "figure.png")
             print(text, flush=True)
     except (UserError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -66,7 +75,7 @@ def _row(row: str, folder: Path, nouns: list[str], overrides: dict[str, str]) ->
     prompts = [with_article(noun) for noun in nouns]
     config = load_config(f"ablations.{row}")
     runs = api.generate_many(prompts, config, folder, export=False, **overrides)
-    out, gallery = folder / "evaluation.json", folder / "gallery.png"
+    out, gallery = folder / "evaluation.json", folder / _GALLERY
     return api.evaluate([run.workdir for run in runs], out, gallery=gallery)
 
 
@@ -81,6 +90,17 @@ def table(results: dict[str, dict]) -> str:
         cells[2] += f" ({missing} of {len(result['runs'])} have no surface)" if missing else ""
         lines.append(f"| {ROWS[row][0]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def figure(galleries: Sequence[Path], nouns: int) -> PIL.Image.Image:
+    """The true objects, and below them each gallery's results: colour left, shape right."""
+    first = [np.asarray(PIL.Image.open(path).convert("RGB")) for path in galleries]
+    size = first[0].shape[1] // min(nouns, 8)  # a gallery's columns
+    truth, colour, shape = (
+        [gallery[i * size : (i + 1) * size] for gallery in first] for i in range(3)
+    )
+    rows = [(truth[0], np.full_like(truth[0], 255)), *zip(colour, shape, strict=True)]
+    return PIL.Image.fromarray(sheet([list(row) for row in rows]))
 
 
 def _cell(name: str, value: float | None) -> str:
