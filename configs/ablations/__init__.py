@@ -3,7 +3,8 @@
 Command:   python launch/ablations.py --workdir=outputs/ablations   (the whole table)
            dreamfusion generate "a teapot" --config=ablations.views   (one row)
 Hardware:  2 CPU cores, 4 GB; an accelerator for more than a few nouns.
-Time:      about 2 minutes a noun and row on 2 cores with 400 steps.
+Time:      about 0.9 minutes a noun and row on 2 cores of an Intel Xeon with AVX-512, with 400
+           steps; guidance twice that, Shampoo four times. An AMD EPYC (Milan) takes twice as long.
 Expected:  see the README's table.
 
 The first five follow the paper's Figure 6: each adds to the one before. Each of the others
