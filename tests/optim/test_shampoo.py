@@ -22,34 +22,58 @@ ADAGRAD = {
 }
 
 
-@pytest.mark.parametrize(
-    ("case", "learning_rate", "settings", "tolerance"),
-    [
-        ("paper", 1e-4, {}, 1e-4),
-        ("low_rank", 1e-4, {}, 1e-3),
-        ("merged_dims", 3e-3, {}, 1e-4),
-        ("sgd_graft", 1e-2, SGD, 1e-4),
-        ("adagrad_graft", 1e-2, ADAGRAD, 1e-4),
-    ],
-)
-def test_golden_trajectory(case, learning_rate, settings, tolerance):
-    golden = np.load(GOLDEN)
+def golden(case, kind):
+    """The arrays of one case and kind, by parameter."""
+    arrays = np.load(GOLDEN)
+    names = [name for name in arrays.files if name.startswith(f"{case}/{kind}/")]
+    return {name.split("/")[-1]: arrays[name] for name in names}
 
-    def read(kind):
-        names = [name for name in golden.files if name.startswith(f"{case}/{kind}/")]
-        return {name.split("/")[-1]: golden[name] for name in names}
 
+def golden_steps(case, learning_rate, settings):
+    """For each step, by parameter: the updates, and the reference's."""
     optimizer = shampoo(learning_rate, **settings)
-    params = read("init")
+    params = golden(case, "init")
     state = jax.jit(optimizer.init)(params)
     update = jax.jit(optimizer.update)
-    steps = itertools.takewhile(read, (f"grad{t}" for t in itertools.count()))
-    for t, kind in enumerate(steps):
-        got, state = update(read(kind), state, params)
-        for name, want in read(f"update{t}").items():
-            error = np.linalg.norm(got[name] - want) / np.linalg.norm(want)
-            assert error <= tolerance, (t, name)
-    assert t >= 7
+    for t in itertools.count():
+        if not (gradients := golden(case, f"grad{t}")):
+            break
+        got, state = update(gradients, state, params)
+        yield got, golden(case, f"update{t}")
+
+
+def distance(got, want):
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
+
+
+@pytest.mark.parametrize(
+    ("case", "learning_rate", "settings"),
+    [
+        ("paper", 1e-4, {}),
+        ("merged_dims", 3e-3, {}),
+        ("sgd_graft", 1e-2, SGD),
+        ("adagrad_graft", 1e-2, ADAGRAD),
+    ],
+)
+def test_golden_trajectory(case, learning_rate, settings):
+    steps = list(golden_steps(case, learning_rate, settings))
+    assert len(steps) >= 8
+    for t, (got, want) in enumerate(steps):
+        for name in want:
+            assert distance(got[name], want[name]) <= 1e-4, (t, name)
+
+
+def test_low_rank_gradients_are_preconditioned_as_exactly_as_by_the_reference():
+    """Roots of nearly singular statistics depend on roundings: in f32 the reference, too, is
+    0.2 % from exact arithmetic."""
+    gradients = [golden("low_rank", f"grad{t}")["p0"] for t in range(8)]
+    exact = -1e-4 * numpy_shampoo(np.stack(gradients), golden("low_rank", "init")["p0"])
+    for t, (got, want) in enumerate(golden_steps("low_rank", 1e-4, {})):
+        of_the_reference = max(distance(want["p0"], exact[t]), 1e-5)
+        assert of_the_reference < 3e-3
+        assert distance(got["p0"], exact[t]) <= 1.2 * of_the_reference, t
+        assert distance(got["p0"], want["p0"]) <= 2 * of_the_reference, t  # both are off
+    assert t == 7
 
 
 def numpy_shampoo(
