@@ -12,6 +12,7 @@ _PUBLIC = (
     "evaluate",
     "evaluate_clip",
     "evaluate_meshes",
+    "evaluate_judge",
     "evaluate_prior",
     "export_all",
     "export_mesh",

@@ -15,13 +15,20 @@ from dreamfusion_jax.generation import generate, generate_many
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.prompts.text import check_prompt
 from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer, render, view
-from dreamfusion_jax.scoring import evaluate, evaluate_clip, evaluate_meshes, evaluate_prior
+from dreamfusion_jax.scoring import (
+    evaluate,
+    evaluate_clip,
+    evaluate_judge,
+    evaluate_meshes,
+    evaluate_prior,
+)
 
 __all__ = [
     "Result",
     "evaluate",
     "evaluate_clip",
     "evaluate_meshes",
+    "evaluate_judge",
     "evaluate_prior",
     "export_all",
     "export_mesh",

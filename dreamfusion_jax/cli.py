@@ -159,10 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("runs", nargs="*", metavar="WORKDIR", help="folders of finished runs")
     p.add_argument(
         "--suite",
-        choices=("furniture", "clip", "mesh", "prior"),
+        choices=("furniture", "clip", "mesh", "prior", "judge"),
         default="furniture",
         help="furniture: runs against the true objects (default); clip: R-Precision of runs or "
-        "folders of pictures; mesh: the runs' mesh.glb against their fields; prior: a prior",
+        "folders of pictures; mesh: the runs' mesh.glb against their fields; prior: a prior; "
+        "judge: the judge that ships",
     )
     p.add_argument(
         "--clip",
@@ -443,9 +444,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         api.evaluate(options.runs, out, gallery=gallery)
     elif suite == "mesh":
         api.evaluate_meshes(options.runs, out)
+    elif options.runs:
+        instead = " but --prior, the name or folder of one" if suite == "prior" else ""
+        raise UserError(f"--suite={suite} takes no runs{instead}.")
+    elif suite == "judge":
+        api.evaluate_judge(out)
     else:
-        if options.runs:
-            raise UserError("--suite=prior takes no runs but --prior, the name or folder of one.")
         api.evaluate_prior(out=out, sample_sheet=gallery, **given)
 
 
@@ -461,8 +465,8 @@ def _options_of(suite: str, options: argparse.Namespace) -> dict[str, Any]:
         if found and owner != suite:
             raise UserError(f"--{next(iter(found))} belongs to --suite={owner}.")
         given |= found
-    if suite == "mesh" and options.gallery is not None:
-        raise UserError("--suite=mesh has no --gallery.")
+    if suite in ("mesh", "judge") and options.gallery is not None:
+        raise UserError(f"--suite={suite} has no --gallery.")
     return given
 
 
@@ -480,7 +484,7 @@ def _train_prior(options: argparse.Namespace) -> None:
 def _train_judge(options: argparse.Namespace) -> None:
     from dreamfusion_jax.config import JUDGE_PARTS, load_config, override
     from dreamfusion_jax.datasets.judge_views import library_views, load_judge_views
-    from dreamfusion_jax.evaluation.judge import Judge, check_judge
+    from dreamfusion_jax.evaluation.judge import Judge, check_judge, check_library
     from dreamfusion_jax.train.judge import train_judge
 
     config = load_config(options.config, JUDGE_PARTS)
@@ -488,9 +492,10 @@ def _train_judge(options: argparse.Namespace) -> None:
     views = library_views() if options.data == "library" else load_judge_views(options.data)
     model = train_judge(config, views, Path(options.workdir), init=options.init)
     print(model)
-    if views.held_out.any():
-        for name, figure in check_judge(Judge.load(model), views).items():
-            print(f"{name:<24} {figure:>8}")
+    judge = Judge.load(model)
+    figures = check_library(judge) | (check_judge(judge, views) if views.held_out.any() else {})
+    for name, figure in figures.items():
+        print(f"{name:<24} {figure:>8}")
 
 
 if __name__ == "__main__":

@@ -272,6 +272,19 @@ def evaluate_prior(
     return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
 
 
+def evaluate_judge(out: str | Path | None = None) -> dict[str, Any]:
+    """Scores the judge that ships on held-out pictures of the true objects.
+
+    Args:
+      out: JSON file of the figures; None writes none.
+    """
+    figures = {"suite": "judge"} | judge.check_library(Judge.load())
+    print("\n".join(f"{name:<24} {figure}" for name, figure in figures.items()))
+    if out is not None:
+        write_bytes(out, (json.dumps(figures, indent=2) + "\n").encode())
+    return figures
+
+
 def _candidate(workdir: Path) -> Candidate:
     run = restore_run(workdir)
     return Candidate(

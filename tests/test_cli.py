@@ -56,6 +56,8 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
         (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
+        (("evaluate", "--suite=judge", "x"), "--suite=judge takes no runs."),
+        (("evaluate", "--suite=prior", "x"), "--suite=prior takes no runs but --prior"),
         (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),
         (("evaluate", "--suite=prior", "--samples=5"), "at least 32 samples"),
         (("evaluate", "x", "--gallery=a.jpg"), "must end in .png"),

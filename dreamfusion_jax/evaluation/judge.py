@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, UInt8
 
 from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
-from dreamfusion_jax.datasets.library import Truth
+from dreamfusion_jax.datasets.library import Truth, load_truth
+from dreamfusion_jax.datasets.library import nouns as library_nouns
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
@@ -25,6 +26,7 @@ _CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as c
 ZOOM = 1 / (1 - 2 * _CROP)
 # The library's held-out views have these azimuths, and so have the renders of a result.
 _AROUND = Around(azimuths=8, elevation=30.0, first=22.5)
+_RARELY = 0.7
 _SIDES = (2, 4, 5)  # 112.5, 202.5 and 247.5 degrees: a side or the back, none near the front
 
 
@@ -134,6 +136,26 @@ def close_up(images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n crop 
     return images[:, cut:-cut, cut:-cut]
 
 
+def check_library(judge: Judge) -> dict[str, Any]:
+    """What the judge makes of the library's true objects: the trust that its figures deserve.
+
+    Top-1 and top-5 retrieval of all held-out views (`load_truth`), the share of objects that it
+    takes for a Janus, and those that it finds in less than 70 % of their views.
+    """
+    truths = [load_truth(noun) for noun in judge.nouns if noun in library_nouns()]
+    ranks = [judge.ranks(close_up(on_grey(truth.rgba)), truth.noun) for truth in truths]
+    shares = {truth.noun: np.mean(r == 0) for truth, r in zip(truths, ranks, strict=True)}
+    janus = [judge_truth(judge, truth)[1] for truth in truths]
+    together = np.concatenate(ranks)
+    return {
+        "library: renders": len(together),
+        "library: top-1, %": _percent(together == 0),
+        "library: top-5, %": _percent(together < 5),
+        "library: Janus, %": _percent(janus),
+        "library: found rarely": ", ".join(n for n, share in shares.items() if share < _RARELY),
+    }
+
+
 def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
     """Top-1 retrieval and view accuracy on true renders that were not learnt from.
 
@@ -148,13 +170,16 @@ def check_judge(judge: Judge, views: JudgeViews) -> dict[str, Any]:
         images = close_up(on_grey(views.rgba[rows]))
         ranks = judge.ranks(images, nouns)
         figures[f"{name}: renders"] = len(rows)
-        figures[f"{name}: top-1, %"] = round(100 * float(np.mean(ranks == 0)), 2)
-        figures[f"{name}: top-5, %"] = round(100 * float(np.mean(ranks < 5)), 2)
+        figures[f"{name}: top-1, %"] = _percent(ranks == 0)
+        figures[f"{name}: top-5, %"] = _percent(ranks < 5)
         azimuth, elevation = (jnp.asarray(x[rows]) for x in (views.azimuth, views.elevation))
         truth = np.asarray(view_index(azimuth, elevation))
         seen = judge.seen_from(images, nouns)
-        figures[f"{name}: view word, %"] = round(100 * float(np.mean(seen == truth)), 2)
+        figures[f"{name}: view word, %"] = _percent(seen == truth)
         for i, word in enumerate(VIEW_WORDS[:3]):
-            share = np.mean(seen[truth == i] == i)
-            figures[f"{name}: {word}, %"] = round(100 * float(share), 2)
+            figures[f"{name}: {word}, %"] = _percent(seen[truth == i] == i)
     return figures
+
+
+def _percent(hits: Sequence[bool] | np.ndarray) -> float:
+    return round(100 * float(np.mean(hits)), 2)

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from dreamfusion_jax.evaluation.judge import SHIPPED, Judge, judge_scene, judge_
 from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scoring import evaluate_judge
 
 SOME = nouns()[::4]
 
@@ -36,6 +39,16 @@ def test_it_knows_the_library(judge):
 def test_it_finds_true_objects_among_all_nouns(judge, truths):
     ranks = judge.ranks(*truths)
     assert np.mean(ranks == 0) > 0.95 and np.mean(ranks < 5) > 0.99
+
+
+@pytest.mark.slow
+def test_the_suite_reports_all_of_the_library(tmp_path):
+    figures = evaluate_judge(tmp_path / "judge.json")
+    assert figures == json.loads((tmp_path / "judge.json").read_text())
+    assert figures["library: renders"] == 128 * 16
+    assert figures["library: top-1, %"] > 97 and figures["library: top-5, %"] > 99.5
+    assert 15 < figures["library: Janus, %"] < 30  # round objects have no front
+    assert "bicycle" in figures["library: found rarely"]
 
 
 def test_it_is_not_fooled_by_another_name(judge, truths):

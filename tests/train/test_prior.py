@@ -38,7 +38,7 @@ def small_config(steps):
     config.model.text_encoder.update(
         {"d_model": 8, "num_layers": 1, "num_heads": 1, "d_kv": 8, "d_ff": 8}
     )
-    config.optim.update({"learning_rate": 3e-3, "warmup_steps": 10})
+    config.optim.update({"learning_rate": 3e-3, "warmup_steps": 10, "beta2": 0.99, "ema": 0.998})
     config.train.update(
         {"steps": steps, "batch": 16, "steps_per_call": 100, "checkpoint_every": 100}
     )

@@ -83,6 +83,7 @@ def test_packs_are_read_as_they_were_made(tmp_path):
     (tmp_path / "pack.json").write_text(json.dumps({"objects": [entry]}))
     config = prior_small.get_config().unlock()
     config.data.nouns = ("vase",)
+    config.data.extras.recoloured = 0.0
     data = load_data(config, tmp_path)
     assert data.rgba.shape == (81, 64, 64, 4) and data.names == ("vase", "urn")
     assert all("vase" in c or "urn" in c for captions in data.captions for c in captions)
