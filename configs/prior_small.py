@@ -49,7 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.nouns = NOUNS  # () takes all
     # Shares of made pictures: copies in another colour, and two objects in one picture.
-    config.data.extras = ml_collections.ConfigDict({"recoloured": 0.0, "pairs": 0.0})
+    config.data.extras = ml_collections.ConfigDict({"recoloured": 0.3, "pairs": 0.0})
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 32
@@ -98,20 +98,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.optim = ml_collections.ConfigDict()
     config.optim.learning_rate = 1e-3
     config.optim.final_learning_rate = 1e-5
-    config.optim.warmup_steps = 100
+    config.optim.warmup_steps = 500
     config.optim.weight_decay = 0.01
-    config.optim.beta2 = 0.99
+    config.optim.beta2 = 0.999
     config.optim.clip_norm = 1.0
-    config.optim.ema = 0.998
+    config.optim.ema = 0.9995
 
     config.train = ml_collections.ConfigDict()
-    config.train.steps = 7500
+    config.train.steps = 30_000
     config.train.batch = 16
     config.train.steps_per_call = 10
-    config.train.checkpoint_every = 100
+    config.train.checkpoint_every = 500
 
     config.sheet = ml_collections.ConfigDict()
-    config.sheet.every = 500
+    config.sheet.every = 2500
     config.sheet.prompts = tuple(f"a {noun}, front view" for noun in NOUNS)
     config.sheet.columns = 8
     config.sheet.steps = 25
