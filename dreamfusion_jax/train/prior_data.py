@@ -214,16 +214,16 @@ def captions_of(
     elevation: Float[np.ndarray, "n"],
     seed: int,
 ) -> list[list[str]]:
-    """CAPTIONS captions of each picture; half name the view finely. Empty ones are drawn with
-    each batch.
+    """CAPTIONS captions of each picture. Empty ones are drawn with each batch.
 
-    Both sets of view words occur, so that a prompt may use the paper's or the finer ones.
+    Both sets of view words occur, so that a prompt may use the paper's or the finer ones; the finer
+    ones twice as often, as there is more to learn from them.
     """
     fine = fine_view_index(jnp.asarray(azimuth), jnp.asarray(elevation))
     views = view_words(azimuth, elevation), [FINE_WORDS[i] for i in np.asarray(fine)]
     rng = np.random.default_rng(seed)
     return [
-        [sample_caption(rng, part, views[k % 2][i]) for k in range(CAPTIONS)]
+        [sample_caption(rng, part, views[min(k % 3, 1)][i]) for k in range(CAPTIONS)]
         for i, part in enumerate(parts)
     ]
 
