@@ -45,27 +45,31 @@ def colour_words(rgb: Float[np.ndarray, "n 3"]) -> np.ndarray:
 
 def recoloured(
     rgba: UInt8[np.ndarray, "height width 4"], word: str
-) -> UInt8[np.ndarray, "height width 4"]:
-    """A copy whose coloured pixels have the hue of `word` (a key of CENTRE_HUE).
+) -> UInt8[np.ndarray, "height width 4"] | None:
+    """A copy of which `word` (a key of CENTRE_HUE) is the dominant colour; None if there is none.
 
-    Lightness stays; greys stay grey; differences of hue shrink to a fifth, so that the
-    word becomes true of the whole object while a trace of the pattern remains.
+    Lightness stays, and so do greys where the rest is most of the object. Differences of hue
+    shrink to a fifth, so that a trace of the pattern remains.
     """
     hue, saturation, value = rgb_to_hsv(rgba[..., :3].reshape(-1, 3).astype(np.float32) / 255)
     coloured = saturation * value > 0.1
-    if not coloured.any():
-        return rgba
     angle = np.radians(hue[coloured])
-    middle = np.degrees(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()))
-    offset = (hue - middle + 180) % 360 - 180
-    shifted = np.where(coloured, (CENTRE_HUE[word] + 0.2 * offset) % 360, hue)
+    middle = np.degrees(np.arctan2(np.sin(angle).sum(), np.cos(angle).sum()))
+    offset = np.where(coloured, (hue - middle + 180) % 360 - 180, 0)
     floor = 0.6 if word in ("orange", "yellow") else 0.3  # darker ones are brown or black
-    value = np.where(coloured, np.maximum(value, floor + (1 - floor) * value**2), value)
-    saturation = np.where(coloured, np.maximum(saturation, 0.6), saturation)
-    out = rgba.copy()
-    rgb = hsv_to_rgb(shifted, saturation, value).reshape(*rgba.shape[:-1], 3)
-    out[..., :3] = np.clip(255 * rgb + 0.5, 0, 255)
-    return out
+    tint = (
+        (CENTRE_HUE[word] + 0.2 * offset) % 360,
+        np.maximum(saturation, 0.6),
+        np.maximum(value, floor + (1 - floor) * value**2),
+    )
+    for where in (coloured, True):
+        pairs = zip(tint, (hue, saturation, value), strict=True)
+        rgb = hsv_to_rgb(*(np.where(where, new, old) for new, old in pairs))
+        out = rgba.copy()
+        out[..., :3] = np.clip(255 * rgb + 0.5, 0, 255).reshape(*rgba.shape[:-1], 3)
+        if dominant_colour(out) == word:
+            return out
+    return None
 
 
 def rgb_to_hsv(rgb: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -175,7 +175,7 @@ def captioned(
     for i in rng.permutation(len(rgba))[: int(extras.recoloured * len(rgba))]:
         word = str(rng.choice(sorted(CENTRE_HUE)))
         copy = recoloured(rgba[i], word)
-        if copy is not rgba[i] and not any(w in WORDS for w in parts[i].noun.split()):
+        if copy is not None and not any(w in WORDS for w in parts[i].noun.split()):
             noun = dataclasses.replace(parts[i], noun=f"{word} {parts[i].noun}", synonyms=())
             pictures.append(copy[None])
             texts += captions_of([noun], azimuth[i : i + 1], elevation[i : i + 1], seed + int(i))
