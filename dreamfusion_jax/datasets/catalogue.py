@@ -6,6 +6,7 @@ textures. Nothing here needs root: a `.deb` is an `ar` archive around a tar file
 """
 
 import dataclasses
+import lzma
 import pathlib
 import re
 import shutil
@@ -90,10 +91,16 @@ def _catalogues(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks into a folder that is complete or not there."""
+    """Unpacks into a folder that is complete or not there.
+
+    Raises UserError where the source is damaged.
+    """
     part = folder.with_name(folder.name + _PART)
     shutil.rmtree(part, ignore_errors=True)
-    unpack(source, part)
+    try:
+        unpack(source, part)
+    except (EOFError, ValueError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise UserError(f"{source} is cut short or damaged ({error}): {HOW_TO_GET}.") from error
     if part.is_dir():  # there was something to unpack
         part.replace(folder)
 

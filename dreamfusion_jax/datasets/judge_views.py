@@ -58,18 +58,15 @@ def load_judge_views(folder: str | pathlib.Path) -> JudgeViews:
     try:
         index = json.loads((folder / "index.json").read_text())
         rgba = np.load(folder / "views.npy", mmap_mode="r")
+        nouns = tuple(index["nouns"])
+        synonyms = tuple(tuple(index["synonyms"].get(noun, ())) for noun in nouns)
         columns = {name: np.array(values) for name, values in index["views"].items()}
-    except (OSError, ValueError, KeyError) as error:
+        return JudgeViews(rgba, nouns, synonyms, **columns)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder} holds no views for a judge: make them with "
             "`python -m dreamfusion_jax.datasets.judge_views`."
         ) from error
-    return JudgeViews(
-        rgba,
-        tuple(index["nouns"]),
-        tuple(tuple(index["synonyms"].get(noun, ())) for noun in index["nouns"]),
-        **columns,
-    )
 
 
 def library_views() -> JudgeViews:
@@ -90,7 +87,13 @@ def library_views() -> JudgeViews:
 
 
 def select(views: JudgeViews, nouns: Sequence[str]) -> JudgeViews:
-    """The views of some nouns; their pictures are read into memory."""
+    """The views of some nouns; their pictures are read into memory.
+
+    Raises UserError for a noun that has none.
+    """
+    missing = [noun for noun in nouns if noun not in views.nouns]
+    if missing:
+        raise UserError(f"the views for the judge have none of {missing[0]!r}: make them anew.")
     rows = np.flatnonzero(np.isin(views.noun, [views.nouns.index(noun) for noun in nouns]))
     position = {views.nouns.index(noun): i for i, noun in enumerate(nouns)}
     return JudgeViews(

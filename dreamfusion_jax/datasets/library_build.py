@@ -141,6 +141,7 @@ def _add(studio: Studio, entries, choice: Choice, folder, truth) -> tuple[dict, 
 
 
 def _write_indices(folder, truth, objects: list[dict], points: dict[str, np.ndarray]) -> None:
+    before = {entry["file"] for entry in _existing(folder).get("objects", ())}
     camera = {"distance": DISTANCE, "focal": FOCAL, "size": library.SIZE, "light": LIGHT}
     _write_json(folder / "index.json", {**camera, "objects": objects})
     azimuth, elevation = truth_views().T.round(6).tolist()
@@ -148,9 +149,9 @@ def _write_indices(folder, truth, objects: list[dict], points: dict[str, np.ndar
     angles = {"azimuth": azimuth, "elevation": elevation, "points_per_unit": POINTS_PER_UNIT}
     _write_json(truth / "index.json", {**camera, **angles, "files": files})
     np.savez_compressed(truth / "points.npz", **{noun: points[noun] for noun in files})
-    for path in [*folder.glob("*.webp"), *truth.glob("*.webp")]:
-        if path.name not in files.values():
-            path.unlink()  # of a noun that is no longer chosen
+    for name in before - set(files.values()):  # of nouns that are no longer chosen
+        (folder / name).unlink(missing_ok=True)
+        (truth / name).unlink(missing_ok=True)
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:

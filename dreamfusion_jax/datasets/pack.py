@@ -101,9 +101,8 @@ def build(source: str, folder: pathlib.Path, most: int | None = None) -> None:
             record.write_text(json.dumps(about))
         objects.append(json.loads(record.read_text()))
     (folder / "pack.json").write_text(json.dumps({"objects": objects}, separators=(",", ":")))
-    for path in folder.glob("*.json"):
-        if path.name != "pack.json":
-            path.unlink()
+    for entry in objects:
+        (folder / entry["file"]).with_suffix(".json").unlink(missing_ok=True)
 
 
 def main() -> None:

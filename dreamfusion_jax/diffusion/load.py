@@ -101,12 +101,17 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
-    """The closed-form denoiser of the shipped object views at a size that divides 64."""
+    """The closed-form denoiser of the shipped object views at a size that divides 64.
+
+    Where `prompts` are given, of the objects that these name only, from all sides.
+    """
     objects = read_index(LIBRARY)["objects"]
     captions = [caption for entry in objects for caption in _captions(entry)]
     wanted = np.ones(len(captions), bool)
     if prompts:
         wanted = np.any([matching(prompt, captions) for prompt in prompts], axis=0)
+        named = wanted.reshape(len(objects), -1).any(axis=1)
+        wanted = np.repeat(named, len(captions) // len(objects))
     _check_size(image_size)
     # One object at a time: the whole library at 64 pixels in float32 would be a gigabyte.
     pictures = np.empty((wanted.sum(), image_size, image_size, 4), np.float32)
@@ -165,7 +170,10 @@ def _model_config(path: Path) -> dict[str, Any]:
             "the folder of a model, or its id on the hub."
         )
     try:
-        return json.loads((path / "config.json").read_text())
+        config = json.loads((path / "config.json").read_text())
+        if not isinstance(config, dict):
+            raise ValueError("not a table of settings")
+        return config
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a model folder that can be read: it has no model_index.json, as the "

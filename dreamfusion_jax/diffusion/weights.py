@@ -20,6 +20,8 @@ _SMALL = 4096  # tensors of fewer numbers keep 16 bits: they cost little
 def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any = None) -> None:
     """Writes a parameter tree as safetensors, whole or not at all; names are paths with "/".
 
+    Raises UserError where the file cannot be written.
+
     With dtype "int8" large tensors are stored in 8 bits, with a scale for each channel of
     their last axis; the others as bfloat16.
     """
@@ -30,9 +32,13 @@ def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any =
         flat = {k: jnp.asarray(v, dtype or v.dtype) for k, v in flat.items()}
     path = pathlib.Path(path)
     partial = path.with_name(path.name + ".partial")
-    safetensors.flax.save_file(flat, str(partial))
-    partial.chmod(0o644)  # the library's 0600 would keep everybody else from reading a model
-    os.replace(partial, path)
+    try:
+        safetensors.flax.save_file(flat, str(partial))
+        partial.chmod(0o644)  # the library's 0600 would keep everybody else from reading a model
+        os.replace(partial, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def _quantised(name: str, value: jax.Array) -> dict[str, jax.Array]:

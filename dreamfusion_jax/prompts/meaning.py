@@ -7,6 +7,7 @@ package: 96 numbers of 8 bits for each of 21,000 English words.
 import functools
 import pathlib
 import re
+import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def to_known(prompt: str, names: Sequence[str]) -> tuple[str, Replacement | None
     found = Replacement(words[word], known[name][0], round(float(cosines[word, name]), 2))
     if found.nearness < NEAR:
         return prompt, None
-    pattern = rf"\b(?:(an?)\s+)?{re.escape(found.word)}\b"
+    pattern = rf"(?<![^\W_])(?:(an?)[\s_]+)?{re.escape(found.word)}(?![^\W_])"
     return re.sub(pattern, _with_article(found.name), prompt, count=1, flags=re.I), found
 
 
@@ -105,7 +106,7 @@ def _table() -> tuple[dict[str, int], np.ndarray]:
         with np.load(WORD_VECTORS) as stored:
             words = stored["words"].tobytes().decode().split("\n")
             vectors = stored["vectors"].astype(np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"The word vectors {WORD_VECTORS} are missing or damaged: install the package again, "
             "or set --config.replace_unknown_nouns=False."

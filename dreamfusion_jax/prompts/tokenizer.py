@@ -51,7 +51,7 @@ def tokenize(
     ids = np.full((len(prompts), length), tokenizer.token_to_id(PAD) or 0, np.int32)
     mask = np.zeros((len(prompts), length), bool)
     for row, prompt in enumerate(prompts):
-        tokens = tokenizer.encode(prompt).ids
+        tokens = tokenizer.encode(prompt.replace("_", " ")).ids
         if len(tokens) > length:
             raise UserError(
                 f"the text {prompt[:60]!r} has {len(tokens) - 1} words, and this model reads at "

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
@@ -160,10 +161,9 @@ def _with_export_settings(config: ml_collections.ConfigDict) -> ml_collections.C
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes config.json, atomically."""
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(config.to_json_best_effort(indent=2) + "\n")
-    temporary.replace(workdir / "config.json")
+    """Writes config.json, whole or not at all; raises UserError where it cannot."""
+    text = config.to_json_best_effort(indent=2) + "\n"
+    write_bytes(workdir / "config.json", text.encode())
 
 
 def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
@@ -177,7 +177,7 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
         raise UserError(f"{workdir} is not the folder of a run: it has no config.json.")
     try:
         return ml_collections.ConfigDict(_tuples(json.loads(path.read_text()))).lock()
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({_first_line(error)}).") from error
 
 

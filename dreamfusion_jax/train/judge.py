@@ -29,7 +29,7 @@ from dreamfusion_jax.train.judge_data import (
 from dreamfusion_jax.train.supervised import (
     MODEL_FOLDER,
     TrainingState,
-    check_intervals,
+    check_training,
     compile_steps,
     fit,
     initial_state,
@@ -61,7 +61,7 @@ def train_judge(
       UserError: a loss is not finite, intervals do not divide, `workdir` holds anything else, or
         `init` does not fit.
     """
-    check_intervals(config.train)
+    check_training(config)
     claim_workdir(workdir, config)
     if config.nouns == "library":
         views = select(views, library_nouns())

@@ -33,7 +33,7 @@ from dreamfusion_jax.train.prior_data import CaptionedImages
 from dreamfusion_jax.train.supervised import (
     MODEL_FOLDER,
     TrainingState,
-    check_intervals,
+    check_training,
     compile_steps,
     fit,
     initial_state,
@@ -65,7 +65,7 @@ def train_prior(
     that do not divide, a disk that is full, a `workdir` with anything else in it, or an `init` of
     another architecture.
     """
-    check_intervals(config.train)
+    check_training(config)
     claim_workdir(workdir, config)
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())

@@ -64,6 +64,8 @@ def load_data(
       source: a folder that `datasets.pack` wrote, a TFDS folder, or the .deb file, of which a
         pack is made beside it; without one, the shipped views are taken.
     """
+    if config.seed < 0:
+        raise UserError(f"config.seed is {config.seed}; it must be at least 0.")
     how = {"seed": config.seed, "extras": Extras(**config.data.extras)}
     if source is None:
         return from_library(load_library(), config.data.nouns, **how)

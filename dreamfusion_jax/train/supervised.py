@@ -147,14 +147,26 @@ def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.Gradi
     )
 
 
-def check_intervals(train: ml_collections.ConfigDict) -> None:
-    """Refuses intervals that are not whole numbers of compiled calls."""
+def check_training(config: ml_collections.ConfigDict) -> None:
+    """Refuses counts below 1, intervals that are not whole numbers of compiled calls, and a warm-up
+    that does not end."""
+    train = config.train
+    counts = {f"train.{name}": train[name] for name in ("steps_per_call", "batch")}
+    counts |= {"sheet.every": config.sheet.every} if "sheet" in config else {}
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
     for name in ("steps", "checkpoint_every"):
         if train[name] < 1 or train[name] % train.steps_per_call:
             raise UserError(
                 f"train.{name}={train[name]} must be a positive multiple of "
                 f"train.steps_per_call={train.steps_per_call}"
             )
+    if not 0 <= config.optim.warmup_steps < train.steps:
+        raise UserError(
+            f"optim.warmup_steps={config.optim.warmup_steps} must lie below train.steps="
+            f"{train.steps}, and not below 0"
+        )
 
 
 def stop_if_not_finite(step: int, metrics: dict[str, np.ndarray]) -> None:

@@ -57,6 +57,7 @@ def make_tasks(
     Raises:
       UserError: a value of the config makes no sense.
     """
+    _check_intervals(config.train)
     return [
         dataclasses.replace(
             make_task(config, prior_at(size), devices), image_size=size, until=until
@@ -170,7 +171,7 @@ def _check_scene(scene: ml_collections.ConfigDict) -> None:
     """Sizes that a scene can have."""
     if scene.radius <= 0:
         raise UserError(f"scene.radius is {scene.radius}; it must be above 0.")
-    field = scene.field
+    field, environment = scene.field, scene.background.environment
     lowest = {
         "scene.coarse_samples": (scene.coarse_samples, 1),
         "scene.fine_samples": (scene.fine_samples, 1),
@@ -178,6 +179,9 @@ def _check_scene(scene: ml_collections.ConfigDict) -> None:
         "scene.field.width": (field.width, 1),
         "scene.field.blocks": (field.blocks, 0),
         "scene.field.frequencies": (field.frequencies, 1),
+        "scene.background.environment.width": (environment.width, 1),
+        "scene.background.environment.layers": (environment.layers, 0),
+        "scene.background.environment.frequencies": (environment.frequencies, 1),
     }
     for name, (value, low) in lowest.items():
         if value < low:

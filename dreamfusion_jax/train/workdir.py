@@ -45,10 +45,7 @@ def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f"{workdir} holds a run with {key} {old!r}, not {new!r}; choose another folder "
             "with --workdir, or delete this one."
         )
-    try:
-        write_config(workdir, config)  # what may change is now as asked for
-    except OSError as error:
-        raise _not_writable(workdir, error) from error
+    write_config(workdir, config)  # what may change is now as asked for
 
 
 @contextlib.contextmanager

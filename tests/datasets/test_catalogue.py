@@ -1,4 +1,5 @@
 import io
+import lzma
 import shutil
 import tarfile
 import zipfile
@@ -89,6 +90,11 @@ def ar(members: dict[str, bytes]) -> bytes:
 def test_errors_say_how_to_get_the_package(tmp_path):
     (tmp_path / "note.deb").write_text("this is text")
     (tmp_path / "empty").mkdir()
-    for name in ("missing.deb", "note.deb", "empty"):
+    (tmp_path / "short.deb").write_bytes(b"!<arch>\ndata.tar")
+    (tmp_path / "cut.deb").write_bytes(ar({"data.tar.xz": lzma.compress(bytes(99999))[:50]}))
+    (tmp_path / "new.deb").write_bytes(ar({"data.tar.zst": b"(\xb5/\xfd" + bytes(99)}))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.sh3f").write_bytes(b"PK")
+    for name in ("missing.deb", "note.deb", "empty", "short.deb", "cut.deb", "new.deb", "bad"):
         with pytest.raises(UserError, match="apt-get download"):
             open_source(tmp_path / name, cache=tmp_path / "cache")

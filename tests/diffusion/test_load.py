@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.datasets.library import load_library
-from dreamfusion_jax.diffusion.load import box_downsample, furniture_views, load_prior
+from dreamfusion_jax.diffusion.load import box_downsample, furniture_views, known_names, load_prior
 from dreamfusion_jax.errors import UserError
 
 
@@ -21,6 +21,20 @@ def test_unusable_priors_are_refused_with_a_sentence(tmp_path):
         load_prior(str(tmp_path))
     with pytest.raises(UserError, match="48 does not divide"):
         furniture_views(48, ["a teddy bear"])
+
+
+def test_a_view_in_the_prompt_does_not_hide_the_other_sides():
+    prior = furniture_views(8, ["a teddy bear, front view"])
+    assert len(prior.captions) == 144
+    row = prior.encode(["a teddy bear, front view, back view at eye level"]).states[0, 0] > 0
+    seen = {prior.captions[i].views[0] for i in np.flatnonzero(row)}
+    assert seen == {"back view"}
+
+
+def test_a_config_that_is_no_table_is_a_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match="config.json is missing or damaged"):
+        known_names(str(tmp_path))
 
 
 @pytest.mark.slow

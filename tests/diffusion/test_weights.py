@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from dreamfusion_jax.diffusion.weights import load_params, save_params
+from dreamfusion_jax.errors import UserError
 
 
 def test_safetensors_round_trip(tmp_path):
@@ -13,6 +15,11 @@ def test_safetensors_round_trip(tmp_path):
     np.testing.assert_allclose(again["a"]["kernel"], params["a"]["kernel"], rtol=2**-8)
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
     assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644  # others may read it
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        save_params(tmp_path / "missing" / "m.safetensors", {"a": jnp.zeros(3)})
 
 
 def test_8_bit_weights_are_near_and_half_the_size(tmp_path):

@@ -53,8 +53,14 @@ def test_names_are_whole_words():
     assert not mentions("a tablecloth", "table") and not mentions("a bear", "teddy bear")
 
 
-def test_a_damaged_table_is_a_sentence(tmp_path, monkeypatch):
-    (tmp_path / "vectors.npz").write_bytes(b"no")
+def test_an_underscore_parts_words():
+    prompt, found = to_known("an_old_kitty", NAMES)
+    assert prompt == "an_old_cat" and found.word == "kitty"
+
+
+@pytest.mark.parametrize("content", [b"no", b"", meaning.WORD_VECTORS.read_bytes()[:5000]])
+def test_a_damaged_table_is_a_sentence(tmp_path, monkeypatch, content):
+    (tmp_path / "vectors.npz").write_bytes(content)
     monkeypatch.setattr(meaning, "WORD_VECTORS", tmp_path / "vectors.npz")
     meaning._table.cache_clear()
     with pytest.raises(UserError, match="word vectors"):

@@ -17,6 +17,9 @@ def test_words_and_punctuation_are_tokens():
     ids, mask = tokenize(tokenizer, ["a TEAPOT, front view", ""], 8)
     words = [tokenizer.id_to_token(int(i)) for i in ids[0]]
     assert words == ["a", "teapot", ",", "front", "view", "</s>", "<pad>", "<pad>"]
+    np.testing.assert_array_equal(
+        *(tokenize(tokenizer, [text], 8)[0] for text in ("a teddy_bear", "a teddy bear"))
+    )
     np.testing.assert_array_equal(mask.sum(1), [6, 1])
 
 

@@ -11,6 +11,7 @@ from dreamfusion_jax.datasets.judge_views import (
     judge_angles,
     library_views,
     load_judge_views,
+    select,
 )
 from dreamfusion_jax.datasets.library import load_library
 from dreamfusion_jax.errors import UserError
@@ -77,6 +78,12 @@ def test_angles_are_those_of_the_view_and_never_the_same_again():
 def test_views_that_are_not_there_are_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no views for a judge"):
         load_judge_views(tmp_path)
+    (tmp_path / "index.json").write_text('{"views": {}}')
+    (tmp_path / "views.npy").touch()
+    with pytest.raises(UserError, match="holds no views for a judge"):
+        load_judge_views(tmp_path)
+    with pytest.raises(UserError, match="none of 'unicorn'"):
+        select(library_views(), ["vase", "unicorn"])
 
 
 def test_the_library_can_be_learnt_from():

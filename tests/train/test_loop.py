@@ -196,7 +196,9 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
     ("changes", "message"),
     [
         ({"train__checkpoint_every": 3}, "multiple of train.steps_per_call"),
-        ({"train__steps": 0}, "train.steps is 0"),
+        ({"train__steps": 0, "train__fine_share": 0.2}, "train.steps is 0"),
+        ({"train__steps_per_call": 0, "train__fine_share": 0.2}, "steps_per_call is 0"),
+        ({"scene__background__environment__frequencies": 0}, "frequencies is 0"),
         ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),

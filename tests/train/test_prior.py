@@ -15,7 +15,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.checkpoint import read_config, write_config
 from dreamfusion_jax.train.prior import model_config, tile, train_prior
 from dreamfusion_jax.train.prior_data import CaptionedImages
-from dreamfusion_jax.train.supervised import check_intervals, stop_if_not_finite
+from dreamfusion_jax.train.supervised import stop_if_not_finite
 
 
 def small_config(steps):
@@ -111,10 +111,21 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert read_config(tmp_path) == load_config("quick")
 
 
-def test_intervals_must_divide():
-    config = small_config(150)
-    with pytest.raises(UserError, match="train.steps=150"):
-        check_intervals(config.train)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.steps", 150, "train.steps=150"),
+        ("train.steps_per_call", 0, "steps_per_call=0"),
+        ("sheet.every", 0, "sheet.every=0"),
+        ("optim.warmup_steps", 100, "warmup_steps=100 must lie below train.steps=100"),
+    ],
+)
+def test_senseless_counts_are_refused_before_anything_is_written(tmp_path, key, value, message):
+    config = small_config(100)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        train_prior(config, two_colours(), tmp_path, progress=False)
+    assert not any(tmp_path.iterdir())
 
 
 def test_non_finite_loss_is_named():
