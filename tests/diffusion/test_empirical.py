@@ -98,7 +98,7 @@ def test_unknown_words_are_named():
 def test_pictures_of_one_prompt_predict_the_same():
     prompt = "a teddy bear, front view at eye level"
     few, prior = furniture_views(8, [prompt]), furniture_views(8)
-    assert 0 < len(few.captions) < 20 < len(prior.captions)
+    assert 0 < 20 * len(few.captions) < len(prior.captions)
     z, t = jax.random.normal(jax.random.key(3), (1, 8, 8, 3)), jnp.array([0.5])
     full = prior.eps_hat(prior.params, z, t, prior.encode([prompt]))
     np.testing.assert_allclose(few.eps_hat(few.params, z, t, few.encode([prompt])), full, atol=1e-5)
