@@ -1,6 +1,6 @@
 """DreamFusion with Stable Diffusion (1.x or 2.x) as the prior, as most people have it.
 
-Command:   dreamfusion generate "a DSLR photo of a corgi" --config=stable_diffusion
+Command:   dreamfusion generate "a DSLR photo of a corgi" --config=stable_diffusion \
                --config.prior=/models/stable-diffusion-2-1-base
 Hardware:  a GPU or TPU chip with 16 GB; 12 GB of memory and much patience on a CPU.
 Time:      not measured: no weights of Stable Diffusion were at hand.

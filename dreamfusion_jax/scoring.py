@@ -131,9 +131,9 @@ def evaluate_meshes(
     Raises:
       UserError: a folder is no run or has no mesh, or PyVista is missing.
     """
-    if not workdirs:
-        raise UserError("There is nothing to evaluate; give the folder of at least one run.")
     runs = runs_in(workdirs)
+    if not runs:
+        raise UserError("There is nothing to evaluate; give the folder of at least one run.")
     for workdir in runs:
         if not (workdir / "mesh.glb").is_file():
             raise UserError(f"{workdir} has no mesh.glb; make one with `dreamfusion export`.")
@@ -199,7 +199,7 @@ def evaluate_clip(
             if (source / "config.json").is_file():
                 yield _run_shown(source, model.image_size, around, lens, background)
             else:
-                yield from read_pictures(source, captions)
+                yield from read_pictures(source, captions, background)
 
     def kept() -> Iterator[Shown]:
         for result in shown():

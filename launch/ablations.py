@@ -5,7 +5,8 @@ Repeat the command to go on: what is finished is not made again. Each row gets a
 runs, evaluation.json and gallery.png; the table is printed and written to table.md, and its rows'
 first nouns are shown in figure.png.
 
-The figures of the default config: python launch/ablations.py --rows lighting --held-out --nouns=40
+The figures of the default config; a folder holds runs of one set of settings:
+    python launch/ablations.py --rows lighting --held-out --nouns=40 --workdir=outputs/held_out
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+from arguments import count, pair
 
 from dreamfusion_jax import api
 from dreamfusion_jax.config import load_config
@@ -45,25 +47,29 @@ def main() -> None:
         "--rows", nargs="+", default=[row for row in ROWS if row not in CLAIM], choices=ROWS
     )
     parser.add_argument(
-        "--nouns", type=int, default=4, help="so many, the first of evaluation/nouns.py"
+        "--nouns", type=count, default=4, help="so many, the first of evaluation/nouns.py"
     )
     parser.add_argument(
         "--held-out", action="store_true", help="nouns that nothing was tuned on, not the others"
     )
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="for every row")
+    parser.add_argument(
+        "--set", nargs="*", type=pair, default=[], metavar="KEY=VALUE", help="for every row"
+    )
     options = parser.parse_args()
     try:
-        overrides = dict(item.split("=", 1) for item in options.set)
-        nouns = (HELD_OUT if options.held_out else TUNING)[: options.nouns]
+        known = HELD_OUT if options.held_out else TUNING
+        if options.nouns > len(known):
+            raise UserError(f"--nouns={options.nouns}: there are {len(known)}.")
+        nouns = known[: options.nouns]
         results = {}
         for row in options.rows:
-            results[row] = _row(row, options.workdir / row, nouns, overrides)
+            results[row] = _row(row, options.workdir / row, nouns, dict(options.set))
             text = table(results)
             (options.workdir / "table.md").write_text(text + "\n")
             galleries = [options.workdir / done / _GALLERY for done in results]
             save_png(figure(galleries, len(nouns)), options.workdir / "figure.png")
             print(text, flush=True)
-    except (UserError, ValueError) as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     except (Preempted, KeyboardInterrupt):

@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from arguments import count as positive
+from arguments import pair
+
 # Dense bf16 peaks of one device, from the makers' data sheets.
 PEAK_FLOPS = {
     "NVIDIA H100 80GB HBM3": 989e12,
@@ -319,13 +322,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
@@ -348,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--chunk", **number(default=1024, help="points in a chunk, 0: all"))
     command.add_argument("--radius", type=float, default=0.75, help="bounding sphere")
     command.add_argument("--threads", **number(default=1, help="1, or 0 for all cores"))
-    command.add_argument("--repeats", **number(default=10, help="timed calls"))
+    command.add_argument("--repeats", type=positive, default=10, help="timed calls")
     command.add_argument("--json", help="file for the figures")
 
     command = add("roots", help="the optimiser's flops on several devices")
@@ -361,7 +357,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=step)
     command.add_argument("--config", default="quick", help="a config's name or file")
     command.add_argument(
-        "--set", nargs="*", type=_pair, default=[], help="KEY=VALUE of the config, any number"
+        "--set", nargs="*", type=pair, default=[], help="KEY=VALUE of the config, any number"
     )
     command.add_argument("--prompt", default="a teddy bear", help="what to make")
     command.add_argument(
@@ -373,7 +369,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--devices", **number(default=0, help="CPU devices, 0: jax's choice"))
     command.add_argument("--steps", **number(default=10, help="steps in one compiled call"))
     command.add_argument("--threads", **number(default=0, help="1, or 0 for all cores"))
-    command.add_argument("--repeats", **number(default=3, help="timed calls"))
+    command.add_argument("--repeats", type=positive, default=3, help="timed calls")
     command.add_argument("--json", help="file for the figures")
     return parser
 

@@ -9,6 +9,7 @@ where torch, diffusers and transformers are installed.
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -20,23 +21,25 @@ import threading
 import time
 from pathlib import Path
 
+from arguments import count
+
 BATCH, SIZE, TOKENS = 2, 64, 77  # both halves of guidance, 512 pixels
 
 
-def main() -> None:
-    """Runs one measurement and prints what it found."""
+def main() -> int:
+    """Runs one measurement and prints what it found; 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("forward", help="time of one denoising step")
     command.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--repeats", type=count, default=3)
     command.add_argument("--without", action="store_true", help="do not run diffusers")
     command.set_defaults(run=forward)
     command = commands.add_parser("clip", help="CLIP's image tower, and R-Precision with it")
     command.add_argument("--kind", choices=("b32", "b16", "l14"), default="b32")
-    command.add_argument("--images", type=int, default=2000)
-    command.add_argument("--captions", type=int, default=153)
-    command.add_argument("--repeats", type=int, default=5)
+    command.add_argument("--images", type=count, default=2000)
+    command.add_argument("--captions", type=count, default=153)
+    command.add_argument("--repeats", type=count, default=5)
     command.add_argument("--without", action="store_true", help="do not run transformers")
     command.set_defaults(run=clip)
     command = commands.add_parser("load", help="time and peak memory of reading a model")
@@ -44,10 +47,17 @@ def main() -> None:
     command.add_argument("--folder", type=Path, help="an existing one, instead of a synthetic one")
     command.set_defaults(run=load)
     options = parser.parse_args()
-    figures = options.run(options)
+    from dreamfusion_jax.errors import UserError
+
+    try:
+        figures = options.run(options)
+    except UserError as error:
+        print(f"benchmark_models: {error}", file=sys.stderr)
+        return 2
     for key, value in figures.items():
         print(f"{key:<36} {value}")
     print(json.dumps(figures))
+    return 0
 
 
 def forward(options: argparse.Namespace) -> dict:
@@ -58,13 +68,20 @@ def forward(options: argparse.Namespace) -> dict:
     figures = surroundings() | {"batch": BATCH, "latents": SIZE}
     ours = {dtype: _forward_ours(dtype, options.repeats) for dtype in options.dtypes}
     figures |= {f"ours, {dtype}, s": round(t, 3) for dtype, t in ours.items()}
-    if options.without:
+    if options.without or _missing("torch", "diffusers"):
         return figures
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     theirs = {dtype: _forward_theirs(dtype, options.repeats, device) for dtype in options.dtypes}
     figures |= {f"diffusers', {dtype}, s": round(t, 3) for dtype, t in theirs.items()}
     ratio = min(theirs.values()) / min(ours.values())
     return figures | {"times faster than diffusers": round(ratio, 2)}
+
+
+def _missing(*packages: str) -> bool:
+    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
+    if lacking:
+        print(f"{' and '.join(lacking)} not installed: nothing to compare with", file=sys.stderr)
+    return bool(lacking)
 
 
 def _forward_ours(dtype: str, repeats: int) -> float:
@@ -124,7 +141,7 @@ def clip(options: argparse.Namespace) -> dict:
     here = jnp.asarray(pixels)
     ours = _best(lambda: jax.block_until_ready(embed(model.params, here)), options.repeats)
     figures = surroundings() | {"kind": options.kind, "ours, 32 pictures, s": round(ours, 3)}
-    if not options.without:
+    if not (options.without or _missing("torch", "transformers")):
         device = "cpu" if jax.default_backend() == "cpu" else "cuda"
         theirs = _clip_theirs(clip_config(options.kind), pixels, options.repeats, device)
         figures["transformers', 32 pictures, s"] = round(theirs, 3)
@@ -178,7 +195,11 @@ def _best(call, repeats: int) -> float:
 
 def load(options: argparse.Namespace) -> dict:
     """Reads a model like DeepFloyd IF, half-precision shards as bfloat16, in a fresh process."""
+    from dreamfusion_jax.errors import UserError
+
     if options.folder:
+        if not options.folder.is_dir():
+            raise UserError(f"There is no folder {options.folder}.")
         return _load_fresh(options.folder)
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), options.parameters)
@@ -259,4 +280,4 @@ def _load_fresh(folder: Path) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

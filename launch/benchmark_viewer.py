@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from arguments import count
 
 from dreamfusion_jax import api
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.checkpoint import restore_run
+from dreamfusion_jax.train.checkpoint import read_config, restore_run
 
 _SECONDS = 10  # of moving
 _BROWSER = ["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
@@ -27,9 +28,12 @@ def main() -> int:
     """Prints the figures, and the same as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workdir", help="folder of a finished run")
-    parser.add_argument("--steps", type=int, default=100, help="of training, with and without")
+    parser.add_argument("--steps", type=count, default=100, help="of training, with and without")
     options = parser.parse_args()
     try:
+        import playwright  # noqa: F401  # both before minutes of training
+
+        read_config(options.workdir)
         figures = slowdown(options.steps)  # first: it decides how many devices there are
         figures |= pictures(options.workdir)
     except (UserError, ImportError) as error:

@@ -19,7 +19,8 @@ install_environment() {
   local folder=$1 requirement=$2 python stamp
   python=$(find_python) || return 2
   stamp="$folder/.installed-$(echo "$requirement" | cksum | cut -d' ' -f1)"
-  if [ ! -x "$folder/bin/python" ] && ! "$python" -m venv "$folder"; then
+  # Without pip it was left half made.
+  if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1 && ! "$python" -m venv "$folder"; then
     echo "Could not make a virtual environment in $folder; on Debian: apt install python3-venv" >&2
     return 2
   fi

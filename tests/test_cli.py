@@ -14,7 +14,8 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
     return code, captured.err + captured.out
 
 
-COMMANDS = ("generate", "render", "export", "sample", "evaluate", "train-prior", "train-judge")
+COMMANDS = ("generate", "view", "render", "export", "sample", "evaluate", "train-prior")
+COMMANDS += ("train-judge",)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,6 +57,7 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
         (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
+        (("evaluate", "--suite=mesh", "outputs/index.html"), "nothing to evaluate"),
         (("evaluate", "--suite=judge", "x"), "--suite=judge takes no runs."),
         (("evaluate", "--suite=prior", "x"), "--suite=prior takes no runs but --prior"),
         (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),

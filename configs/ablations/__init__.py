@@ -50,8 +50,9 @@ OTHERS = {
 # The paper's central claim: `quick` beside Dream Fields on the same NeRF, guided by a dual encoder
 # that has learnt from other pictures than the judge:
 #   dreamfusion train-judge --data=library --config.seed=1 --workdir=outputs/guide
-#   python launch/ablations.py --rows lighting --held-out --nouns=8
-#   python launch/ablations.py --rows dream_fields --held-out --nouns=8 --set train.steps=600
+#   python launch/ablations.py --rows lighting --held-out --nouns=8 --workdir=outputs/held_out
+#   python launch/ablations.py --rows dream_fields --held-out --nouns=8 --set train.steps=600 \
+#       --workdir=outputs/dream_fields
 CLAIM = {
     "dream_fields": (
         "Dream Fields: the cosine of an image-text model, no diffusion prior",

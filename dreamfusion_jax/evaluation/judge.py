@@ -35,7 +35,8 @@ class Judgement:
     """What the judge says of one result.
 
     `colour` and `geo` are the shares of views, shaded and textureless, of which it ranks the
-    right noun first among all nouns; `janus`: it takes a side or the back for a front.
+    right noun first among all nouns; `janus`: it takes a side or the back, seen from 112.5, 202.5
+    or 247.5 degrees, for a front.
     `true_colour` and `true_janus` are what it says of the true object's pictures, the best that
     can be asked for: many objects look alike from several sides.
     """
@@ -72,7 +73,7 @@ class Judge:
         position = {noun: i for i, noun in enumerate(self.nouns)}
         logits = self.encoder.images(images) @ self._noun_vectors.T
         own = logits[np.arange(len(images)), [position[noun] for noun in wanted]]
-        return (logits > own[:, None]).sum(1)
+        return (~(logits <= own[:, None])).sum(1)  # what is not a number comes last
 
     def seen_from(
         self,

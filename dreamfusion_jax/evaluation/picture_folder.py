@@ -21,8 +21,10 @@ def has_pictures(folder: Path) -> bool:
     return found and not any(folder.rglob("config.json"))
 
 
-def read_pictures(folder: Path, captions: Sequence[str]) -> Iterator[Shown]:
-    """The pictures of a folder by caption; transparent ones are laid on white.
+def read_pictures(
+    folder: Path, captions: Sequence[str], background: float = 1.0
+) -> Iterator[Shown]:
+    """The pictures of a folder by caption; transparent ones are laid on a grey, 1 for white.
 
     A picture's name, without a number at its end, or its folder's name is the slug of its
     caption: a-red-fire-hydrant-003.png, or a-red-fire-hydrant/003.png. Below folders called
@@ -47,7 +49,7 @@ def read_pictures(folder: Path, captions: Sequence[str]) -> Iterator[Shown]:
         caption = _caption_of(path, [folder.name, *rest], slugs)
         found.setdefault(caption, {}).setdefault(kind, []).append(path)
     for caption, kinds in found.items():
-        ordered = {kind: _read(kinds[kind]) for kind in KINDS if kind in kinds}
+        ordered = {kind: _read(kinds[kind], background) for kind in KINDS if kind in kinds}
         yield Shown(str(folder), caption, ordered)
 
 
@@ -63,16 +65,16 @@ def _caption_of(path: Path, parts: Sequence[str], slugs: dict[str, str]) -> str:
     )
 
 
-def _read(paths: Sequence[Path]) -> Float[np.ndarray, "n h w 3"]:
+def _read(paths: Sequence[Path], background: float) -> Float[np.ndarray, "n h w 3"]:
     pictures = []
     for path in paths:
         try:
             with PIL.Image.open(path) as image:
-                shown = PIL.Image.new("RGBA", image.size, "white")
-                shown.alpha_composite(image.convert("RGBA"))
+                rgba = np.asarray(image.convert("RGBA"), np.float32) / 255
         except (OSError, ValueError) as error:
             raise UserError(f"The picture {path} cannot be read ({error}).") from error
-        pictures.append(np.asarray(shown.convert("RGB"), np.float32) / 255)
+        alpha = rgba[..., 3:]
+        pictures.append(alpha * rgba[..., :3] + (1 - alpha) * background)
         if pictures[-1].shape != pictures[0].shape:
             raise UserError(f"{path} has another size than {paths[0].name}; give both the same.")
     return np.stack(pictures)

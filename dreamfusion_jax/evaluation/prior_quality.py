@@ -175,13 +175,13 @@ def evaluate_prior(
     figures["frechet distance"] = round(
         frechet_distance(judge.encoder.images(drawn_close), judge.encoder.images(true)), 4
     )
-    asked = [SIDES[i // len(nouns) % len(SIDES)] for i in range(samples)]
+    asked = each_word(SIDES, len(nouns), samples)
     texts = [f"a photo of {with_article(n)}, {v}" for n, v in zip(names, asked, strict=True)]
     seen_from = judge.seen_from(close_up(draw(prior, texts, seed=1, **how)), names, SIDES)
     figures["view accuracy, %"] = _percent(_by_word(seen_from, asked))
     seen_from = judge.seen_from(true, unseen.nouns, SIDES)
     figures["view accuracy of true renders, %"] = _percent(_by_word(seen_from, unseen.views))
-    wanted = [COLOURS[i // len(nouns) % len(COLOURS)] for i in range(samples)]
+    wanted = each_word(COLOURS, len(nouns), samples)
     texts = [f"a photo of {with_article(f'{c} {n}')}" for n, c in zip(names, wanted, strict=True)]
     coloured = draw(prior, texts, seed=2, **how)
     matches = [main_colour(x) == c for x, c in zip(coloured, wanted, strict=True)]
@@ -192,6 +192,11 @@ def evaluate_prior(
     if sample_sheet is not None:
         write_sheet(drawn[: 4 * _SHEET_COLUMNS], sample_sheet)
     return figures
+
+
+def each_word(words: Sequence[str], nouns: int, samples: int) -> list[str]:
+    """A word for each sample of nouns in turn: all words from the start, and another each round."""
+    return [words[(i % nouns + i // nouns) % len(words)] for i in range(samples)]
 
 
 def _by_word(seen: Int[np.ndarray, "n"], words: Sequence[str]) -> list[float]:

@@ -125,7 +125,7 @@ def ranks(
 ) -> Int[np.ndarray, "n"]:
     """How many captions fit each image better than its own, or as well but come before it."""
     fits = images @ texts.T
-    better = fits > fits[:, [own]]
+    better = ~(fits <= fits[:, [own]])  # what is not a number fits nothing
     equal = (fits == fits[:, [own]]) & (np.arange(len(texts)) < own)
     return (better | equal).sum(1)
 

@@ -74,7 +74,7 @@ def depth_colours(
 
 
 def sheet(
-    rows: list[list[UInt8[np.ndarray, "size size channels"]]],
+    rows: list[list[UInt8[np.ndarray, "height width channels"]]],
 ) -> UInt8[np.ndarray, "h w channels"]:
     """Pictures of one size, side by side and below each other."""
     return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

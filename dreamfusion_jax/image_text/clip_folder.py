@@ -38,12 +38,17 @@ def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give that of a CLIP model, or 'embedded'.")
     read = _read_open_clip if _is_open_clip(folder) else _read_transformers
-    network, preprocessing, tensors = read(folder, dtype)
+    try:
+        network, preprocessing, tensors = read(folder, dtype)
+        size, tokens = preprocessing.size, network.text_model.max_position_embeddings
+        pixels = jnp.zeros((1, size, size, 3))
+        texts = jnp.zeros((1, tokens), jnp.int32), jnp.zeros(1, jnp.int32)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"The configs in {folder} describe no CLIP model ({error}); fetch them again."
+        ) from error
     tokenizer = load_published_tokenizer(folder, "clip")
-    size, tokens = preprocessing.size, network.text_model.max_position_embeddings
-    pixels = jnp.zeros((1, size, size, 3))
-    texts = jnp.zeros((1, tokens), jnp.int32), jnp.zeros(1, jnp.int32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
     params = load_published(tensors, shapes, dtype, _needed)
     return Clip(network, params, tokenizer, preprocessing)
 

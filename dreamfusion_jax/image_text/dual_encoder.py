@@ -143,11 +143,15 @@ class DualEncoder:
             config = json.loads((folder / "config.json").read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is no folder of a dual encoder: {error}.") from error
-        if missing := sorted(_NEEDED - set(config)):
+        if missing := sorted(_NEEDED - set(config if isinstance(config, dict) else ())):
             raise UserError(f"{folder} is no folder of a dual encoder: it lacks {missing[0]!r}.")
         tokenizer = load_tokenizer(folder / "tokenizer.json")
-        network = network_from_config(config, tokenizer.get_vocab_size())
-        shapes = jax.eval_shape(functools.partial(init_params, network, config), jax.random.key(0))
+        try:
+            network = network_from_config(config, tokenizer.get_vocab_size())
+            init = functools.partial(init_params, network, config)
+            shapes = jax.eval_shape(init, jax.random.key(0))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{folder}/config.json describes no dual encoder: {error}.") from error
         params = load_params(folder / "model.safetensors", shapes)
         return cls(network, params, tokenizer, config["image_size"], config["tokens"])
 

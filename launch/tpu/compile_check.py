@@ -10,6 +10,7 @@ time is the compiler's own estimate, which knows nothing of the host and the net
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import sys
@@ -72,6 +73,8 @@ def main() -> int:
 
 def check(options: argparse.Namespace) -> dict:
     """Compiles one call of the program, and reads its costs."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("The TPU compiler is missing: pip install 'dreamfusion_jax[tpu]'.")
     name, how, capacity, clock = TOPOLOGIES[options.topology]
     devices = topologies.get_topology_desc(topology_name=name, platform="tpu", **how).devices
     config = load_config(options.config)

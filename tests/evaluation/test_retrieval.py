@@ -41,6 +41,9 @@ def test_ranks_count_what_fits_better():
     assert ranks(images, texts, 2).tolist() == [2, 2]
     # What fits as well counts if it comes before: a constant model has no hits by luck.
     assert [ranks(np.ones((1, 3)), texts, i).tolist() for i in range(3)] == [[0], [1], [2]]
+    # What is not a number is no hit, of the caption or of those beside it.
+    images[0, 0] = np.nan
+    assert ranks(images, texts, 0).tolist()[0] > 0
 
 
 def test_figures_are_means_over_captions_after_seeds(tmp_path, capsys):
@@ -106,6 +109,8 @@ def test_pictures_are_found_by_their_names(tmp_path):
     assert {kind: len(p) for kind, p in found["a red thing."].items()} == {"colour": 2, "geo": 1}
     np.testing.assert_allclose(found["a red thing."]["geo"][0, 0, 0], (0, 1, 0))
     np.testing.assert_allclose(found["a blue thing."]["colour"], 1)  # transparent: white shows
+    (grey,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS, background=0.5)
+    np.testing.assert_allclose(grey.pictures["colour"], 0.5)
 
 
 def test_pictures_that_cannot_be_used_are_named(tmp_path):

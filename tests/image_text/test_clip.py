@@ -178,6 +178,26 @@ def test_folders_of_another_kind_are_refused(tmp_path, files, message):
         load_clip(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", {"vision_config": [3]}),
+        ("config.json", {"projection_dim": "8"}),
+        ("preprocessor_config.json", {"size": "big"}),
+        ("preprocessor_config.json", {"image_mean": 0.5}),
+        ("open_clip_config.json", {"model_cfg": OPEN_CLIP | {"text_cfg": 3}}),
+        ("open_clip_config.json", {"model_cfg": OPEN_CLIP | {"embed_dim": None}}),
+    ],
+)
+def test_damaged_configs_are_a_sentence(golden, tmp_path, name, change):
+    kind = "open_clip" if name == "open_clip_config.json" else "transformers"
+    path = write_folder(golden, tmp_path, kind) / name
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(before | change))
+    with pytest.raises(UserError, match="describe no CLIP model"):
+        load_clip(tmp_path)
+
+
 def test_missing_folders_and_weights_are_named(golden, tmp_path):
     with pytest.raises(UserError, match="There is no folder"):
         load_clip(tmp_path / "no")

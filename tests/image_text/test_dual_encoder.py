@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -58,6 +59,16 @@ def test_what_is_no_dual_encoder_is_a_sentence(folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"tokens": 3}))
     with pytest.raises(UserError, match="lacks 'image_blocks'"):
         DualEncoder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"text": None}, {"width": "8"}, {"image_channels": 8}, {"image_size": None}]
+)
+def test_a_damaged_config_is_a_sentence(folder, tmp_path, wrong):
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG | wrong))
+    with pytest.raises(UserError, match=r"config\.json describes no dual encoder"):
+        DualEncoder.load(tmp_path / "model")
     for name in ("tokenizer.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"width": 4}))
