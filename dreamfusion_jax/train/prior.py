@@ -66,6 +66,8 @@ def train_prior(
     another architecture.
     """
     check_training(config)
+    if not config.train.time_exponent > 0:
+        raise UserError(f"train.time_exponent={config.train.time_exponent} must be above 0")
     claim_workdir(workdir, config)
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())
@@ -122,9 +124,8 @@ def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
         step_key = jax.random.fold_in(key, state.step)
         batch_key, loss_key = jax.random.split(step_key)
         batch = draw_batch(batch_key, data, how)
-        loss_fn = functools.partial(
-            denoising_loss, unet, text_encoder, schedule, model["prediction"]
-        )
+        how_far = (schedule, model["prediction"], config.train.time_exponent)
+        loss_fn = functools.partial(denoising_loss, unet, text_encoder, *how_far)
         loss, grads = jax.value_and_grad(loss_fn)(state.params, loss_key, *batch)
         metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads)}
         return updated(state, grads, optimizer, config.optim.ema), metrics
@@ -141,6 +142,7 @@ def denoising_loss(
     text_encoder: T5Encoder,
     schedule: CosineSchedule,
     prediction: str,
+    time_exponent: float,
     params: Any,
     key: Key[Array, ""],
     x: Float[Array, "batch size size 3"],
@@ -149,12 +151,12 @@ def denoising_loss(
 ) -> Float[Array, ""]:
     """Mean squared error of the predicted eps or v at random times.
 
-    The times of a batch are evenly spaced with one random offset (Kingma et al. 2021),
-    which makes the loss less noisy than independent draws.
+    The times of a batch are t = u ** time_exponent with u evenly spaced and one random offset
+    (Kingma et al. 2021), which makes the loss less noisy than independent draws.
     """
     time_key, noise_key = jax.random.split(key)
     batch = x.shape[0]
-    t = (jax.random.uniform(time_key) + jnp.arange(batch) / batch) % 1.0
+    t = ((jax.random.uniform(time_key) + jnp.arange(batch) / batch) % 1.0) ** time_exponent
     alpha, sigma = (a[:, None, None, None] for a in schedule.alpha_sigma(t))
     eps = jax.random.normal(noise_key, x.shape)
     target = eps if prediction == "eps" else alpha * eps - sigma * x

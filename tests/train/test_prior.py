@@ -116,6 +116,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     [
         ("train.steps", 150, "train.steps=150"),
         ("train.steps_per_call", 0, "steps_per_call=0"),
+        ("train.time_exponent", 0.0, "time_exponent=0.0"),
         ("sheet.every", 0, "sheet.every=0"),
         ("optim.warmup_steps", 100, "warmup_steps=100 must lie below train.steps=100"),
     ],
