@@ -85,3 +85,5 @@ def test_framed_cameras_keep_the_object_in_frame():
 def test_unknown_noun_is_one_sentence(catalogue, tmp_path):
     with pytest.raises(UserError, match="No object of the catalogues is called 'unicorn'"):
         build(str(catalogue), str(tmp_path), "all", views=2, nouns="crate,unicorn")
+    with pytest.raises(UserError, match="--views=1 leaves none to train on"):
+        build(str(catalogue), str(tmp_path), "all", views=1, nouns=None)

@@ -26,6 +26,8 @@ def main() -> None:
 
 def build(source: str, data_dir: str, config: str, views: int | None, nouns: str | None):
     """Renders and writes the data set; returns its folder."""
+    if views is not None and views < 2:
+        raise UserError(f"--views={views} leaves none to train on: the first is held out.")
     chosen: str | made.Config = config
     if views or nouns:  # another data set, beside those of the named configs
         base = next(c for c in _configs() if c.name == config)
