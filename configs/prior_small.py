@@ -4,8 +4,8 @@ Command:   dreamfusion train-prior --config=prior_small --workdir=outputs/prior
 Hardware:  2 CPU cores, 3 GB; an accelerator is far faster.
 Time:      480,000 images, 92 minutes on 2 cores of an Intel Xeon with AVX-512.
            Resumable: repeat the command to go on from the last checkpoint.
-Expected:  a loss of 0.05; samples with the right colours and silhouettes, little detail
-           (priors/furniture_unet/samples.png).
+Expected:  a loss of 0.05; samples with the right colours and silhouettes, little detail.
+           What ships was trained three times as long (priors/furniture_unet/README.md).
 
 4.2 M parameters, 32 pixels, 24 nouns. The larger model of all objects is prior_furniture.
 """
