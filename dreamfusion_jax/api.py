@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import PIL.Image
 
+from dreamfusion_jax.config import check_seed
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import load_prior, warn_unknown_words
@@ -39,6 +40,8 @@ __all__ = [
     "sample",
     "view",
 ]
+
+_METHODS = ("both", "ancestral", "ddim", "sds")
 
 
 def sample(
@@ -75,6 +78,9 @@ def sample(
       seed: random seed.
     """
     check_prompt(prompt)
+    check_seed(seed)
+    if method not in _METHODS:
+        raise UserError(f"There is no method {method!r}; choose {', '.join(_METHODS)}.")
     if count < 1 or steps < 1 or sds_steps < 1:
         raise UserError("count, steps and sds-steps must be at least 1.")
     check_png(out)

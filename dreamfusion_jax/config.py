@@ -143,3 +143,9 @@ def _from_file(path: Path) -> ml_collections.ConfigDict:
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"get_config() of {path} returns no ml_collections.ConfigDict.")
     return config
+
+
+def check_seed(seed: int) -> None:
+    """Raises a UserError for a seed that random keys do not tell from another."""
+    if not -(2**31) <= seed < 2**31:
+        raise UserError(f"The seed {seed} does not fit into 32 bits.")

@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class NoSurface(UserError):
+    """A scene has views but no mesh: nothing is half opaque, or its field is not finite."""
+
+
 class Preempted(Exception):
     """The machine is being taken back (SIGTERM); everything is saved.
 

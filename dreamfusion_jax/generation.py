@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import PIL.Image
 
-from dreamfusion_jax.config import RUN_PARTS, load_config, override
+from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
     is_published,
@@ -21,7 +21,7 @@ from dreamfusion_jax.diffusion.load import (
     warn_unknown_words,
 )
 from dreamfusion_jax.diffusion.prior import Prior
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.export.images import save_png
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.live_viewer import LiveViewer
@@ -192,8 +192,7 @@ def _optimise(
 ) -> list[Result]:
     check_hosts_agree(functools.partial(_facts, config, jobs))
     for job in jobs:
-        if not -(2**63) <= job.seed < 2**63:
-            raise UserError(f"The seed {job.seed} does not fit into 64 bits.")
+        check_seed(job.seed)
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
@@ -287,7 +286,7 @@ def _export_new(jobs: Sequence[Job], progress: bool) -> None:
         if not (job.workdir / "report.html").is_file():
             try:
                 export_all(job.workdir, progress=progress)
-            except UserError as error:
+            except NoSurface as error:
                 print(f"{job.prompt}: {error}", file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 import PIL.Image
 
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
 from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_frames
@@ -90,7 +90,7 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
             triangles=settings.triangles,
             texture_size=settings.texture_size,
         )
-    except UserError:  # an object without a surface still has a video and a report
+    except NoSurface:  # an object without a surface still has a video and a report
         write_report(workdir)
         raise
     write_report(workdir)

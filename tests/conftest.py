@@ -4,10 +4,13 @@ Compiled programs are kept, also for the processes that tests start: most of the
 time is compilation.
 """
 
+import contextlib
 import os
 import pathlib
+import resource
 import sys
 
+import pytest
 from jaxtyping import install_import_hook
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -17,3 +20,19 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Before any module of the package is imported.
 install_import_hook("dreamfusion_jax", "typechecker.check")
+
+
+@pytest.fixture
+def file_limit():
+    """A context in which no file can grow beyond so many bytes, as on a full disk."""
+
+    @contextlib.contextmanager
+    def limit(size: int):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

@@ -5,7 +5,7 @@ import pytest
 from dreamfusion_jax import cli
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.train.workdir import claim_workdir, sole_use
+from dreamfusion_jax.train.workdir import claim_folder, claim_workdir, sole_use
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -71,7 +71,9 @@ def test_every_command_has_help(command, capsys):
         (("generate", "a cat", "--config.prompt=a dog"), "--config.prompt cannot be set"),
         (("generate", "a cat", "--config.workdir=x"), "--config.workdir cannot be set"),
         (("generate", "a cat", "--config=prior_small"), "prior_small has no 'scene'"),
-        (("generate", "a cat", f"--seed={2**70}"), "does not fit into 64 bits"),
+        (("generate", "a cat", f"--seed={2**70}"), "does not fit into 32 bits"),
+        (("sample", "a cat", f"--seed={2**32}"), "does not fit into 32 bits"),
+        (("sample", "caf\udce9"), "is not UTF-8 text"),
         (("generate", "a cat", "--config.scene.fine_samples=0"), "fine_samples is 0"),
         (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
         (("train-prior", "--config=quick"), "quick has no 'model'"),
@@ -123,6 +125,15 @@ def test_workdir_is_claimed_once(tmp_path):
             claim_workdir(workdir, config)
     assert (workdir / "config.json").read_text() == written
     assert json.loads(written)["prompt"] == "a cat"
+
+
+def test_prompts_may_be_corrected_until_a_run_has_begun(tmp_path):
+    claim_folder(tmp_path, ["a cat", "a dgo"])
+    claim_folder(tmp_path, ["a cat", "a dog"])
+    claim_workdir(tmp_path / "a-cat", config_for("a cat"))
+    claim_folder(tmp_path, ["a cat", "a dog"])
+    with pytest.raises(UserError, match="holds the runs of other prompts"):
+        claim_folder(tmp_path, ["a cat"])
 
 
 def test_a_folder_is_for_one_process(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamfusion_jax.datasets.library import LIBRARY, Truth, load_truth, read_index
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.evaluation.alignment import Alignment, Views, align, render_aligned
 from dreamfusion_jax.evaluation.geometry import (
     chamfer_distance,
@@ -258,7 +258,7 @@ def truth_views(truth: Truth) -> Views:
 def _chamfer(scene: Scene, params: dict, truth: Truth, alignment: Alignment) -> float | None:
     try:
         mesh = extract_mesh(scene, params, _MESH_RESOLUTION)
-    except UserError:  # nothing opaque: there is no surface to measure
+    except NoSurface:
         return None
     points = normalised_surface_points(mesh, alignment.azimuth)
     return _rounded(chamfer_distance(points, np.asarray(truth.points)))

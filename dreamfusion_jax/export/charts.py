@@ -56,7 +56,7 @@ def _ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers inside the range."""
     rough = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (5, 2, 1) if power * m <= rough)
+    step = next(power * m for m in (5, 2, 1) if power * m <= rough * (1 + 1e-9))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]

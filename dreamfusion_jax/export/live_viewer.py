@@ -314,5 +314,5 @@ def _check_port(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise UserError(
-                f"The port {port} is in use; choose another one with --port."
+                f"The port {port} cannot be had ({error.strerror}); choose another with --port."
             ) from error

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from skimage import measure
 
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.surface import surface_level
 from dreamfusion_jax.export.views import grid_points, negligible_density, occupied_cells
 from dreamfusion_jax.scene.render import Scene, density_at
@@ -31,15 +31,15 @@ def extract_mesh(
       A closed mesh with outward vertex normals.
 
     Raises:
-      UserError: nothing in the scene is opaque, or the field is not finite.
+      NoSurface: nothing in the scene is opaque, or the field is not finite.
     """
     occupied = occupied_cells(scene, params)
     if not occupied.any():
-        raise UserError(_NOTHING)
+        raise NoSurface(_NOTHING)
     density, low, spacing = _sample_density(scene, params, occupied, resolution)
     level = surface_level(density, spacing)
     if level is None:
-        raise UserError(_NOTHING)
+        raise NoSurface(_NOTHING)
     mesh = _drop_floaters(_triangulate(density, level, low, spacing))
     return simplify(mesh, triangles) if triangles else mesh
 
@@ -83,7 +83,7 @@ def _sample_density(
     density = np.zeros(len(points), np.float32)
     density[wanted] = density_at(scene, params, points[wanted])
     if not np.isfinite(density).all():
-        raise UserError(
+        raise NoSurface(
             "The density of the scene is not finite; export an older checkpoint instead."
         )
     density[density < negligible_density(scene)] = 0.0

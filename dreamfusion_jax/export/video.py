@@ -117,6 +117,15 @@ def _write_mp4(
             raise UserError(
                 f"Cannot encode {path}: no ffmpeg was found; install one or set IMAGEIO_FFMPEG_EXE."
             ) from error
+        if not _is_whole(temporary, len(images)):  # ffmpeg's own failures pass unseen
+            raise OSError("ffmpeg could not write all of it; is the disk full?")
+
+
+def _is_whole(path: Path, frames: int) -> bool:
+    try:
+        return imageio_ffmpeg.count_frames_and_secs(str(path))[0] == frames
+    except RuntimeError:  # unreadable
+        return False
 
 
 def write_sequence(
@@ -128,6 +137,8 @@ def write_sequence(
     transparent: bool = False,
 ) -> None:
     """Writes KIND_0000.png ... for each kind, and transforms.json with the cameras.
+
+    Later frames of a longer sequence that was there are removed.
 
     Depth has 16 bits: the distance along the ray in ten-thousandths of a scene unit, 0 where the
     object is less than half opaque. Opacity is grey. transforms.json is in the form that
@@ -147,6 +158,9 @@ def write_sequence(
             pictures = panels(frames, [kind], transparent=transparent)
         for i, picture in enumerate(pictures):
             save_png(PIL.Image.fromarray(picture), folder / f"{kind}_{i:04d}.png")
+        for older in folder.glob(f"{kind}_[0-9][0-9][0-9][0-9].png"):  # of a longer sequence
+            if int(older.stem[-4:]) >= len(pictures):
+                older.unlink()
     size = frames[0].opacity.shape[0]
     coloured = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds
     write_bytes(folder / "transforms.json", _transforms(cameras, coloured[0], size).encode())

@@ -10,9 +10,13 @@ MAX_CHARACTERS = 400
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises a UserError for a prompt that is empty or too long."""
+    """Raises a UserError for a prompt that is empty, too long or no text."""
     if not prompt.strip():
         raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:  # bytes of another encoding, as the shell gave them
+        raise UserError(f"The prompt {prompt!r} is not UTF-8 text.") from error
     if len(prompt) > MAX_CHARACTERS:
         raise UserError(
             f"The prompt has {len(prompt)} characters; text encoders read some 70 words, "

@@ -1,7 +1,9 @@
 """Checkpoints on disk: the only file that imports orbax."""
 
+import contextlib
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +143,26 @@ def restore_run(workdir: str | Path) -> Run:
             f"({_first_line(error)}); make the run again in another --workdir."
         ) from error
     like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
-    checkpoints = Checkpoints(folder)
-    step = checkpoints.latest_step()
-    try:
-        params = checkpoints.restore({"scene": like}, step)["scene"]
-    finally:
-        checkpoints.close()
+    params, step = _newest_scene(folder, like)
     params = with_blur(params, Ramp(**config.blur)(step))
     return Run(_with_export_settings(config), scene, params, step)
+
+
+def _newest_scene(folder: Path, like: Any) -> tuple[Any, int]:
+    """The scene of the newest checkpoint, and its step, also while another process trains."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError):  # that process has just removed an old one
+            return _scene_of(Checkpoints(folder), like)
+        time.sleep(0.1)
+    return _scene_of(Checkpoints(folder), like)
+
+
+def _scene_of(checkpoints: Checkpoints, like: Any) -> tuple[Any, int]:
+    step = checkpoints.latest_step()
+    try:
+        return checkpoints.restore({"scene": like}, step)["scene"], step
+    finally:
+        checkpoints.close()
 
 
 def _with_export_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -177,6 +191,8 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
         raise UserError(f"{workdir} is not the folder of a run: it has no config.json.")
     try:
         return ml_collections.ConfigDict(_tuples(json.loads(path.read_text()))).lock()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({_first_line(error)}).") from error
 

@@ -1,19 +1,23 @@
 """metrics.jsonl: one line a logged step, safe to cut off and to go on with. TensorBoard's copy."""
 
+import contextlib
 import json
 import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.files import read_rows, write_bytes
 
 FILE, EVENTS = "metrics.jsonl", "tensorboard"
-_FLUSH = 10  # seconds
 
 
 class MetricsLog:
@@ -26,33 +30,48 @@ class MetricsLog:
         self._path = workdir / FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= resume_step]
         write_bytes(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._events = tensorboardX.SummaryWriter(
-            str(workdir / EVENTS),
-            purge_step=resume_step + 1,
-            flush_secs=_FLUSH,
-            filename_suffix=f".{resume_step}",  # the name has whole seconds only
-        )
+        folder = workdir / EVENTS
+        with _room_in(folder):
+            folder.mkdir(exist_ok=True)
+            # The name has whole seconds only. Written at once: a thread would fail unseen.
+            self._events = EventsWriter(str(folder / "events"), f".{resume_step}")
+            # What an interrupted call has written from here on is dropped.
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=resume_step + 1, session_log=start))
+            self._events.flush()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Appends one line."""
-        try:
+        with _room_in(self._path):
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step} | values) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"Cannot write {self._path} ({error.strerror}); make room, then repeat the "
-                "command to go on from the last checkpoint."
-            ) from error
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            self._add(step, *(summary.scalar(name, value) for name, value in values.items()))
 
     def picture(self, step: int, image: PIL.Image.Image) -> None:
         """Adds a preview to tensorboard/."""
-        self._events.add_image("preview", np.asarray(image), step, dataformats="HWC")
+        with _room_in(self._path):
+            self._add(step, summary.image("preview", np.asarray(image), dataformats="HWC"))
+
+    def _add(self, step: int, *found: Any) -> None:
+        for one in found:
+            self._events.write_event(Event(step=step, wall_time=time.time(), summary=one))
+        self._events.flush()
 
     def close(self) -> None:
-        """Writes what has yet to be written."""
-        self._events.close()
+        """Ends the file; everything has been written."""
+        with contextlib.suppress(OSError):  # what did not fit has been told
+            self._events.close()
+
+
+@contextlib.contextmanager
+def _room_in(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path} ({error.strerror}); make room, then repeat the command to go on "
+            "from the last checkpoint."
+        ) from error
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:

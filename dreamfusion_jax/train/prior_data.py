@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float, UInt8
 
+from dreamfusion_jax.config import check_seed
 from dreamfusion_jax.datasets import pack
 from dreamfusion_jax.datasets.captions import (
     CaptionParts,
@@ -64,6 +65,7 @@ def load_data(
       source: a folder that `datasets.pack` wrote, a TFDS folder, or the .deb file, of which a
         pack is made beside it; without one, the shipped views are taken.
     """
+    check_seed(config.seed)
     if config.seed < 0:
         raise UserError(f"config.seed is {config.seed}; it must be at least 0.")
     how = {"seed": config.seed, "extras": Extras(**config.data.extras)}

@@ -96,7 +96,9 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged; choose another folder with --workdir.") from error
-    if known != list(prompts):
+    if known != list(prompts) and not any(folder.glob("*/config.json")):  # no run was started
+        path.write_text(json.dumps(list(prompts), indent=1) + "\n", encoding="utf-8")
+    elif known != list(prompts):
         changed = [p for p in (*prompts, *known) if (p in prompts) != (p in known)]
         what = f"{changed[0]!r} is in one only" if changed else "their order differs"
         raise UserError(

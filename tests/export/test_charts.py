@@ -31,5 +31,9 @@ def test_too_few_values_draw_nothing(values):
     assert line_chart("x", list(range(len(values))), values) == ""
 
 
+def test_a_range_of_three_powers_of_ten_has_an_axis():
+    assert "<svg" in line_chart("x", [1, 2], [0.194247, 0.494247])  # 0.3, less a rounding error
+
+
 def test_a_constant_draws_a_flat_line():
     assert np.ptp(_curve(line_chart("x", [0, 1, 2], [3.0] * 3), "mean")[:, 1]) == 0

@@ -81,6 +81,20 @@ def test_sequences_hold_sixteen_bit_depth_and_cameras(ball, params, tmp_path):
     assert np.tan(cameras_file["camera_angle_x"] / 2) == pytest.approx(0.5 / 1.2)
     assert first["fl_x"] == pytest.approx(1.2 * 32) and cameras_file["cx"] == 16
 
+    write_sequence(views[:1], cameras, ["depth"], tmp_path)  # a shorter one
+    assert [p.name for p in tmp_path.glob("depth*.png")] == ["depth_0000.png"]
+    assert len(list(tmp_path.glob("shaded*.png"))) == 2
+
+
+def test_a_video_that_does_not_fit_leaves_the_older_one(tmp_path, file_limit):
+    path, rng = tmp_path / "a.mp4", np.random.default_rng(0)
+    write_video([np.zeros((16, 16, 3), np.uint8)], path, 8)
+    before = path.read_bytes()
+    noise = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(8)]
+    with file_limit(2000), pytest.raises(UserError, match="Cannot write"):
+        write_video(noise, path, 8)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
 
 def test_an_unwritable_place_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")

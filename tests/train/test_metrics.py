@@ -2,8 +2,10 @@ import struct
 
 import numpy as np
 import PIL.Image
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.metrics import MetricsLog, first_non_finite, read_metrics
 
 
@@ -47,6 +49,16 @@ def test_tensorboard_gets_numbers_and_pictures(tmp_path):
     assert (picture.height, picture.width) == (4, 6)
     # What a resumed run repeats is dropped from step 11 on.
     assert [e.step for e in events if e.HasField("session_log")][-1] == 11
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, file_limit):
+    log = MetricsLog(tmp_path)
+    log.write(10, {"loss": 0.5})
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with file_limit(2000), pytest.raises(UserError, match="make room"):
+        log.picture(10, PIL.Image.fromarray(noise))
+    log.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10]
 
 
 def test_first_non_finite_value_is_found():
