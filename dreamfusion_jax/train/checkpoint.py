@@ -19,6 +19,7 @@ from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
 FOLDER = "checkpoints"
+_TRIES = 10  # to read what another process replaces
 
 
 class Checkpoints:
