@@ -313,6 +313,5 @@ def _check_port(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise UserError(
-                f"The port {port} cannot be had ({error.strerror}); choose another with --port."
-            ) from error
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"Port {port}: {reason}; choose another one with --port.") from error
