@@ -16,9 +16,8 @@ from dreamfusion_jax.configs import quick
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config: what differs from `quick`."""
     config = quick.get_config().unlock()
-    config.scene.coarse_samples = 48
-    config.scene.fine_samples = 24
-    config.train.fine_share = 0.5
+    config.scene.sampler.update({"coarse_samples": 48, "fine_samples": 24})
+    config.train.update({"larger_image_sizes": (64,), "larger_from": (0.5,)})
     config.export.update(
         {"turntable_frames": 96, "turntable_size": 256, "mesh_resolution": 160, "triangles": 40_000}
     )

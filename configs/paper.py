@@ -27,19 +27,22 @@ def get_config() -> ml_collections.ConfigDict:
     # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
     config.scene.colour_space = "rgb"
     config.scene.radius = 1.4
-    config.scene.coarse_samples = 64
-    config.scene.fine_samples = 64
-    # Bounds the memory: 1.1 GB beside a UNet of IF-I-XL's size instead of 8.4, for 8 % of the
-    # step's time on a v4 chip (launch/tpu/compile_check.py; 0 takes all points at once).
-    config.scene.points_per_chunk = 32_768
+    # Or "density_grid": looks into a grid of the density, and not through the field.
+    config.scene.sampler = ml_collections.ConfigDict(
+        {"name": "hierarchical", "coarse_samples": 64, "fine_samples": 64}
+    )
     config.scene.field = ml_collections.ConfigDict(
         {
+            "name": "mlp",  # or "grid" or "hash_grid", which have other keys
             "width": 128,
             "blocks": 5,
             "frequencies": 8,
             "blob_scale": 5.0,
             "blob_std": 0.2,
             "density_offset": 0.0,
+            # Bounds the memory: 1.1 GB beside a UNet of IF-I-XL's size instead of 8.4, for 8 % of
+            # the step's time on a v4 chip (launch/tpu/compile_check.py; 0 takes all at once).
+            "points_per_chunk": 32_768,
         }
     )
     config.scene.background = ml_collections.ConfigDict(
@@ -53,6 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.camera = ml_collections.ConfigDict(
         {
+            "name": "random",  # or "of_prior": from where the prior has seen, if it says
             "elevation_range": (-10.0, 90.0),  # degrees
             "area_probability": 0.5,
             "azimuth_range": (0.0, 360.0),  # degrees
@@ -110,6 +114,8 @@ def get_config() -> ml_collections.ConfigDict:
             "warmup_steps": 3000,
             "final_learning_rate": 1e-6,
             "clip_norm": 0.0,  # 0: off
+            # Of the tables of "grid" and "hash_grid", by Adam; 0: as all other parameters.
+            "tables": {"learning_rate": 0.0, "final_learning_rate": 0.0},
             "shampoo": {
                 "beta1": 0.9,
                 "beta2": 0.9,
@@ -127,8 +133,8 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 15_000,
             "image_size": 64,
-            "fine_image_size": 64,  # of the last steps, where they are a share of all above 0
-            "fine_share": 0.0,
+            "larger_image_sizes": (),  # of later steps, and from which share of all steps on
+            "larger_from": (),
             "views": 4,  # of each scene in a step, over all devices
             "scenes": 8,  # of many prompts, how many are optimised together at most
             "steps_per_call": 50,

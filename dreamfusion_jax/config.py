@@ -11,13 +11,16 @@ from typing import Any
 
 import ml_collections
 
-from dreamfusion_jax import configs
+from dreamfusion_jax import configs, registry
 from dreamfusion_jax.configs import ablations
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.scene import fields, samplers  # noqa: F401  they register their names
 
 # The parts that a config of each kind has.
 RUN_PARTS = ("scene", "guidance", "train", "export")
 PRIOR_PARTS = ("model", "data", "sheet")
+# Keys that choose a class by its name -> its kind in the registry.
+PARTS = {"scene.field.name": "field", "scene.sampler.name": "sampler"}
 JUDGE_PARTS = ("model", "view_weight")
 
 
@@ -66,12 +69,30 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
     Raises:
       UserError: an unknown key (the nearest known ones are named), or a value of a wrong type.
     """
+    for key, value in values.items():
+        if key in PARTS:
+            choose_part(config, key, value)
     known = _flat(config)
     for key, value in values.items():
         if key not in known:
             raise UserError(f"There is no config key {key!r}.{_suggest(key, list(known))}")
         with config.unlocked():
             config.update_from_flattened_dict({key: _converted(key, value, known[key])})
+
+
+def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
+    """Changes the name of a part in place; where it is another, its keys get their defaults.
+
+    Raises:
+      UserError: there is no such name.
+    """
+    parent, _, part = key.removesuffix(".name").rpartition(".")
+    owner = config[parent] if parent else config
+    if owner[part].name != name:
+        with owner.unlocked():
+            owner[part] = ml_collections.ConfigDict(
+                {"name": name} | registry.defaults(PARTS[key], name)
+            )
 
 
 def _converted(key: str, value: Any, current: Any) -> Any:
@@ -93,10 +114,12 @@ def _converted(key: str, value: Any, current: Any) -> Any:
     elif isinstance(current, tuple) and isinstance(value, (tuple, list)):
         if all(isinstance(v, str) for v in (*current, *value)):
             return tuple(value)
-        if current and all(type(v) is int for v in (*current, *value)):
+        if all(type(v) is int for v in (*current, *value)):
             return tuple(value)
-        if len(value) == len(current) and all(type(v) in (int, float) for v in value):
-            return tuple(float(v) for v in value)
+        any_length = not key.endswith("_range")
+        if any_length or len(value) == len(current):
+            if all(type(v) in (int, float) for v in value):
+                return tuple(float(v) for v in value)
     raise UserError(
         f"The config key {key!r} takes a value like {current!r} ({type(current).__name__}), "
         f"not {value!r}."

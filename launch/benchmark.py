@@ -76,13 +76,17 @@ def nerf(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.scene.lights import point_light
     from dreamfusion_jax.scene.rays import cast_rays
     from dreamfusion_jax.scene.render import Scene, init_params, render_rays
+    from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
     scene = Scene(
-        field=MlpField(width=options.width, blocks=options.blocks, frequencies=options.frequencies),
+        field=MlpField(
+            width=options.width,
+            blocks=options.blocks,
+            frequencies=options.frequencies,
+            points_per_chunk=options.chunk,
+        ),
+        sampler=HierarchicalSampler(options.coarse, options.fine),
         radius=options.radius,
-        coarse_samples=options.coarse,
-        fine_samples=options.fine,
-        points_per_chunk=options.chunk,
     )
     params = init_params(scene, jax.random.key(0))
     camera = orbit_camera(jnp.array(0.5), 0.3, 1.5, 1.1)
@@ -119,7 +123,7 @@ def step(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.generation import asked_of_prior
     from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
     from dreamfusion_jax.train.state import initial_state
-    from dreamfusion_jax.train.task import make_task
+    from dreamfusion_jax.train.task import make_task, own_cameras
 
     config = load_config(options.config)
     override(config, dict(options.set))
@@ -137,7 +141,8 @@ def step(options: argparse.Namespace) -> dict:
         seed_keys = jax.random.split(jax.random.key(0), scenes)
         texts = task.view_prompts.prompts(*prompts[:scenes])
         embeddings = random_texts(len(texts)) if options.unet else prior.encode(texts)
-        frozen = replicate((prior.params, embeddings, seed_keys))
+        own = own_cameras(prior, prompts[:scenes]) if task.own_cameras else None
+        frozen = replicate((prior.params, embeddings, own, seed_keys))
         start = functools.partial(initial_state, task.scene, task.optimizer, seed_keys)
         calls = _Calls(run, replicate(start()), frozen)
         timing = measure(calls, options.repeats, units=options.steps)
@@ -145,7 +150,7 @@ def step(options: argparse.Namespace) -> dict:
         alone = alone or rate
         timing["views a second, a device"] = round(rate / device_count(), 3)
         timing["gain over the first"] = round(rate / alone, 2)
-        flops = _model_flops(config, prior, scenes, embeddings)
+        flops = _model_flops(config, prior, scenes, embeddings, own)
         timing["model Tflop a step, a device"] = round(flops / 1e12, 4)
         peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
         if peak:
@@ -160,7 +165,9 @@ def step(options: argparse.Namespace) -> dict:
         "views of a scene in a step": config.train.views,
         "devices": device_count(),
         "image": f"{config.train.image_size} x {config.train.image_size}",
-        "samples a ray": f"{config.scene.coarse_samples} coarse + {config.scene.fine_samples} fine",
+        "samples a ray": "{coarse_samples} coarse + {fine_samples} fine".format(
+            **config.scene.sampler
+        ),
         **surroundings(),
     }
 
@@ -209,7 +216,7 @@ class _Calls:
         return metrics
 
 
-def _model_flops(config, prior, scenes: int, embeddings) -> float:
+def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
     """Flops of a step on one device, from the program before the compiler touches it.
 
     Loops whose length depends on data (the roots' iterations) count once.
@@ -222,12 +229,14 @@ def _model_flops(config, prior, scenes: int, embeddings) -> float:
 
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
-        whole.scene.points_per_chunk = 0  # a loop over chunks would count as one chunk
+        whole.scene.field.points_per_chunk = 0  # a loop over chunks would count as one chunk
     task = make_task(whole, prior, device_count())
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), scenes))
     state = jax.eval_shape(functools.partial(initial_state, task.scene, task.optimizer), keys)
     numbers = jax.ShapeDtypeStruct((jax.local_device_count(),), "int32")
-    program = steps_program(task, 1).lower(state, prior.params, embeddings, keys, numbers)
+    program = steps_program(task, 1).lower(
+        state, prior.params, embeddings, own_cameras, keys, numbers
+    )
     cost = program.cost_analysis()
     return (cost[0] if isinstance(cost, list) else cost)["flops"]
 

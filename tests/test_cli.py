@@ -74,7 +74,7 @@ def test_every_command_has_help(command, capsys):
         (("generate", "a cat", f"--seed={2**70}"), "does not fit into 32 bits"),
         (("sample", "a cat", f"--seed={2**32}"), "does not fit into 32 bits"),
         (("sample", "caf\udce9"), "is not UTF-8 text"),
-        (("generate", "a cat", "--config.scene.fine_samples=0"), "fine_samples is 0"),
+        (("generate", "a cat", "--config.scene.sampler.fine_samples=0"), "fine_samples is 0"),
         (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
         (("train-prior", "--config=quick"), "quick has no 'model'"),
         (("train-prior", "--data=no.deb"), "There is no no.deb"),

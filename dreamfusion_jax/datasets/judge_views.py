@@ -71,7 +71,7 @@ def load_judge_views(folder: str | pathlib.Path) -> JudgeViews:
 
 def library_views() -> JudgeViews:
     """The shipped pictures of the library, all textured, all to learn from."""
-    library = load_library()
+    library = load_library(size=SIZE)
     objects, per_object = library.rgba.shape[:2]
     flags = np.zeros(objects * per_object, bool)
     return JudgeViews(

@@ -15,7 +15,7 @@ import json
 import pathlib
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from dreamfusion_jax.errors import UserError
@@ -23,7 +23,7 @@ from dreamfusion_jax.errors import UserError
 PRIORS = pathlib.Path(__file__).parent.parent / "priors"
 LIBRARY = PRIORS / "furniture"
 TRUTH = PRIORS / "furniture_truth"
-SIZE = 64
+SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Library:
     """
 
     nouns: tuple[str, ...]
-    rgba: UInt8[np.ndarray, "nouns views 64 64 4"]
+    rgba: UInt8[np.ndarray, "nouns views size size 4"]
     azimuth: Float32[np.ndarray, "nouns views"]
     elevation: Float32[np.ndarray, "nouns views"]
     distance: float
@@ -49,7 +49,7 @@ class Truth:
     """Views of one object that are not in the library, and points on its true surface."""
 
     noun: str
-    rgba: UInt8[np.ndarray, "views 64 64 4"]
+    rgba: UInt8[np.ndarray, "views size size 4"]
     azimuth: Float32[np.ndarray, "views"]
     elevation: Float32[np.ndarray, "views"]
     distance: float
@@ -63,9 +63,16 @@ def nouns(folder: str | pathlib.Path | None = None) -> tuple[str, ...]:
 
 
 def load_library(
-    folder: str | pathlib.Path | None = None, nouns: tuple[str, ...] | list[str] | None = None
+    folder: str | pathlib.Path | None = None,
+    nouns: tuple[str, ...] | list[str] | None = None,
+    size: int = SIZE,
 ) -> Library:
-    """The views of all nouns, or of some (about 2.4 MB of memory each).
+    """The views of all nouns, or of some (about 9.4 MB of memory each, at their own size).
+
+    Args:
+      folder: of the library; by default the shipped one.
+      nouns: which ones; by default all.
+      size: pixels a side, a divisor of SIZE.
 
     Raises:
       UserError: the folder is no library, or a noun is not in it.
@@ -76,10 +83,10 @@ def load_library(
     chosen = tuple(entries) if nouns is None else tuple(nouns)
     for noun in chosen:
         _check_known(noun, entries, folder)
-    sheets = [read_sheet(folder / entries[noun]["file"]) for noun in chosen]
+    sheets = [shrink(read_sheet(folder / entries[noun]["file"]), size) for noun in chosen]
     return Library(
         nouns=chosen,
-        rgba=np.stack(sheets) if sheets else np.zeros((0, 0, SIZE, SIZE, 4), np.uint8),
+        rgba=np.stack(sheets) if sheets else np.zeros((0, 0, size, size, 4), np.uint8),
         azimuth=np.array([entries[noun]["azimuth"] for noun in chosen], np.float32),
         elevation=np.array([entries[noun]["elevation"] for noun in chosen], np.float32),
         distance=index["distance"],
@@ -129,7 +136,7 @@ def _parse(path: pathlib.Path, modified: int) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views 64 64 4"]:
+def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views size size 4"]:
     """Cuts a sprite sheet into its views, row by row."""
     try:
         with Image.open(path) as image:
@@ -141,6 +148,29 @@ def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views 64 64 4"]:
     rows, columns = sheet.shape[0] // SIZE, sheet.shape[1] // SIZE
     cut = sheet.reshape(rows, SIZE, columns, SIZE, 4).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(cut.reshape(rows * columns, SIZE, SIZE, 4))
+
+
+def shrink(
+    rgba: UInt8[np.ndarray, "views full full 4"], size: int
+) -> UInt8[np.ndarray, "views size size 4"]:
+    """Averages straight-alpha pictures over pixel blocks, weighting colours by alpha."""
+    if rgba.shape[1] == size:
+        return rgba
+    small = box_downsample(rgba.astype(np.float32) / 255, size)
+    return np.rint(255 * small).astype(np.uint8)
+
+
+def box_downsample(
+    rgba: Float[np.ndarray, "n full full 4"], size: int
+) -> Float[np.ndarray, "n size size 4"]:
+    """Averages straight-alpha pictures over pixel blocks, weighting colours by alpha."""
+    n, full, _, _ = rgba.shape
+    factor = full // size
+    alpha = rgba[..., 3:]
+    premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha], axis=-1)
+    blocks = premultiplied.reshape(n, size, factor, size, factor, 4).mean(axis=(2, 4))
+    colour = blocks[..., :3] / np.maximum(blocks[..., 3:], 1e-6)
+    return np.concatenate([np.clip(colour, 0, 1), blocks[..., 3:]], axis=-1)
 
 
 def _check_known(noun: str, known, folder: pathlib.Path) -> None:

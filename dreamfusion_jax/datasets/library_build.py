@@ -66,7 +66,7 @@ class Studio:
         self._renderer.show(obj)
         return obj
 
-    def shoot(self, views: Float[np.ndarray, "views 2"]) -> UInt8[np.ndarray, "views 64 64 4"]:
+    def shoot(self, views: Float[np.ndarray, "views 2"]) -> UInt8[np.ndarray, "views size size 4"]:
         """One picture per (azimuth, elevation), lit from beside the camera."""
         from dreamfusion_jax.datasets.renderer import look_at_origin
 
@@ -81,7 +81,7 @@ class Studio:
 
 def write_sheet(
     path: pathlib.Path,
-    views: UInt8[np.ndarray, "views 64 64 4"],
+    views: UInt8[np.ndarray, "views size size 4"],
     *,
     quality: int,
     alpha_quality: int,

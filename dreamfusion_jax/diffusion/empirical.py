@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
 from dreamfusion_jax.prompts.meaning import TEMPLATE_WORDS, mentions, singular, words_of
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Camera, TextEmbeddings
 
 # Accelerators round the factors of products to 8 bits or so: a few per mille of logits that are
 # divided by sigma^2 would make another picture win.
@@ -51,6 +51,7 @@ class EmpiricalPrior(PixelSpace):
     image_shape: tuple[int, int, int]
     schedule: Schedule = CosineSchedule()
     background_std: float = 0.6
+    poses: Camera | None = None  # of the pictures
 
     @classmethod
     def from_pictures(
@@ -77,6 +78,18 @@ class EmpiricalPrior(PixelSpace):
             states=jnp.asarray(rows, jnp.float32)[:, None, :],
             mask=jnp.ones((len(prompts), 1), bool),
         )
+
+    def cameras(self, prompt: str) -> Camera | None:
+        """The cameras of all pictures of what a prompt names, if they are known.
+
+        Of all sides of it, also where the prompt has a view word.
+        """
+        if self.poses is None:
+            return None
+        found = matching(prompt, self.captions)
+        nouns = {c.noun for c, fits in zip(self.captions, found, strict=True) if fits}
+        (index,) = np.nonzero([caption.noun in nouns for caption in self.captions])
+        return jax.tree.map(lambda x: np.asarray(x)[index], self.poses)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words that neither name a known noun nor belong to the usual templates."""

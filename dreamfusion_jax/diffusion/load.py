@@ -1,16 +1,23 @@
 """Finding a prior by name or folder."""
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from dreamfusion_jax.datasets.library import LIBRARY, SIZE, load_library, read_index
+from dreamfusion_jax.datasets.library import (
+    LIBRARY,
+    SIZE,
+    box_downsample,
+    load_library,
+    read_index,
+)
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.pretrained.folder import is_model_folder
 from dreamfusion_jax.diffusion.pretrained.hub import fetch, is_hub_id
@@ -19,6 +26,8 @@ from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+from dreamfusion_jax.scene.cameras import orbit_camera
+from dreamfusion_jax.types import Camera
 
 # "embedded" is the shipped prior with the better scores: see the README.
 DEFAULT = "furniture-views"
@@ -41,7 +50,7 @@ def load_prior(
         model that `dreamfusion train-prior` wrote or of DeepFloyd IF (stage I) or Stable
         Diffusion (1.x, 2.x) in the layout of diffusers, or such a model's id on the hub.
       dtype: "float32" or "bfloat16", of a network's parameters and of its computation.
-      image_size: side in pixels that "furniture-views" works at, a divisor of 64; networks
+      image_size: side in pixels that "furniture-views" works at, a divisor of 128; networks
         have a size of their own.
       prompts: "furniture-views" reads only the pictures that these match (all by default),
         which is all that is ever asked for where nothing unconditional is.
@@ -101,7 +110,7 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
-    """The closed-form denoiser of the shipped object views at a size that divides 64.
+    """The closed-form denoiser of the shipped object views at a size that divides 128.
 
     Where `prompts` are given, of the objects that these name only, from all sides.
     """
@@ -113,7 +122,7 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
         named = wanted.reshape(len(objects), -1).any(axis=1)
         wanted = np.repeat(named, len(captions) // len(objects))
     _check_size(image_size)
-    # One object at a time: the whole library at 64 pixels in float32 would be a gigabyte.
+    # One object at a time: the whole library in float32 would be five gigabytes.
     pictures = np.empty((wanted.sum(), image_size, image_size, 4), np.float32)
     filled = 0
     for entry, chosen in zip(objects, wanted.reshape(len(objects), -1), strict=True):
@@ -123,7 +132,18 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
             pictures[added] = box_downsample(views.astype(np.float32) / 255, image_size)
             filled = added.stop
     kept = [caption for caption, chosen in zip(captions, wanted, strict=True) if chosen]
-    return EmpiricalPrior.from_pictures(pictures, kept)
+    poses = jax.tree.map(lambda x: np.asarray(x)[wanted], _poses(read_index(LIBRARY)))
+    return EmpiricalPrior.from_pictures(pictures, kept, poses=poses)
+
+
+def _poses(index: dict[str, Any]) -> Camera:
+    """The cameras of all pictures of the library."""
+    azimuth, elevation = (
+        np.concatenate([entry[name] for entry in index["objects"]]).astype(np.float32)
+        for name in ("azimuth", "elevation")
+    )
+    lens = {"distance": index["distance"], "focal": index["focal"]}
+    return jax.jit(functools.partial(orbit_camera, **lens))(azimuth, elevation)
 
 
 def _captions(entry: dict[str, Any]) -> list[Caption]:
@@ -143,19 +163,6 @@ def _check_size(size: int) -> None:
             f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
             "does not divide that."
         )
-
-
-def box_downsample(
-    rgba: Float[np.ndarray, "n full full 4"], size: int
-) -> Float[np.ndarray, "n size size 4"]:
-    """Averages straight-alpha pictures over pixel blocks, weighting colour by alpha."""
-    n, full, _, _ = rgba.shape
-    factor = full // size
-    alpha = rgba[..., 3:]
-    premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha], axis=-1)
-    blocks = premultiplied.reshape(n, size, factor, size, factor, 4).mean(axis=(2, 4))
-    colour = blocks[..., :3] / np.maximum(blocks[..., 3:], 1e-6)
-    return np.concatenate([np.clip(colour, 0, 1), blocks[..., 3:]], axis=-1)
 
 
 def _model_folder(path: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.schedules import Schedule
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Camera, TextEmbeddings
 
 
 @runtime_checkable
@@ -47,8 +47,19 @@ class Prior(Protocol):
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that this prior cannot know; [] where it cannot tell."""
 
+    def cameras(self, prompt: str) -> Camera | None:
+        """From where it has seen what a prompt says, a batch; None where it cannot tell."""
 
-class PixelSpace:
+
+class UnknownCameras:
+    """What the priors have in common that cannot tell from where they have seen things."""
+
+    def cameras(self, prompt: str) -> Camera | None:
+        """None."""
+        return None
+
+
+class PixelSpace(UnknownCameras):
     """What the priors that noise the image itself have in common."""
 
     image_shape: tuple[int, int, int]

@@ -12,11 +12,12 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 from scipy import ndimage
 
 from dreamfusion_jax.export.views import render_views
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
+from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera
 
@@ -62,7 +63,7 @@ class Views:
 def render_aligned(
     scene: Scene,
     params: dict,
-    occupied: Bool[np.ndarray, "n n n"],
+    grid: DensityGrid,
     views: Views,
     alignment: Alignment,
 ) -> Float[np.ndarray, "views size size 4"]:
@@ -77,7 +78,7 @@ def render_aligned(
         views.focal,
     )
     size = views.rgba.shape[1]
-    out = render_views(scene, params, cameras, size, occupied=occupied, normals=False)
+    out = render_views(scene, params, cameras, size, grid=grid, normals=False)
     return np.concatenate([out.albedo, out.opacity[..., None]], axis=-1)
 
 
@@ -107,15 +108,13 @@ def agreement(
     return float(np.mean(inter / np.maximum(union, 1e-6) - rmse))
 
 
-def align(
-    scene: Scene, params: dict, occupied: Bool[np.ndarray, "n n n"], truth: Views, size: int = 32
-) -> Alignment:
+def align(scene: Scene, params: dict, grid: DensityGrid, truth: Views, size: int = 32) -> Alignment:
     """Finds the alignment that maximises the agreement with the true views.
 
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
-      occupied: the scene's occupied cells.
+      grid: of the scene's density.
       truth: views of the true object; the search uses those of the lowest elevation.
       size: of the pictures that are compared, divides that of the truth.
     """
@@ -125,10 +124,10 @@ def align(
     some = views.take(slice(None, None, 2))  # half of them tell small steps apart as well
 
     def score(alignment: Alignment) -> float:
-        rendered = render_aligned(scene, params, occupied, some, alignment)
+        rendered = render_aligned(scene, params, grid, some, alignment)
         return agreement(rendered, some.rgba)
 
-    start = _raster(scene, params, occupied, views)
+    start = _raster(scene, params, grid, views)
     best = max(((score(a), a) for a in start), key=lambda pair: pair[0])
     angle, factor = math.pi / _ROTATIONS, 1.1
     for _ in range(_HALVINGS):
@@ -137,9 +136,7 @@ def align(
     return best[1]
 
 
-def _raster(
-    scene: Scene, params: dict, occupied: Bool[np.ndarray, "n n n"], views: Views
-) -> list[Alignment]:
+def _raster(scene: Scene, params: dict, grid: DensityGrid, views: Views) -> list[Alignment]:
     """The best few of all rotations and zooms, no two of them neighbours in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)
@@ -147,7 +144,7 @@ def _raster(
     index = index.reshape(wanted.shape)
     first = views.take(np.zeros(len(unique), int))
     seen = dataclasses.replace(first, azimuth=unique)
-    pictures = render_aligned(scene, params, occupied, seen, Alignment(0.0, 1.0))
+    pictures = render_aligned(scene, params, grid, seen, Alignment(0.0, 1.0))
     areas = views.rgba[..., 3].mean(), pictures[..., 3].mean()
     scale = math.sqrt(areas[0] / max(areas[1], 1e-6))
     scores = []

@@ -23,7 +23,7 @@ from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.views import occupied_cells
+from dreamfusion_jax.export.views import density_grid
 from dreamfusion_jax.prompts.meaning import mentions, to_known
 from dreamfusion_jax.scene.render import Scene
 
@@ -86,9 +86,9 @@ class RunScores:
 def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
     """Aligns a scene with a true object and measures their agreement."""
     views = truth_views(truth)
-    occupied = occupied_cells(scene, params)
-    alignment = align(scene, params, occupied, views)
-    rendered = render_aligned(scene, params, occupied, views, alignment)
+    grid = density_grid(scene, params)
+    alignment = align(scene, params, grid, views)
+    rendered = render_aligned(scene, params, grid, views, alignment)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
     on_white = [rgba[..., :3] + 1.0 - rgba[..., 3:] for rgba in (rendered, views.rgba)]
     return Scores(

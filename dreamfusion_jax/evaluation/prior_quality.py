@@ -19,10 +19,9 @@ from scipy import linalg
 
 from dreamfusion_jax.datasets.captions import view_words, with_article
 from dreamfusion_jax.datasets.colours import colour_words
-from dreamfusion_jax.datasets.library import load_library, load_truth
+from dreamfusion_jax.datasets.library import box_downsample, load_library, load_truth
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
-from dreamfusion_jax.diffusion.load import box_downsample
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.samplers import ancestral_sample
 from dreamfusion_jax.evaluation.judge import Judge, close_up

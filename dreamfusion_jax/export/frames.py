@@ -18,7 +18,7 @@ from dreamfusion_jax.export.images import (
     sheet,
     to_uint8,
 )
-from dreamfusion_jax.export.views import Pictures, occupied_cells, render_views
+from dreamfusion_jax.export.views import Pictures, density_grid, render_views
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
@@ -87,14 +87,14 @@ def render_frames(
       kinds: what will be shown, of KINDS.
       lighting: of what is shaded.
       progress: called with the number of views that are rendered.
-      **settings: occupied, chunk and before_chunk of `render_views`.
+      **settings: grid, chunk and before_chunk of `render_views`.
 
     Raises:
       UserError: the field is not finite.
     """
     check_kinds(kinds)
-    if settings.get("occupied") is None:
-        settings["occupied"] = occupied_cells(scene, params)
+    if settings.get("grid") is None:
+        settings["grid"] = density_grid(scene, params)
     settings["normals"] = bool(_OF_SHAPE & set(kinds))
     count = cameras.focal.shape[0]
     lit_kinds = [kind for kind in ("shaded", "textureless") if kind in kinds] or ["shaded"]

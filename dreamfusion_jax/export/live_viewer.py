@@ -10,14 +10,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.baking import with_texture
 from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import glb_bytes
-from dreamfusion_jax.export.views import occupied_cells
+from dreamfusion_jax.export.views import density_grid
+from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera
 
@@ -35,7 +36,7 @@ class Snapshot:
 
     params: dict
     step: int
-    occupied: Bool[np.ndarray, "n n n"]
+    grid: DensityGrid
 
 
 @dataclasses.dataclass
@@ -201,7 +202,7 @@ class LiveViewer:
         if latest is not None and latest[1] != self._looked_at:
             self._looked_at = latest[1]
             try:
-                self._snapshot = Snapshot(*latest, occupied_cells(self._scene, latest[0]))
+                self._snapshot = Snapshot(*latest, density_grid(self._scene, latest[0]))
             except UserError as error:
                 self._status.content = str(error)
         return self._snapshot
@@ -273,7 +274,7 @@ class LiveViewer:
             side,
             [kind],
             lighting=lighting,
-            occupied=snapshot.occupied,
+            grid=snapshot.grid,
             chunk=1024,
             before_chunk=before_chunk,
         )

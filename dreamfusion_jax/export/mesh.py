@@ -9,7 +9,8 @@ from skimage import measure
 
 from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.surface import surface_level
-from dreamfusion_jax.export.views import grid_points, negligible_density, occupied_cells
+from dreamfusion_jax.export.views import density_grid, grid_points, occupied_cells
+from dreamfusion_jax.scene.occupancy import negligible_density
 from dreamfusion_jax.scene.render import Scene, density_at
 
 # A piece with less than this share of the whole area is a floater.
@@ -33,7 +34,7 @@ def extract_mesh(
     Raises:
       NoSurface: nothing in the scene is opaque, or the field is not finite.
     """
-    occupied = occupied_cells(scene, params)
+    occupied = occupied_cells(scene, density_grid(scene, params))
     if not occupied.any():
         raise NoSurface(_NOTHING)
     density, low, spacing = _sample_density(scene, params, occupied, resolution)
@@ -86,7 +87,7 @@ def _sample_density(
         raise NoSurface(
             "The density of the scene is not finite; export an older checkpoint instead."
         )
-    density[density < negligible_density(scene)] = 0.0
+    density[density < negligible_density(scene.radius)] = 0.0
     return density.reshape(shape), low, np.full(3, step)
 
 

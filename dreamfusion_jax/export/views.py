@@ -1,7 +1,7 @@
 """Rendering many finished views quickly: rays through empty space are not evaluated.
 
-A coarse occupancy grid tells which rays can meet anything, and where; only those are
-rendered, each between its first and last occupied cell.
+A grid of the scene's density tells which blocks of pixels can meet anything, and where; only the
+rays of these are rendered, each between its first and last occupied cell.
 """
 
 import dataclasses
@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
-from scipy import ndimage
+from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.lights import albedo_light
-from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.render import Scene, density_at, render_rays
-from dreamfusion_jax.types import Camera, Light, Rays
+from dreamfusion_jax.scene.occupancy import DensityGrid, negligible_density
+from dreamfusion_jax.scene.rays import along, cast_rays, pixel_rays
+from dreamfusion_jax.scene.render import Scene, fit_grid, render_rays
+from dreamfusion_jax.types import Camera, Light
 
-# A density that hides less than this share of a ray across the whole scene is empty space.
-NEGLIGIBLE_OPACITY = 0.02
+_BLOCKS = (8, 4, 2, 1)  # pixels a side
+_MARGIN = 2  # cells around what is occupied that count as occupied
 
 
 def grid_points(
@@ -32,32 +32,39 @@ def grid_points(
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def negligible_density(scene: Scene) -> float:
-    """The density below which space counts as empty."""
-    return -np.log1p(-NEGLIGIBLE_OPACITY) / (2 * scene.radius)
-
-
-def occupied_cells(
-    scene: Scene, params: dict, resolution: int = 64
-) -> Bool[np.ndarray, "resolution resolution resolution"]:
-    """Where density matters, on a grid from -radius to radius, with a margin of one cell.
+def density_grid(scene: Scene, params: dict, cells: int = 64) -> DensityGrid:
+    """The density of a scene on a grid, which all renderings of it look at.
 
     Raises:
       UserError: the field holds numbers that are not finite.
     """
-    corner = np.full(3, scene.radius)
-    points = grid_points(-corner, corner, (resolution,) * 3)
-    inside = np.linalg.norm(points, axis=-1) < scene.radius
-    density = density_at(scene, params, points[inside])
-    if not np.isfinite(density).all():
+    grid = fit_grid(scene, params, cells)
+    if not np.isfinite(grid.density).all():
         raise UserError(
             "The scene holds numbers that are not finite; go back to an older checkpoint "
             "or run again with a smaller config.optim.learning_rate."
         )
-    occupied = np.zeros(len(points), bool)
-    occupied[inside] = density > negligible_density(scene)
-    occupied = occupied.reshape((resolution,) * 3)
-    return ndimage.binary_dilation(occupied, np.ones((3, 3, 3)))
+    return grid
+
+
+def occupied_cells(scene: Scene, grid: DensityGrid) -> Bool[np.ndarray, "rows rows rows"]:
+    """Where density matters, with a margin of one cell."""
+    return np.asarray(_occupied(grid.density, negligible_density(scene.radius), 1))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _occupied(
+    density: Float[Array, "n n n"], least: Float[Array, ""] | float, margin: int
+) -> Bool[Array, "n n n"]:
+    full = density > least
+    for axis in range(3):
+        padded = jnp.pad(full, [(margin, margin) if i == axis else (0, 0) for i in range(3)])
+        parts = (
+            jax.lax.slice_in_dim(padded, i, i + full.shape[axis], axis=axis)
+            for i in range(2 * margin + 1)
+        )
+        full = functools.reduce(jnp.logical_or, parts)
+    return full
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +88,10 @@ def render_views(
     cameras: Camera,
     size: int,
     *,
-    occupied: Bool[np.ndarray, "n n n"] | None = None,
+    grid: DensityGrid | None = None,
     lights: Light | None = None,
     normals: bool = True,
-    chunk: int = 2048,
+    chunk: int = 8192,
     before_chunk: Callable[[], None] | None = None,
 ) -> Pictures:
     """Renders a batch of views.
@@ -94,92 +101,101 @@ def render_views(
       params: the scene's parameters.
       cameras: a batch of views.
       size: width and height in pixels.
-      occupied: from `occupied_cells`; None finds it.
+      grid: from `density_grid`; None makes it.
       lights: one per view; None shows the albedo.
       normals: False leaves out all that needs the field's gradient: normals are then
         zero and rgb is the albedo.
       chunk: rays per call of the compiled program, which bounds the memory.
       before_chunk: called before each of them; what it raises ends the rendering.
     """
-    occupied = occupied_cells(scene, params) if occupied is None else occupied
+    grid = density_grid(scene, params) if grid is None else grid
+    scene = dataclasses.replace(scene, sampler=scene.sampler.unlimited())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
-    rays, hit = _tight_rays(cameras, size, scene.radius, occupied)
-    view_of_ray = np.repeat(np.arange(count), size * size)
-    light_of_view = [np.asarray(x) for x in jax.tree.leaves(lights)]
-    active = np.flatnonzero(hit)
+    pixels, near, far = _pixels_to_render(scene, cameras, size, grid)
     parts = []
-    for start in range(0, max(len(active), 1), chunk):
+    for start in range(0, max(len(pixels), 1), chunk):
         if before_chunk is not None:
             before_chunk()
-        index = active[start : start + chunk]
-        padded = np.resize(index, chunk) if len(index) else np.zeros(chunk, int)
-        ray = tuple(x[padded] for x in rays)
-        light = tuple(x[view_of_ray[padded]] for x in light_of_view)
-        out = _render_chunk(scene, params, ray, light, normals)
-        parts.append([np.asarray(x)[: len(index)] for x in out])
+        part = slice(start, start + chunk)
+        some = [np.resize(x[part], chunk) for x in (pixels, near, far)]
+        out = _render_chunk(scene, params, grid, cameras, lights, size, normals, *some)
+        parts.append([x[: len(pixels[part])] for x in out])
+    # All calls are under way before the first result is asked for.
+    parts = jax.device_get(parts)
     shape = (count, size, size)
-    return Pictures(*(_scatter(pieces, active, shape) for pieces in zip(*parts, strict=True)))
+    return Pictures(*(_scatter(pieces, pixels, shape) for pieces in zip(*parts, strict=True)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def _render_chunk(
-    scene: Scene, params: dict, rays: tuple[Array, ...], lights: tuple[Array, ...], normals: bool
+    scene: Scene,
+    params: dict,
+    grid: DensityGrid,
+    cameras: Camera,
+    lights: Light,
+    size: int,
+    normals: bool,
+    pixels: Int[Array, "rays"],
+    near: Float[Array, "rays"],
+    far: Float[Array, "rays"],
 ) -> tuple[Array, ...]:
-    scene = scene if normals else dataclasses.replace(scene, points_per_chunk=0)
+    view, inside = pixels // size**2, pixels % size**2
+    camera = jax.tree.map(lambda x: x[view], cameras)
+    rays = jax.vmap(functools.partial(pixel_rays, size=size, radius=scene.radius))(camera, inside)
+    near, far = (jnp.clip(x, rays.near, rays.far) for x in (near, far))
+    rays = rays.replace(near=near, far=far)
     # Every ray counts as a view with a light of its own.
-    black = jnp.zeros_like(rays[0])
-    out = render_rays(scene, params, Rays(*rays), Light(*lights), black, None)
+    light = jax.tree.map(lambda x: x[view], lights)
+    black = jnp.zeros_like(rays.origins)
+    out = render_rays(scene, params, rays, light, black, None, grid=grid, normals=normals)
     out = out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
-    # What is not returned is not computed: the compiler drops the field's gradient (if
-    # it is not inside a loop over chunks).
-    shading = (out.rgb, out.normals) if normals else (out.albedo, jnp.zeros_like(out.albedo))
-    return shading[0], out.albedo, out.opacity, out.depth, shading[1]
+    rgb = out.rgb if normals else out.albedo
+    return rgb, out.albedo, out.opacity, out.depth, out.normals
+
+
+def _pixels_to_render(
+    scene: Scene, cameras: Camera, size: int, grid: DensityGrid
+) -> tuple[Int[np.ndarray, "rays"], Float[np.ndarray, "rays"], Float[np.ndarray, "rays"]]:
+    """The pixels, numbered through all views, that can meet anything, and between which distances.
+
+    One ray stands for a block of pixels that is no wider, there, than the margin of the cells.
+    """
+    cell = 2 * scene.radius / (grid.density.shape[0] - 1)
+    distance = np.linalg.norm(np.asarray(cameras.position), axis=-1) + scene.radius
+    pixel = float(np.max(distance / np.asarray(cameras.focal))) / size
+    block = next(b for b in _BLOCKS if size % b == 0 and (b * pixel < cell or b == 1))
+    near, far, hit = (
+        np.asarray(x) for x in _march(cameras, size // block, scene.radius, grid.density)
+    )
+    near, far = (np.repeat(np.repeat(x, block, 1), block, 2).ravel() for x in (near, far))
+    pixels = np.flatnonzero(np.repeat(np.repeat(hit, block, 1), block, 2))
+    return pixels.astype(np.int32), near[pixels], far[pixels]
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _cast(cameras: Camera, size: int, radius: float) -> Rays:
-    return jax.vmap(lambda camera: cast_rays(camera, size, radius))(cameras)
-
-
-def _tight_rays(
-    cameras: Camera, size: int, radius: float, occupied: Bool[np.ndarray, "n n n"]
-) -> tuple[tuple[np.ndarray, ...], Bool[np.ndarray, "rays"]]:
-    """Origins, directions, near and far of all rays, and which of them meet anything."""
-    rays = _cast(cameras, size, radius)
-    origins, directions = (np.asarray(x).reshape(-1, 3) for x in (rays.origins, rays.directions))
-    bounds = (np.asarray(x).reshape(-1) for x in (rays.near, rays.far))
-    near, far, hit = _tighten(origins, directions, *bounds, occupied, radius)
-    return (origins, directions, near, far), hit
-
-
-def _tighten(
-    origins: Float[np.ndarray, "rays 3"],
-    directions: Float[np.ndarray, "rays 3"],
-    near: Float[np.ndarray, "rays"],
-    far: Float[np.ndarray, "rays"],
-    occupied: Bool[np.ndarray, "n n n"],
-    radius: float,
-    block: int = 16384,
-) -> tuple[Float[np.ndarray, "rays"], Float[np.ndarray, "rays"], Bool[np.ndarray, "rays"]]:
-    """Near and far at the first and last occupied cell, and which rays meet any."""
-    n = occupied.shape[0]
+def _march(
+    cameras: Camera, size: int, radius: float, density: Float[Array, "n n n"]
+) -> tuple[Array, Array, Array]:
+    """Near and far at the first and last occupied cell of each ray, and whether there is any."""
+    n = density.shape[0]
+    occupied = _occupied(density, negligible_density(radius), _MARGIN)
     steps = 2 * n  # half a cell at most between two looks; the margin covers the rest
-    fractions = (np.arange(steps, dtype=np.float32) + 0.5) / steps
-    tight_near, tight_far, hit = near.copy(), far.copy(), np.zeros(len(near), bool)
-    for start in range(0, len(near), block):
-        cut = slice(start, start + block)
-        length = (far[cut] - near[cut])[:, None]
-        distance = near[cut, None] + length * fractions
-        points = origins[cut, None] + distance[..., None] * directions[cut, None]
-        index = np.rint((points + radius) * ((n - 1) / (2 * radius))).astype(np.int32)
-        index = np.clip(index, 0, n - 1)
-        full = occupied[index[..., 0], index[..., 1], index[..., 2]] & (length > 0)
-        first, last = full.argmax(axis=1), steps - 1 - full[:, ::-1].argmax(axis=1)
-        hit[cut] = full.any(axis=1)
-        tight_near[cut] += (length[:, 0] * (first / steps)).astype(np.float32)
-        tight_far[cut] -= (length[:, 0] * (1 - (last + 1) / steps)).astype(np.float32)
-    return tight_near, tight_far, hit
+    fractions = (jnp.arange(steps) + 0.5) / steps
+
+    def march(camera):
+        rays = cast_rays(camera, size, radius)
+        length = rays.far - rays.near
+        points = along(rays, rays.near[..., None] + length[..., None] * fractions)
+        index = jnp.rint((points + radius) * ((n - 1) / (2 * radius))).astype(jnp.int32)
+        index = jnp.clip(index, 0, n - 1)
+        full = occupied[index[..., 0], index[..., 1], index[..., 2]] & (length[..., None] > 0)
+        first = jnp.argmax(full, axis=-1)
+        last = steps - jnp.argmax(full[..., ::-1], axis=-1)
+        near, far = (rays.near + length * (x / steps) for x in (first, last))
+        return near, far, jnp.any(full, axis=-1)
+
+    return jax.lax.map(march, cameras)
 
 
 def _scatter(parts: Sequence[np.ndarray], active: np.ndarray, shape: tuple[int, int, int]):

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from dreamfusion_jax.diffusion.load import check_dtype
+from dreamfusion_jax.diffusion.prior import UnknownCameras
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
@@ -17,7 +18,7 @@ from dreamfusion_jax.types import TextEmbeddings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageTextPrior:
+class ImageTextPrior(UnknownCameras):
     """What the training loop asks of a prior, with vectors for embeddings: states [rows, 1, D].
 
     Images are rendered at any size, `image_shape`, and resized by the guidance.

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import ml_collections
 import optax
 
@@ -45,9 +46,38 @@ def build_optimizer(
             warmup_steps=config_optim["warmup_steps"],
         )
         optimizer = FACTORIES[name](schedule, **settings)
+        tables = _for_tables(config_optim, total_steps)
     except ValueError as error:
         raise UserError(f"The config's optim cannot be used: {error}") from error
+    if tables is not None:
+        optimizer = optax.multi_transform({"tables": tables, "rest": optimizer}, _labels)
     return optax.chain(_clip(config_optim["clip_norm"]), optimizer)
+
+
+def _for_tables(
+    config_optim: ml_collections.ConfigDict, total_steps: int
+) -> optax.GradientTransformation | None:
+    """Adam at the tables' own learning rate, None where they have none."""
+    rates = config_optim.get("tables", {"learning_rate": 0.0})
+    if not rates["learning_rate"]:
+        return None
+    schedule = warmup_cosine(
+        total_steps,
+        peak=rates["learning_rate"],
+        start=rates["learning_rate"],
+        end=rates["final_learning_rate"],
+        warmup_steps=0,
+    )
+    return optax.adam(schedule, **config_optim.get("adam", {}))
+
+
+def _labels(params: Any) -> Any:
+    """ "tables" for the grids of a field, whose names begin with "level", "rest" for all else."""
+
+    def label(path, _):
+        return "tables" if str(getattr(path[-1], "key", "")).startswith("level") else "rest"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def _check_keys(name: str, settings: Mapping[str, Any]) -> None:

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamfusion_jax.registry import check_at_least, register
 from dreamfusion_jax.scene.encoding import integrated_encoding
 
 
+@register("background", "environment")
 class EnvironmentMap(nn.Module):
     """An MLP from ray direction to colour (paper section 3.1).
 
@@ -20,6 +22,10 @@ class EnvironmentMap(nn.Module):
     layers: int = 2
     frequencies: int = 4
     channels: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_at_least(self, width=1, layers=0, frequencies=1)
 
     @nn.compact
     def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:

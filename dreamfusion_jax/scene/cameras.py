@@ -79,6 +79,12 @@ def sample_camera(key: PRNGKeyArray, distribution: CameraDistribution) -> Camera
     )
 
 
+def choose(key: PRNGKeyArray, cameras: Camera) -> Camera:
+    """Draws one of some cameras."""
+    index = jax.random.randint(key, (), 0, cameras.focal.shape[0])
+    return jax.tree.map(lambda x: x[index], cameras)
+
+
 def orbit_camera(
     azimuth: Float[Array, "*batch"],
     elevation: float | Float[Array, "*batch"],

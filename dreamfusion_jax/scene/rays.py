@@ -4,7 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dreamfusion_jax.types import Camera, Rays
 
@@ -18,7 +18,16 @@ def cast_rays(camera: Camera, size: int, radius: float) -> Rays:
       radius: radius of the bounding sphere; rays that miss it get near == far == 0.
     """
     offset = (jnp.arange(size) + 0.5) / size - 0.5
-    x, y = jnp.meshgrid(offset, -offset)
+    return _rays(camera, *jnp.meshgrid(offset, -offset), radius)
+
+
+def pixel_rays(camera: Camera, pixels: Int[Array, "*batch"], size: int, radius: float) -> Rays:
+    """Some rays of `cast_rays`, by the number of their pixel, row by row."""
+    row, column = pixels // size, pixels % size
+    return _rays(camera, (column + 0.5) / size - 0.5, 0.5 - (row + 0.5) / size, radius)
+
+
+def _rays(camera: Camera, x: Float[Array, "*batch"], y: Float[Array, "*batch"], radius) -> Rays:
     in_camera = jnp.stack([x, y, -camera.focal * jnp.ones_like(x)], axis=-1)
     # Not rounded to 8 bits on accelerators: that would tilt rays by half a pixel.
     rotate = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -39,3 +48,8 @@ def intersect_sphere(
     near, far = jnp.maximum(middle - half, 0.0), jnp.maximum(middle + half, 0.0)
     hit = half_squared > 0
     return jnp.where(hit, near, 0.0), jnp.where(hit, far, 0.0)
+
+
+def along(rays: Rays, distances: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples 3"]:
+    """The points at distances along rays."""
+    return rays.origins[..., None, :] + distances[..., None] * rays.directions[..., None, :]

@@ -5,16 +5,19 @@ import functools
 import math
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from dreamfusion_jax import registry
 from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
-from dreamfusion_jax.scene.fields import MlpField, density_of, query_density, query_field
+from dreamfusion_jax.scene.compaction import most_important, spread
+from dreamfusion_jax.scene.fields import Field, MlpField
+from dreamfusion_jax.scene.occupancy import DensityGrid, fit_density_grid
+from dreamfusion_jax.scene.rays import along
 from dreamfusion_jax.scene.regularisers import orientation_penalty
-from dreamfusion_jax.scene.sampling import fine_edges, stratified_points, uniform_edges
+from dreamfusion_jax.scene.samplers import HierarchicalSampler, Sampler
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 from dreamfusion_jax.types import FieldOutput, Light, Rays, RenderOutput
@@ -26,21 +29,22 @@ FINAL_BLUR = 2e-3  # lambda_Sigma at the end of the paper's annealing
 class Scene:
     """The modules and sampling numbers of a scene; its parameters live elsewhere.
 
-    `field` is any module with the call and the `channels` of `MlpField`.
-    `points_per_chunk` bounds what is worked on at a time, see `query_field`.
     `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view, or with
     `textures` a random texture.
     """
 
-    field: nn.Module = MlpField()
+    field: Field = MlpField()
+    sampler: Sampler = HierarchicalSampler()
     background: EnvironmentMap | None = None
     radius: float = 1.4
-    coarse_samples: int = 64
-    fine_samples: int = 32
-    points_per_chunk: int = 0
     colour_mean: float = 0.5
     colour_std: float = 0.3
     textures: bool = False
+
+    def __post_init__(self):
+        # One number, said once: the field is asked within the scene's sphere.
+        if self.field.radius != self.radius:
+            object.__setattr__(self, "field", self.field.clone(radius=self.radius))
 
     @classmethod
     def from_config(cls, config) -> "Scene":
@@ -48,14 +52,14 @@ class Scene:
         channels = {"channels": 4 if config.colour_space == "latent" else 3}
         environment = None
         if config.background.kind == "environment":
-            environment = EnvironmentMap(**config.background.environment, **channels)
+            settings = {"name": "environment", **config.background.environment}
+            where = "scene.background.environment"
+            environment = registry.build("background", settings, where, **channels)
         return cls(
-            field=MlpField(**config.field, **channels),
+            field=registry.build("field", config.field, "scene.field", **channels),
+            sampler=registry.build("sampler", config.sampler, "scene.sampler"),
             background=environment,
             radius=config.radius,
-            coarse_samples=config.coarse_samples,
-            fine_samples=config.fine_samples,
-            points_per_chunk=config.points_per_chunk,
             colour_mean=config.background.colour_mean,
             colour_std=config.background.colour_std,
             textures=config.background.kind == "textures",
@@ -103,7 +107,9 @@ def render_rays(
     background: Float[Array, "*rays behind"],
     key: Key[Array, "*views"] | None,
     *,
+    grid: DensityGrid | None = None,
     blur: float | Float[Array, ""] | None = None,
+    normals: bool = True,
 ) -> RenderOutput:
     """Renders rays: of one view, or of several with a light and a key each.
 
@@ -116,41 +122,46 @@ def render_rays(
       light: one light, or one for each view.
       background: colours in [0, 1] behind the object; channels that they lack are 0.5.
       key: jitters the samples, one or one for each view; None renders at fixed samples.
+      grid: of the scene's sampler, if it has one.
       blur: lambda_Sigma, the standard deviation of the field's input Gaussians; None takes that of
         `params`.
+      normals: False leaves out all that needs the field's gradient: normals are then
+        zero and the colours are the albedo.
     """
     blur = _blur(params) if blur is None else blur
-    edges = _place_samples(scene, params, rays, blur**2, key)
+    prepared = scene.field.prepare(params["field"], blur**2)
+    samples = scene.sampler.place(scene.field, prepared, grid, rays, blur**2, key)
+    edges = samples.edges
     distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
-    points = _along(rays, distances)
-    field = query_field(scene.field, params["field"], points, blur**2, chunk=scene.points_per_chunk)
+    points = along(rays, distances)
+
+    def query(points):
+        return scene.field.query(prepared, points, blur**2, normals=normals)
+
+    if samples.importance is None or scene.sampler.budget >= 1:
+        field = query(points)
+    else:
+        field = _query_some(query, points, samples.importance, scene.sampler.budget, key)
+    if not normals:
+        field = field.replace(normals=jnp.zeros_like(points))
     weights = rendering_weights(field.density, jnp.diff(edges, axis=-1))
     return _composite_all(field, points, distances, weights, rays, light, background)
 
 
-def _place_samples(
-    scene: Scene, params: dict, rays: Rays, variance, key: Key[Array, "*views"] | None
-) -> Float[Array, "*rays edges"]:
-    # The coarse pass only says where to look: no gradient, no albedo, no normals.
-    frozen = jax.lax.stop_gradient(params["field"])
-    edges = uniform_edges(rays, scene.coarse_samples)
-    points = _along(rays, _with_keys(stratified_points, edges, key=key))
-    density = query_density(scene.field, frozen, points, variance, chunk=scene.points_per_chunk)
-    weights = rendering_weights(density, jnp.diff(edges, axis=-1))
-    place = functools.partial(fine_edges, intervals=scene.fine_samples)
-    fine_key = None if key is None else _with_keys(lambda k: jax.random.fold_in(k, 1), key=key)
-    return _with_keys(place, edges, weights, key=fine_key)
-
-
-def _with_keys(function: Callable, *arrays: Array, key: Key[Array, "*views"] | None) -> Array:
-    """function(*arrays, key=key), mapped over the views if there is a key for each."""
-    if key is None or key.ndim == 0:
-        return function(*arrays, key)
-    return jax.vmap(function)(*arrays, key)
-
-
-def _along(rays: Rays, distances: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples 3"]:
-    return rays.origins[..., None, :] + distances[..., None] * rays.directions[..., None, :]
+def _query_some(
+    query: Callable[[Float[Array, "points 3"]], FieldOutput],
+    points: Float[Array, "*rays samples 3"],
+    importance: Float[Array, "*rays samples"],
+    budget: float,
+    key: Key[Array, "*views"] | None,
+) -> FieldOutput:
+    """The field at the most important samples; elsewhere it is empty."""
+    shape, flat = points.shape[:-1], points.reshape(-1, 3)
+    if key is not None:
+        key = jax.random.fold_in(key.ravel()[0], 2)
+    index, place = most_important(importance.ravel(), math.ceil(budget * len(flat)), key)
+    found = query(flat.at[index].get(mode="promise_in_bounds"))
+    return jax.tree.map(lambda x: spread(x, place).reshape(*shape, *x.shape[1:]), found)
 
 
 def _composite_all(
@@ -178,6 +189,14 @@ def _composite_all(
     )
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def fit_grid(scene: Scene, params: dict, cells: int) -> DensityGrid:
+    """The density of a scene, as it is seen with `params`, on a grid of `cells`^3 cells."""
+    variance = _blur(params) ** 2
+    prepared = scene.field.prepare(params["field"], variance)
+    return fit_density_grid(scene.field, prepared, cells, variance)
+
+
 def density_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> Float[np.ndarray, "n"]:
@@ -196,14 +215,17 @@ def field_at(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _density(field: nn.Module, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    return query_density(field, params["field"], points, _blur(params) ** 2)
+def _density(field: Field, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    variance = _blur(params) ** 2
+    return field.density(field.prepare(params["field"], variance), points, variance)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _field(field: nn.Module, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
-    log_density, albedo = field.apply(params["field"], points, _blur(params) ** 2)
-    return jnp.concatenate([density_of(log_density)[:, None], albedo[:, :3]], 1)
+def _field(field: Field, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
+    variance = _blur(params) ** 2
+    prepared = field.prepare(params["field"], variance)
+    out = field.query(prepared, points, variance, normals=False)
+    return jnp.concatenate([out.density[:, None], out.albedo[:, :3]], 1)
 
 
 def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:

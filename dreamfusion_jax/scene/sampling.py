@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamfusion_jax.scene.volume import running_sum
 from dreamfusion_jax.types import Rays
 
 
@@ -43,8 +44,8 @@ def fine_edges(
     those of the ray. With a key the inner quantiles are jittered within their strata.
     """
     edges, weights = jax.lax.stop_gradient((edges, weights))
-    histogram = _blur_pool(jnp.sqrt(weights)) + padding / weights.shape[-1]
-    cdf = jnp.cumsum(histogram, axis=-1)
+    histogram = blur_pool(jnp.sqrt(weights)) + padding / weights.shape[-1]
+    cdf = running_sum(histogram)
     cdf = jnp.concatenate([jnp.zeros_like(cdf[..., :1]), cdf], axis=-1) / cdf[..., -1:]
     quantiles = jnp.linspace(0.0, 1.0, intervals + 1)[1:-1]
     quantiles = jnp.broadcast_to(quantiles, (*weights.shape[:-1], intervals - 1))
@@ -55,7 +56,8 @@ def fine_edges(
     return jnp.concatenate([edges[..., :1], inner, edges[..., -1:]], axis=-1)
 
 
-def _blur_pool(weights: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
+def blur_pool(weights: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
+    """Widen weights by their neighbours' maxima (mip-NeRF Eq. 18)."""
     padded = jnp.concatenate([weights[..., :1], weights, weights[..., -1:]], axis=-1)
     pairwise_max = jnp.maximum(padded[..., :-1], padded[..., 1:])
     return 0.5 * (pairwise_max[..., :-1] + pairwise_max[..., 1:])

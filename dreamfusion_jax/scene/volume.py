@@ -17,12 +17,21 @@ def rendering_weights(
       density: tau_i >= 0 per unit length, front to back.
       lengths: delta_i >= 0 of the intervals.
     """
-    optical_depth = jnp.cumsum(density * lengths, axis=-1)
+    optical_depth = running_sum(density * lengths)
     transmittance = jnp.exp(-optical_depth)
     before = jnp.concatenate(
         [jnp.ones_like(transmittance[..., :1]), transmittance[..., :-1]], axis=-1
     )
     return before - transmittance
+
+
+def running_sum(values: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
+    """The sums of each value and all before it, as a matrix product.
+
+    XLA's CPU backend computes `jnp.cumsum` of n values, and what goes into it, n^2 times.
+    """
+    triangle = jnp.triu(jnp.ones((values.shape[-1],) * 2, values.dtype))
+    return jnp.matmul(values, triangle, precision=jax.lax.Precision.HIGHEST)
 
 
 def composite(

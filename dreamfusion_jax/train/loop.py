@@ -24,7 +24,7 @@ from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replica
 from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
-from dreamfusion_jax.train.task import Task
+from dreamfusion_jax.train.task import Task, own_cameras
 
 _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 
@@ -76,14 +76,18 @@ def train(
     total = tasks[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
     with contextlib.closing(Runs(jobs)) as runs:
-        state = runs.restore(initial_state(tasks[0].scene, tasks[0].optimizer, seed_keys))
+        begin = functools.partial(initial_state, tasks[0].scene, tasks[0].optimizer)
+        # As one program: one small one for each operation would take seconds to compile.
+        state = runs.restore(jax.jit(begin)(seed_keys))
         step, state = int(state.step), replicate(state)
-        prompts = tasks[0].view_prompts.prompts(*(job.told or job.prompt for job in jobs))
+        told = [job.told or job.prompt for job in jobs]
+        prompts = tasks[0].view_prompts.prompts(*told)
 
         @functools.lru_cache(maxsize=1)
         def frozen(prior: Prior | ImageTextPrior):
             embeddings = prior.encode(prompts)  # before the parameters are asked for
-            return replicate((prior.params, embeddings, seed_keys))
+            own = own_cameras(prior, told) if tasks[0].own_cameras else None
+            return replicate((prior.params, embeddings, own, seed_keys))
 
         bar = tqdm(
             total=total, initial=step, unit="step", disable=not (progress and is_first_host())

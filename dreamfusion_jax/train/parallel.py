@@ -53,7 +53,7 @@ def compile_steps(task: Task, num_steps: int) -> Callable:
     """One program that runs `num_steps` steps on the devices of all hosts.
 
     Returns:
-      A function (state, prior_params, embeddings, seed_keys) -> (state, metrics), with
+      A function (state, prior_params, embeddings, own_cameras, seed_keys) -> (state, metrics), with
       metrics stacked over the steps. The state is donated; everything else is not.
     """
     program = steps_program(task, num_steps)
@@ -68,24 +68,24 @@ def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | No
     `devices` may be those of a machine that is not here, to compile for it.
     """
 
-    def many_steps(state, prior_params, embeddings, seed_keys, device_index):
+    def many_steps(state, *frozen_and_index):
         def body(state, _):
-            return train_step(task, state, prior_params, embeddings, seed_keys, device_index)
+            return train_step(task, state, *frozen_and_index)
 
         return jax.lax.scan(body, state, None, length=num_steps)
 
     return jax.pmap(
         many_steps,
         AXIS,
-        in_axes=(None, None, None, None, 0),
+        in_axes=(None, None, None, None, None, 0),
         out_axes=None,
         donate_argnums=0,
         devices=devices,
     )
 
 
-def _call(program, indices, state, prior_params, embeddings, seed_keys):
-    return program(state, prior_params, embeddings, seed_keys, indices)
+def _call(program, indices, state, *frozen):
+    return program(state, *frozen, indices)
 
 
 def join_hosts(

@@ -24,6 +24,8 @@ from dreamfusion_jax.datasets.library import Library, load_library, read_sheet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.views import FINE_WORDS, fine_view_index
 
+_SIDE = 64  # pixels of the library's pictures here: all of them are held in memory
+
 CAPTIONS = 12  # different captions of each picture
 
 
@@ -70,7 +72,7 @@ def load_data(
         raise UserError(f"config.seed is {config.seed}; it must be at least 0.")
     how = {"seed": config.seed, "extras": Extras(**config.data.extras)}
     if source is None:
-        return from_library(load_library(), config.data.nouns, **how)
+        return from_library(load_library(size=_SIDE), config.data.nouns, **how)
     source = Path(source)
     if not source.exists():
         raise UserError(f"There is no {source} to take pictures from.")

@@ -115,9 +115,7 @@ class Runs:
         def write():
             for i, checkpoints in enumerate(self._checkpoints):
                 if checkpoints.latest_step() != int(host.step):
-                    scene = take_scene(host, i)
-                    items = {"scene": scene.params, "optimizer": scene.opt_state}
-                    checkpoints.save(int(host.step), items)
+                    checkpoints.save(int(host.step), _items(take_scene(host, i)))
 
         on_first_host(write)
 
@@ -191,6 +189,13 @@ class Runs:
         scenes = []
         for i, checkpoints in enumerate(self._checkpoints):
             own = take_scene(like, i)
-            found = checkpoints.restore({"scene": own.params, "optimizer": own.opt_state}, step)
-            scenes.append(TrainState(jnp.int32(step), found["scene"], found["optimizer"]))
+            found = checkpoints.restore(_items(own), step)
+            items = found["scene"], found["optimizer"], found.get("density_grid")
+            scenes.append(TrainState(jnp.int32(step), *items))
         return stack_scenes(scenes)
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds, by name."""
+    grid = {} if state.grid is None else {"density_grid": state.grid}
+    return {"scene": state.params, "optimizer": state.opt_state} | grid

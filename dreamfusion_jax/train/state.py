@@ -1,5 +1,6 @@
 """What a run carries from step to step, of all scenes that are optimised together."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,17 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int, Key
+from jaxtyping import Float, Int, Key
 
+from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.render import Scene, init_params
 from dreamfusion_jax.types import Array
 
-PARAMS_STREAM = 2**31 - 1  # folded into a seed where views fold in their numbers
+# Folded into a seed where views fold in their numbers.
+PARAMS_STREAM = 2**31 - 1
+GRID_STREAM = 2**31 - 2
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Step counter, scene parameters and optimiser state. Keys and time are derived.
+    """Step counter, scene parameters, optimiser state, density grid. Keys and time are derived.
+
+    `grid` is what the scene's sampler keeps of the field, None where it keeps nothing.
 
     Arrays have a leading axis of scenes, but for the integers that count steps: these are
     shared, so that what depends on them (`lax.cond`) is decided once and not per scene.
@@ -27,6 +33,7 @@ class TrainState:
     step: Int[Array, ""]
     params: Any
     opt_state: Any
+    grid: DensityGrid | None = None
 
 
 def initial_state(
@@ -38,7 +45,8 @@ def initial_state(
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
     out_axes = _axes(jax.eval_shape(optimizer.init, one))
     opt_state = jax.vmap(optimizer.init, out_axes=out_axes)(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+    grid = jax.vmap(functools.partial(scene.sampler.initial_grid, scene.field))(params["field"])
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, grid)
 
 
 @jax.named_scope("optimizer")
@@ -49,7 +57,32 @@ def update_scenes(
     axes = _axes(state.opt_state)
     update = jax.vmap(optimizer.update, in_axes=(0, axes, 0), out_axes=(0, axes))
     updates, opt_state = update(grads, state.opt_state, state.params)
-    return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+    params = optax.apply_updates(state.params, updates)
+    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+@jax.named_scope("density_grid")
+def refresh_grids(
+    scene: Scene,
+    state: TrainState,
+    variance: Float[Array, ""],
+    keys: Key[Array, "scenes"],
+) -> TrainState:
+    """The state with density grids that have looked at the fields again, where it is time to."""
+    every = scene.sampler.refresh_every
+    if not every:
+        return state
+
+    def look(grid, params, key):
+        return scene.sampler.refresh(grid, scene.field, params["field"], variance, key)
+
+    # The step is shared by all scenes: nothing is computed where it is not time.
+    grid = jax.lax.cond(
+        state.step % every == 0,
+        lambda: jax.vmap(look)(state.grid, state.params, keys),
+        lambda: state.grid,
+    )
+    return state.replace(grid=grid)
 
 
 def take_scene(state: TrainState, index: int) -> TrainState:

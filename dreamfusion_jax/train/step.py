@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.latent_colours import to_prior_range
 from dreamfusion_jax.prompts.views import select_rows
-from dreamfusion_jax.scene.cameras import sample_camera
+from dreamfusion_jax.scene.cameras import choose, sample_camera
 from dreamfusion_jax.scene.lights import sample_light
+from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.regularisers import entropy_penalty, opacity_penalty
 from dreamfusion_jax.scene.render import background_colours, render_rays
-from dreamfusion_jax.train.state import TrainState, update_scenes
+from dreamfusion_jax.train.state import GRID_STREAM, TrainState, refresh_grids, update_scenes
 from dreamfusion_jax.train.task import AXIS, Task
 from dreamfusion_jax.types import Camera, Light, TextEmbeddings
 
@@ -27,6 +28,7 @@ def train_step(
     state: TrainState,
     prior_params: Any,
     embeddings: TextEmbeddings,
+    own_cameras: Camera | None,
     seed_keys: Key[Array, "scenes"],
     device_index: Int[Array, ""],
 ) -> tuple[TrainState, dict[str, Float[Array, "scenes"]]]:
@@ -39,8 +41,8 @@ def train_step(
     # same views are drawn on any number of devices.
     numbers = device_index * task.views + jnp.arange(task.views)
     keys = view_keys(seed_keys, numbers, state.step)
-    cameras, lights = jax.vmap(jax.vmap(functools.partial(sample_view, task, state.step)))(keys)
-    render = functools.partial(render_scenes, task, state.step, keys, cameras, lights)
+    cameras, lights = sample_views(task, state.step, keys, own_cameras)
+    render = functools.partial(render_scenes, task, state.step, keys, cameras, lights, state.grid)
     (x, penalties), vjp, (opacity, orientation) = jax.vjp(render, state.params, has_aux=True)
 
     rows = select_rows(embeddings, task.view_prompts.index(cameras.azimuth, cameras.elevation))
@@ -57,6 +59,9 @@ def train_step(
     metrics = {"residual": residual, "opacity": opacity, "orientation": orientation}
     grads, metrics = mean_over_devices((grads, metrics))
     state = update_scenes(task.optimizer, grads, state)
+    state = refresh_grids(
+        task.scene, state, task.blur(state.step) ** 2, grid_keys(seed_keys, state)
+    )
     return state, metrics | {"gradient_norm": jax.vmap(optax.global_norm)(grads)}
 
 
@@ -71,10 +76,25 @@ def view_keys(
     return jax.vmap(jax.vmap(key_of, (None, 0)), (0, None))(seed_keys, numbers)
 
 
-def sample_view(task: Task, step: Int[Array, ""], key: Key[Array, ""]) -> tuple[Camera, Light]:
-    """Draws the camera and the light of one view."""
-    camera = sample_camera(jax.random.fold_in(key, 0), task.cameras)
-    return camera, sample_light(jax.random.fold_in(key, 1), camera, step, task.lights)
+def grid_keys(seed_keys: Key[Array, "scenes"], state: TrainState) -> Key[Array, "scenes"]:
+    """The keys of what is drawn once a step and scene, not for each view."""
+    return view_keys(seed_keys, jnp.array([GRID_STREAM]), state.step)[:, 0]
+
+
+def sample_views(
+    task: Task,
+    step: Int[Array, ""],
+    keys: Key[Array, "scenes views"],
+    own_cameras: Camera | None,
+) -> tuple[Camera, Light]:
+    """Draws the camera and the light of each view: of the prior's own cameras, if there are any."""
+
+    def one(own, key):
+        camera_key = jax.random.fold_in(key, 0)
+        camera = sample_camera(camera_key, task.cameras) if own is None else choose(camera_key, own)
+        return camera, sample_light(jax.random.fold_in(key, 1), camera, step, task.lights)
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(own_cameras, keys)
 
 
 @jax.named_scope("render")
@@ -84,13 +104,15 @@ def render_scenes(
     keys: Key[Array, "scenes views"],
     cameras: Camera,
     lights: Light,
+    grids: DensityGrid | None,
     params: Any,
 ) -> tuple[
     tuple[Float[Array, "scenes views h w c"], Float[Array, "scenes"]],
     tuple[Float[Array, "scenes"], Float[Array, "scenes"]],
 ]:
     """Renders all views in the prior's range and size, and sums the weighted regularisers."""
-    return jax.vmap(functools.partial(render_views, task, step))(keys, cameras, lights, params)
+    render = functools.partial(render_views, task, step)
+    return jax.vmap(render)(keys, cameras, lights, grids, params)
 
 
 def render_views(
@@ -99,6 +121,7 @@ def render_views(
     keys: Key[Array, "views"],
     cameras: Camera,
     lights: Light,
+    grid: DensityGrid | None,
     params: Any,
 ) -> tuple[tuple[Float[Array, "views h w c"], Float[Array, ""]], tuple[Array, Array]]:
     """`render_scenes` of one scene."""
@@ -109,7 +132,9 @@ def render_views(
     behind = functools.partial(background_colours, task.scene, params)
     background = jax.vmap(behind)(rays.directions, background_keys)
     blur = task.blur(step)
-    image = render_rays(task.scene, params, rays, lights, background, sample_keys, blur=blur)
+    image = render_rays(
+        task.scene, params, rays, lights, background, sample_keys, grid=grid, blur=blur
+    )
     orientation = jnp.mean(image.orientation)
     penalties = task.regularisers.orientation(step) * orientation
     penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))

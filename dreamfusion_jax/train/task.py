@@ -1,9 +1,11 @@
 """From a config to the task that the step is compiled for."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import jax
 import ml_collections
+import numpy as np
 import optax
 
 from dreamfusion_jax.diffusion.latent_colours import CHANNELS
@@ -19,7 +21,10 @@ from dreamfusion_jax.scene.lights import LightDistribution
 from dreamfusion_jax.scene.regularisers import Regularisers, Transmittance
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scene.schedules import Ramp
+from dreamfusion_jax.types import Camera
 
+# Where views are taken from: as the paper draws them, or from where the prior has seen, if it says.
+CAMERAS = RANDOM, OF_PRIOR = ("random", "of_prior")
 AXIS = "batch"  # the mapped axis of devices
 SIMILARITY = "similarity"  # the loss that an image-text model guides with
 
@@ -30,6 +35,7 @@ class Task:
 
     scene: Scene
     cameras: CameraDistribution
+    own_cameras: bool  # the prior's, where it has any
     lights: LightDistribution
     blur: Ramp
     prior: Prior | ImageTextPrior
@@ -92,7 +98,9 @@ def make_task(
             f"scene.colour_space is 'latent', but the prior {config.prior!r} works on images "
             "themselves; choose 'rgb', or a prior like Stable Diffusion."
         )
-    _check_scene(config.scene)
+    _one_of("camera.name", config.camera.name, CAMERAS)
+    if config.scene.radius <= 0:
+        raise UserError(f"scene.radius is {config.scene.radius}; it must be above 0.")
     _check_draws("camera", config.camera)
     _check_draws("light", config.light)
     targets = regularisers.transmittance.start, regularisers.transmittance.end
@@ -105,7 +113,8 @@ def make_task(
         )
     return Task(
         scene=Scene.from_config(config.scene),
-        cameras=CameraDistribution(**config.camera),
+        cameras=CameraDistribution(**{k: v for k, v in config.camera.items() if k != "name"}),
+        own_cameras=config.camera.name == OF_PRIOR,
         lights=LightDistribution(**config.light),
         blur=Ramp(**config.blur),
         prior=prior,
@@ -122,6 +131,20 @@ def make_task(
         views=_views_per_device(train.views, devices),
         until=train.steps,
     )
+
+
+def own_cameras(prior: Prior | ImageTextPrior, prompts: Sequence[str]) -> Camera | None:
+    """The cameras of what a prior has seen of each prompt, repeated to be equally many.
+
+    None where it cannot tell: then cameras are drawn.
+    """
+    seen = [prior.cameras(prompt) for prompt in prompts]
+    if not seen or any(cameras is None for cameras in seen):
+        return None
+    most = max(len(cameras.focal) for cameras in seen)
+    index = [np.resize(np.arange(len(cameras.focal)), most) for cameras in seen]
+    chosen = [jax.tree.map(lambda x, i=i: x[i], c) for c, i in zip(seen, index, strict=True)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
 
 
 def _guidance(guidance: ml_collections.ConfigDict, steps: int) -> Guidance | Similarity:
@@ -143,15 +166,25 @@ def _guidance(guidance: ml_collections.ConfigDict, steps: int) -> Guidance | Sim
 
 def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:
     """The sizes of the views in their order, each with the step at which it ends."""
-    if not 0 <= train.fine_share <= 1:
-        raise UserError(f"train.fine_share is {train.fine_share}; it must lie within [0, 1].")
-    if train.fine_image_size <= train.image_size or train.fine_share == 0:
-        return [(train.image_size, train.steps)]
+    larger, starts = train.larger_image_sizes, train.larger_from
+    if len(larger) != len(starts) or not all(0 <= share <= 1 for share in starts):
+        raise UserError(
+            f"train.larger_from is {starts}; give a share of the steps, within [0, 1], for each of "
+            f"train.larger_image_sizes, {larger}."
+        )
+    sizes = [train.image_size, *larger]
+    if sizes != sorted(set(sizes)) or list(starts) != sorted(starts):
+        raise UserError(
+            f"train.larger_image_sizes {larger} must grow from train.image_size, "
+            f"{train.image_size}, and train.larger_from {starts} with them."
+        )
     # A whole number of calls of the compiled program.
-    calls = round(train.steps * (1 - train.fine_share) / train.steps_per_call)
-    coarse = min(calls * train.steps_per_call, train.steps)
-    sizes = [(train.image_size, coarse)] if coarse else []
-    return sizes + ([(train.fine_image_size, train.steps)] if coarse < train.steps else [])
+    calls = (round(train.steps * share / train.steps_per_call) for share in starts)
+    ends = [min(count * train.steps_per_call, train.steps) for count in calls] + [train.steps]
+    begins = [0, *ends[:-1]]
+    return [
+        (size, end) for size, begin, end in zip(sizes, begins, ends, strict=True) if begin < end
+    ]
 
 
 def _check_intervals(train: ml_collections.ConfigDict) -> None:
@@ -165,27 +198,6 @@ def _check_intervals(train: ml_collections.ConfigDict) -> None:
                 f"train.{name} is {train[name]}; it must be a positive multiple of "
                 f"train.steps_per_call, {train.steps_per_call}."
             )
-
-
-def _check_scene(scene: ml_collections.ConfigDict) -> None:
-    """Sizes that a scene can have."""
-    if scene.radius <= 0:
-        raise UserError(f"scene.radius is {scene.radius}; it must be above 0.")
-    field, environment = scene.field, scene.background.environment
-    lowest = {
-        "scene.coarse_samples": (scene.coarse_samples, 1),
-        "scene.fine_samples": (scene.fine_samples, 1),
-        "scene.points_per_chunk": (scene.points_per_chunk, 0),
-        "scene.field.width": (field.width, 1),
-        "scene.field.blocks": (field.blocks, 0),
-        "scene.field.frequencies": (field.frequencies, 1),
-        "scene.background.environment.width": (environment.width, 1),
-        "scene.background.environment.layers": (environment.layers, 0),
-        "scene.background.environment.frequencies": (environment.frequencies, 1),
-    }
-    for name, (value, low) in lowest.items():
-        if value < low:
-            raise UserError(f"{name} is {value}; it must be at least {low}.")
 
 
 def _check_draws(name: str, distribution: ml_collections.ConfigDict) -> None:

@@ -41,7 +41,7 @@ from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.parallel import steps_program
 from dreamfusion_jax.train.state import initial_state
-from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.task import make_task, own_cameras
 from dreamfusion_jax.types import TextEmbeddings
 
 # name: topology, options of its description, memory of a chip in GB, clock in GHz
@@ -131,8 +131,10 @@ def _lower(config, options: argparse.Namespace, devices):
         )
     else:
         embeddings = prior.encode(texts)
+    prompts = ["a teddy bear"] * options.scenes
+    own = own_cameras(prior, prompts) if task.own_cameras else None
     frozen = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (prior.params, embeddings)
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (prior.params, embeddings, own)
     )
     numbers = jax.ShapeDtypeStruct((len(devices),), jnp.int32)
     return steps_program(task, options.steps, devices).lower(state, *frozen, keys, numbers)

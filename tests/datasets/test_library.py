@@ -5,6 +5,7 @@ import pytest
 from dreamfusion_jax.datasets.library import (
     LIBRARY,
     PRIORS,
+    SIZE,
     TRUTH,
     load_library,
     load_truth,
@@ -45,8 +46,8 @@ def test_size_on_disk():
     def megabytes(folder, pattern="*"):
         return sum(path.stat().st_size for path in folder.glob(pattern)) / 1e6
 
-    assert megabytes(LIBRARY, "*.webp") <= 6 and megabytes(LIBRARY, "*.json") <= 0.3
-    assert megabytes(TRUTH, "*.webp") <= 2.5
+    assert megabytes(LIBRARY, "*.webp") <= 16 and megabytes(LIBRARY, "*.json") <= 0.3
+    assert megabytes(TRUTH, "*.webp") <= 4
     assert megabytes(TRUTH, "*.npz") <= 3
     # Nothing lies there that no index names.
     named = {"index.json", *(entry["file"] for entry in read_index(LIBRARY)["objects"])}
@@ -69,7 +70,7 @@ def test_every_noun_has_144_views_of_all_sides(index):
 def test_pictures_show_the_whole_object():
     chosen = [*BENCHMARK, "horse", "bus"]
     library = load_library(nouns=chosen)
-    assert library.rgba.shape == (len(chosen), 144, 64, 64, 4)
+    assert library.rgba.shape == (len(chosen), 144, SIZE, SIZE, 4)
     assert library.nouns == tuple(chosen) and set(library.synonyms) == set(chosen)
     assert (library.distance, library.focal) == (1.5, 1.25)
     alpha = library.rgba[..., 3]
@@ -97,7 +98,7 @@ def test_the_front_is_at_azimuth_0():
 def test_truth_agrees_with_its_surface_points():
     for noun in ("teddy bear", "motorbike", "table"):
         truth = load_truth(noun)
-        assert truth.rgba.shape == (16, 64, 64, 4) and truth.points.shape == (4096, 3)
+        assert truth.rgba.shape == (16, SIZE, SIZE, 4) and truth.points.shape == (4096, 3)
         low, high = truth.points.min(0), truth.points.max(0)
         np.testing.assert_allclose(low + high, 0, atol=0.03)
         assert 0.93 < np.linalg.norm(high - low) <= 1.001
@@ -117,7 +118,7 @@ def pixels(truth, view):
     depth = truth.distance - truth.points @ back
     x = 0.5 + truth.focal * (truth.points @ right) / depth
     y = 0.5 - truth.focal * (truth.points @ np.cross(back, right)) / depth
-    return (64 * np.stack([y, x], -1)).astype(int)
+    return (SIZE * np.stack([y, x], -1)).astype(int)
 
 
 def test_unseen_views_are_not_in_the_library(index):

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.datasets.library import load_library
-from dreamfusion_jax.diffusion.load import box_downsample, furniture_views, known_names, load_prior
+from dreamfusion_jax.datasets.library import box_downsample, load_library
+from dreamfusion_jax.diffusion.load import furniture_views, known_names, load_prior
 from dreamfusion_jax.errors import UserError
 
 

@@ -25,7 +25,7 @@ def truths():
     """True renders over grey, cut as the judge wants them, and their nouns."""
     pictures, names = [], []
     for noun in SOME:
-        pictures.append(on_grey(load_truth(noun).rgba[:, 7:-7, 7:-7]))
+        pictures.append(on_grey(load_truth(noun).rgba[:, 14:-14, 14:-14]))
         names += [noun] * len(pictures[-1])
     return np.concatenate(pictures), names
 
@@ -60,7 +60,7 @@ def test_it_is_not_fooled_by_another_name(judge, truths):
 def test_it_tells_fronts_from_backs(judge, noun):
     """Of objects whose back is another than their front."""
     truth = load_truth(noun)
-    images = on_grey(truth.rgba[:, 7:-7, 7:-7])
+    images = on_grey(truth.rgba[:, 14:-14, 14:-14])
     seen = judge.seen_from(images, noun, ("front view", "back view"))
     front, back = np.cos(truth.azimuth) > 0.7, np.cos(truth.azimuth) < -0.7
     assert np.mean(seen[front] == 0) > 0.7 and np.mean(seen[back] == 1) > 0.7

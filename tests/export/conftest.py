@@ -6,6 +6,7 @@ import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 PARAMS = {"field": {}, "background": {}}
 
@@ -13,7 +14,8 @@ PARAMS = {"field": {}, "background": {}}
 class Ball(MlpField):
     """A hard ball, red above and blue below, and a speck far from it."""
 
-    radius: float = 0.3
+    radius: float = 0.75
+    ball: float = 0.3
     centre: tuple[float, float, float] = (0.1, 0.0, 0.05)
     speck: float = 0.0
     hollow: float = 0.0
@@ -22,7 +24,7 @@ class Ball(MlpField):
     @nn.compact
     def __call__(self, mean, variance):
         distance = jnp.linalg.norm(mean - jnp.array(self.centre), axis=-1)
-        inside = self.radius - distance
+        inside = self.ball - distance
         inside = jnp.minimum(inside, distance - self.hollow)
         away = self.speck - jnp.linalg.norm(mean - jnp.array([-0.4, -0.4, -0.2]), axis=-1)
         inside = jnp.maximum(inside, away)
@@ -42,7 +44,7 @@ class Empty(MlpField):
 
 
 def scene_of(field: nn.Module) -> Scene:
-    return Scene(field=field, radius=0.75, coarse_samples=32, fine_samples=16)
+    return Scene(field=field, sampler=HierarchicalSampler(32, 16), radius=0.75)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ def mesh(ball, params):
 
 
 def check_colours(colours, height):
-    for side, colour in ((height > 0.05, RED), (height < -0.05, BLUE)):
+    for side, colour in ((height > 0.06, RED), (height < -0.06, BLUE)):
         np.testing.assert_allclose(colours[side], [colour] * side.sum(), atol=1)
 
 

@@ -15,8 +15,8 @@ SMALL = (
     "train.image_size=16",
     "train.scenes=1",
     "scene.field.width=16",
-    "scene.coarse_samples=8",
-    "scene.fine_samples=4",
+    "scene.sampler.coarse_samples=8",
+    "scene.sampler.fine_samples=4",
 )
 
 

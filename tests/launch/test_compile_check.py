@@ -69,7 +69,7 @@ def test_the_step_compiles_for_a_tpu():
             "--set",
             "optim.name=shampoo",
             "optim.clip_norm=0",
-            "scene.points_per_chunk=0",
+            "scene.field.points_per_chunk=0",
             "scene.field.width=16",
             "scene.field.blocks=1",
         ],

@@ -3,6 +3,7 @@ import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 
 @pytest.fixture(scope="session")
@@ -10,8 +11,7 @@ def scene() -> Scene:
     return Scene(
         field=MlpField(width=16, blocks=2, frequencies=3, density_offset=-1.0),
         radius=1.0,
-        coarse_samples=16,
-        fine_samples=8,
+        sampler=HierarchicalSampler(16, 8),
     )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -6,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.scene.fields import MlpField, query_density, query_field
+from dreamfusion_jax.scene.fields import Field, MlpField
 
 
-class Ball(nn.Module):
+class Ball(Field):
     """log tau falls linearly with the distance from a centre; analytic normals point outwards."""
 
     centre: tuple[float, float, float] = (0.1, -0.2, 0.3)
@@ -21,7 +22,7 @@ class Ball(nn.Module):
         return 2.0 - 9.0 * distance, jnp.broadcast_to(0.5, mean.shape)
 
 
-class Constant(nn.Module):
+class Constant(Field):
     """A field that is flat; `value` of the log density."""
 
     value: float = 1000.0
@@ -33,7 +34,7 @@ class Constant(nn.Module):
 
 
 def test_normals_of_an_analytic_field(points):
-    out = jax.jit(lambda x: query_field(Ball(), {}, x, 0.0))(points)
+    out = jax.jit(lambda x: Ball().query({}, x, 0.0))(points)
     outwards = points - jnp.array(Ball.centre)
     outwards /= jnp.linalg.norm(outwards, axis=-1, keepdims=True)
     np.testing.assert_allclose(out.normals, outwards, atol=1e-5)
@@ -44,7 +45,7 @@ def test_normals_of_the_mlp_are_its_density_gradient_with_the_blob(points):
     field = MlpField(width=16, blocks=2, frequencies=3)
     params = jax.jit(field.init)(jax.random.key(0), points, 0.0)
     step = 1e-2
-    query = jax.jit(lambda x: query_density(field, params, x, 1e-4))
+    query = jax.jit(lambda x: field.density(params, x, 1e-4))
 
     def density(x):
         return np.asarray(query(x), np.float64)
@@ -55,22 +56,25 @@ def test_normals_of_the_mlp_are_its_density_gradient_with_the_blob(points):
     expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
 
     def normals_of(field):
-        return jax.jit(lambda x: query_field(field, params, x, 1e-4).normals)(points)
+        return jax.jit(lambda x: field.query(params, x, 1e-4).normals)(points)
 
     normals = normals_of(field)
     assert np.sum(normals * expected, -1).min() > 0.999
-    bare = normals_of(MlpField(16, 2, 3, blob_scale=0.0))
+    bare = normals_of(MlpField(width=16, blocks=2, frequencies=3, blob_scale=0.0))
     assert np.sum(normals * bare, -1).mean() < 0.9
 
 
 @pytest.mark.slow
 def test_the_blob_is_added_before_the_exp(points):
-    params = jax.jit(MlpField(16, 2, 3).init)(jax.random.key(0), points, 0.0)
+    params = jax.jit(MlpField(width=16, blocks=2, frequencies=3).init)(
+        jax.random.key(0), points, 0.0
+    )
 
     def density(field):
-        return jax.jit(lambda x: query_density(field, params, x, 0.0))(points)
+        return jax.jit(lambda x: field.density(params, x, 0.0))(points)
 
-    with_blob, without = density(MlpField(16, 2, 3)), density(MlpField(16, 2, 3, blob_scale=0.0))
+    sizes = {"width": 16, "blocks": 2, "frequencies": 3}
+    with_blob, without = (density(MlpField(blob_scale=scale, **sizes)) for scale in (5.0, 0.0))
     blob = 5.0 * np.exp(-np.sum(np.asarray(points) ** 2, -1) / (2 * 0.2**2))
     np.testing.assert_allclose(with_blob / without, np.exp(blob), rtol=1e-3)
 
@@ -84,16 +88,16 @@ def test_the_paper_sized_field_has_its_parts():
 
 @pytest.mark.parametrize("value", [1000.0, -1000.0])
 def test_flat_and_saturated_fields_have_finite_gradients(points, value):
-    field = Constant(value)
+    field = Constant(value=value)
     params = field.init(jax.random.key(0), points, 0.0)
 
     def loss(params, points):
-        out = query_field(field, params, points, 0.0)
+        out = field.query(params, points, 0.0)
         return jnp.sum(out.density) + jnp.sum(out.normals) + jnp.sum(out.albedo)
 
     gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, points)
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradients))
-    assert np.all(query_field(field, params, points, 0.0).normals == 0)
+    assert np.all(field.query(params, points, 0.0).normals == 0)
 
 
 @pytest.mark.slow
@@ -102,7 +106,8 @@ def test_chunks_change_nothing(scene, params, points, chunk):
     @functools.partial(jax.jit, static_argnums=1)
     @functools.partial(jax.grad, has_aux=True)
     def gradient(params, chunk):
-        out = query_field(scene.field, params, points.reshape(5, 10, 3), 1e-3, chunk=chunk)
+        field = dataclasses.replace(scene.field, points_per_chunk=chunk)
+        out = field.query(params, points.reshape(5, 10, 3), 1e-3)
         return jnp.sum(jnp.sin(out.density) + jnp.sum(out.normals * out.albedo, -1)), out
 
     whole, parts = (gradient(params["field"], size) for size in (0, chunk))

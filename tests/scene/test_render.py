@@ -9,7 +9,7 @@ import pytest
 
 from dreamfusion_jax.scene.background import EnvironmentMap
 from dreamfusion_jax.scene.cameras import CameraDistribution, orbit_camera, sample_camera
-from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.lights import albedo_light, point_light
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import (
@@ -22,11 +22,12 @@ from dreamfusion_jax.scene.render import (
     render_rays,
     with_blur,
 )
+from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 CAMERA = orbit_camera(jnp.array(0.4), 0.3, 2.0, 1.25)
 
 
-class GaussianBall(nn.Module):
+class GaussianBall(Field):
     """tau = exp(2 - |x|^2 / (2 std^2)), red."""
 
     std: float = 0.2
@@ -39,7 +40,7 @@ class GaussianBall(nn.Module):
         return 2.0 - squared / (2 * self.std**2), red
 
 
-BALL = Scene(field=GaussianBall(), radius=1.0, coarse_samples=64, fine_samples=64)
+BALL = Scene(field=GaussianBall(), sampler=HierarchicalSampler(64, 64), radius=1.0)
 
 
 def render(scene, params, size, light=None):
@@ -78,7 +79,8 @@ def test_depth_and_normals_of_the_ball():
 
 def training_views(scene, params, *, points_per_chunk=0):
     """A small training batch: two views, lights and keys, and its loss and gradient."""
-    scene = dataclasses.replace(scene, points_per_chunk=points_per_chunk)
+    field = dataclasses.replace(scene.field, points_per_chunk=points_per_chunk)
+    scene = dataclasses.replace(scene, field=field)
     keys = jax.random.split(jax.random.key(3), 2)
     cameras = jax.jit(jax.vmap(lambda k: sample_camera(k, CameraDistribution())))(keys)
     rays = jax.jit(jax.vmap(lambda c: cast_rays(c, 6, scene.radius)))(cameras)
@@ -113,13 +115,13 @@ def test_views_together_equal_each_alone(scene, params):
 
 def test_the_coarse_pass_has_no_gradient():
 
-    class Scaled(nn.Module):
+    class Scaled(Field):
         @nn.compact
         def __call__(self, mean, variance):
             log_density, albedo = GaussianBall()(mean, variance)
             return log_density + self.param("raise", nn.initializers.zeros, ()), albedo
 
-    scene = dataclasses.replace(BALL, field=Scaled(), coarse_samples=32, fine_samples=256)
+    scene = dataclasses.replace(BALL, field=Scaled(), sampler=HierarchicalSampler(32, 256))
     params = init_params(scene, jax.random.key(0))
     rays = cast_rays(CAMERA, 5, 1.0)
     black = jnp.zeros(rays.directions.shape)
@@ -151,8 +153,8 @@ def test_empty_and_solid_scenes_have_finite_gradients(offset, params, scene):
 def test_default_sampling_is_close_to_a_dense_reference():
     """48 + 20 samples of an untrained field of the paper's kind against 256 + 256."""
     field = MlpField(width=32, blocks=2, frequencies=6)
-    few = Scene(field=field, radius=1.0, coarse_samples=48, fine_samples=20)
-    dense = dataclasses.replace(few, coarse_samples=256, fine_samples=256)
+    few = Scene(field=field, sampler=HierarchicalSampler(48, 20), radius=1.0)
+    dense = dataclasses.replace(few, sampler=HierarchicalSampler(256, 256))
     params = init_params(few, jax.random.key(0))
     light = point_light(jnp.array([0.0, 0.0, 2.0]))
     images = [render(s, params, 16, light).rgb for s in (few, dense)]

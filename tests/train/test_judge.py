@@ -91,5 +91,5 @@ def test_the_library_can_be_learnt_from():
     assert len(views.nouns) == 128 and views.rgba.shape == (128 * 144, 64, 64, 4)
     table = views.nouns.index("table")
     own = np.flatnonzero(views.noun == table)
-    np.testing.assert_array_equal(views.rgba[own], load_library(nouns=["table"]).rgba[0])
+    np.testing.assert_array_equal(views.rgba[own], load_library(nouns=["table"], size=64).rgba[0])
     assert np.ptp(views.azimuth[own]) > 6 and not views.held_out.any()

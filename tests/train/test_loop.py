@@ -145,7 +145,7 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
         sizes.append(size)
         return sized_ball_prior(size)
 
-    fine = {"train__fine_image_size": 16, "train__fine_share": 0.5}
+    fine = {"train__larger_image_sizes": (16,), "train__larger_from": (0.5,)}
     whole = train_one(tiny_config(**fine), prior_at, tmp_path / "a")
     assert sizes == [8, 16] and int(whole.step) == 8
 
@@ -167,18 +167,22 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
 
 
 @pytest.mark.parametrize(
-    ("steps", "call", "share", "expected"),
+    ("steps", "call", "start", "expected"),
     [
-        (1200, 25, 0.17, [(8, 1000), (16, 1200)]),
-        (45, 25, 0.1, [(8, 45)]),  # a share of less than half a call
-        (40, 10, 1.0, [(16, 40)]),
-        (40, 10, 0.0, [(8, 40)]),
+        (1200, 25, 0.83, [(8, 1000), (16, 1200)]),
+        (45, 25, 0.9, [(8, 45)]),  # less than half a call is left
+        (40, 10, 0.0, [(16, 40)]),
+        (40, 10, 1.0, [(8, 40)]),
     ],
 )
-def test_sizes_end_with_the_run(tiny_config, sized_ball_prior, steps, call, share, expected):
-    settings = {"train__steps": steps, "train__steps_per_call": call, "train__fine_share": share}
+def test_sizes_end_with_the_run(tiny_config, sized_ball_prior, steps, call, start, expected):
+    settings = {
+        "train__steps": steps,
+        "train__steps_per_call": call,
+        "train__larger_from": (start,),
+    }
     settings |= {"train__checkpoint_every": call, "train__preview_every": call}
-    config = tiny_config(**settings, train__fine_image_size=16)
+    config = tiny_config(**settings, train__larger_image_sizes=(16,))
     tasks = make_tasks(config, sized_ball_prior, 1)
     assert [(task.image_size, task.until) for task in tasks] == expected
     assert [task.prior.image_shape[0] for task in tasks] == [size for size, _ in expected]
@@ -196,13 +200,20 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
     ("changes", "message"),
     [
         ({"train__checkpoint_every": 3}, "multiple of train.steps_per_call"),
-        ({"train__steps": 0, "train__fine_share": 0.2}, "train.steps is 0"),
-        ({"train__steps_per_call": 0, "train__fine_share": 0.2}, "steps_per_call is 0"),
-        ({"scene__background__environment__frequencies": 0}, "frequencies is 0"),
+        ({"train__steps": 0}, "train.steps is 0"),
+        ({"train__steps_per_call": 0}, "steps_per_call is 0"),
+        (
+            {
+                "scene__background__kind": "environment",
+                "scene__background__environment__frequencies": 0,
+            },
+            "frequencies is 0",
+        ),
         ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),
-        ({"train__fine_share": 1.5}, "fine_share is 1.5"),
+        ({"train__larger_image_sizes": (16,), "train__larger_from": (1.5,)}, r"share of the steps"),
+        ({"train__larger_image_sizes": (4,), "train__larger_from": (0.5,)}, "must grow"),
         ({"regularisers__transmittance__start": 1.0}, r"within \[0, 1\)"),
         ({"train__views": 0}, "train.views is 0"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from dreamfusion_jax.configs import prior_small
 from dreamfusion_jax.datasets.colours import CENTRE_HUE, dominant_colour
-from dreamfusion_jax.datasets.library import Library, load_library
+from dreamfusion_jax.datasets.library import SIZE, Library, load_library
 from dreamfusion_jax.datasets.library_build import write_sheet
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
@@ -85,7 +85,7 @@ def test_packs_are_read_as_they_were_made(tmp_path):
     config.data.nouns = ("vase",)
     config.data.extras.recoloured = 0.0
     data = load_data(config, tmp_path)
-    assert data.rgba.shape == (81, 64, 64, 4) and data.names == ("vase", "urn")
+    assert data.rgba.shape == (81, SIZE, SIZE, 4) and data.names == ("vase", "urn")
     assert all("vase" in c or "urn" in c for captions in data.captions for c in captions)
     assert np.abs(data.rgba[..., 3].astype(int) - views[..., 3]).mean() < 2
     with pytest.raises(UserError, match="'sofa'"):

@@ -18,6 +18,7 @@ from dreamfusion_jax.diffusion.pretrained.convert import (
 from dreamfusion_jax.diffusion.pretrained.folder import ModelFolder
 from dreamfusion_jax.diffusion.pretrained.memory import check_fits, parameter_bytes
 from dreamfusion_jax.diffusion.pretrained.text import TextReader, text_reader
+from dreamfusion_jax.diffusion.prior import UnknownCameras
 from dreamfusion_jax.diffusion.schedules import DiscreteSchedule, schedule_from_config
 from dreamfusion_jax.diffusion.text_to_image import eps_from_prediction
 from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
@@ -31,7 +32,7 @@ _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PretrainedPrior:
+class PretrainedPrior(UnknownCameras):
     """A published model that fulfils the `Prior` protocol.
 
     Nothing large is read before it is needed: the text encoder when prompts are encoded, and
