@@ -136,7 +136,9 @@ class EmpiricalPrior(PixelSpace):
         colour = projection / variance[..., None] / precision[..., None]
 
         # log p(z | i) up to what is equal for all pictures.
-        cross = _einsum("ncp,bcp->bn", foreground, z)
+        # The pictures as they lie in memory: otherwise all of them are copied in every step.
+        flat = foreground.reshape(len(foreground), -1)
+        cross = _einsum("nk,kb->nb", flat, z.reshape(batch, -1).T).T
         squared = alpha**2 * jnp.sum(foreground**2, axis=(1, 2)) - 2 * alpha * cross
         evidence = 0.5 * precision * jnp.sum(colour**2, axis=-1) - 1.5 * jnp.log(precision)
         logits = evidence - 0.5 * squared / variance

@@ -28,6 +28,7 @@ from dreamfusion_jax.prompts.meaning import mentions, to_known
 from dreamfusion_jax.scene.render import Scene
 
 _MESH_RESOLUTION = 96
+_SIZE = 64  # pixels of the views that are compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class RunScores:
 
 def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
     """Aligns a scene with a true object and measures their agreement."""
-    views = truth_views(truth)
+    views = truth_views(truth).shrunk(_SIZE)
     grid = density_grid(scene, params)
     alignment = align(scene, params, grid, views)
     rendered = render_aligned(scene, params, grid, views, alignment)

@@ -72,15 +72,15 @@ def _sample_density(
 ) -> tuple[Float[np.ndarray, "x y z"], Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
     """Density on a grid around the occupied cells, its lowest corner and its spacing."""
     n = occupied.shape[0]
-    cell = 2 * scene.radius / (n - 1)
+    cell = 2 * scene.radius / n
     index = np.argwhere(occupied)
-    low, high = index.min(0) * cell - scene.radius, index.max(0) * cell - scene.radius
+    low, high = index.min(0) * cell - scene.radius, (index.max(0) + 1) * cell - scene.radius
     step = float((high - low).max()) / (resolution - 1)
     shape = tuple(int(np.ceil(side / step)) + 1 for side in high - low)
     high = low + step * (np.array(shape) - 1)
     points = grid_points(low, high, shape)
-    nearest = np.clip(np.rint((points + scene.radius) / cell).astype(np.int32), 0, n - 1)
-    wanted = occupied[nearest[:, 0], nearest[:, 1], nearest[:, 2]]
+    inside = np.clip(((points + scene.radius) / cell).astype(np.int32), 0, n - 1)
+    wanted = occupied[inside[:, 0], inside[:, 1], inside[:, 2]]
     density = np.zeros(len(points), np.float32)
     density[wanted] = density_at(scene, params, points[wanted])
     if not np.isfinite(density).all():

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.lights import albedo_light
-from dreamfusion_jax.scene.occupancy import DensityGrid, negligible_density
+from dreamfusion_jax.scene.occupancy import DensityGrid, occupied, of_cells
 from dreamfusion_jax.scene.rays import along, cast_rays, pixel_rays
 from dreamfusion_jax.scene.render import Scene, fit_grid, render_rays
 from dreamfusion_jax.types import Camera, Light
@@ -39,7 +39,7 @@ def density_grid(scene: Scene, params: dict, cells: int = 64) -> DensityGrid:
       UserError: the field holds numbers that are not finite.
     """
     grid = fit_grid(scene, params, cells)
-    if not np.isfinite(grid.density).all():
+    if not np.isfinite(grid.log_density).all():
         raise UserError(
             "The scene holds numbers that are not finite; go back to an older checkpoint "
             "or run again with a smaller config.optim.learning_rate."
@@ -47,24 +47,12 @@ def density_grid(scene: Scene, params: dict, cells: int = 64) -> DensityGrid:
     return grid
 
 
-def occupied_cells(scene: Scene, grid: DensityGrid) -> Bool[np.ndarray, "rows rows rows"]:
-    """Where density matters, with a margin of one cell."""
-    return np.asarray(_occupied(grid.density, negligible_density(scene.radius), 1))
+def occupied_cells(scene: Scene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
+    """Which cells density matters in, with a margin of one."""
+    return np.asarray(_occupied(grid, scene.radius, 1))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _occupied(
-    density: Float[Array, "n n n"], least: Float[Array, ""] | float, margin: int
-) -> Bool[Array, "n n n"]:
-    full = density > least
-    for axis in range(3):
-        padded = jnp.pad(full, [(margin, margin) if i == axis else (0, 0) for i in range(3)])
-        parts = (
-            jax.lax.slice_in_dim(padded, i, i + full.shape[axis], axis=axis)
-            for i in range(2 * margin + 1)
-        )
-        full = functools.reduce(jnp.logical_or, parts)
-    return full
+_occupied = jax.jit(occupied, static_argnums=(1, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +149,11 @@ def _pixels_to_render(
 
     One ray stands for a block of pixels that is no wider, there, than the margin of the cells.
     """
-    cell = 2 * scene.radius / (grid.density.shape[0] - 1)
+    cell = 2 * scene.radius / (grid.log_density.shape[0] - 1)
     distance = np.linalg.norm(np.asarray(cameras.position), axis=-1) + scene.radius
     pixel = float(np.max(distance / np.asarray(cameras.focal))) / size
     block = next(b for b in _BLOCKS if size % b == 0 and (b * pixel < cell or b == 1))
-    near, far, hit = (
-        np.asarray(x) for x in _march(cameras, size // block, scene.radius, grid.density)
-    )
+    near, far, hit = (np.asarray(x) for x in _march(cameras, size // block, scene.radius, grid))
     near, far = (np.repeat(np.repeat(x, block, 1), block, 2).ravel() for x in (near, far))
     pixels = np.flatnonzero(np.repeat(np.repeat(hit, block, 1), block, 2))
     return pixels.astype(np.int32), near[pixels], far[pixels]
@@ -175,21 +161,18 @@ def _pixels_to_render(
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _march(
-    cameras: Camera, size: int, radius: float, density: Float[Array, "n n n"]
+    cameras: Camera, size: int, radius: float, grid: DensityGrid
 ) -> tuple[Array, Array, Array]:
     """Near and far at the first and last occupied cell of each ray, and whether there is any."""
-    n = density.shape[0]
-    occupied = _occupied(density, negligible_density(radius), _MARGIN)
-    steps = 2 * n  # half a cell at most between two looks; the margin covers the rest
+    cells = occupied(grid, radius, _MARGIN)
+    steps = 2 * len(cells)  # half a cell at most between two looks; the margin covers the rest
     fractions = (jnp.arange(steps) + 0.5) / steps
 
     def march(camera):
         rays = cast_rays(camera, size, radius)
         length = rays.far - rays.near
         points = along(rays, rays.near[..., None] + length[..., None] * fractions)
-        index = jnp.rint((points + radius) * ((n - 1) / (2 * radius))).astype(jnp.int32)
-        index = jnp.clip(index, 0, n - 1)
-        full = occupied[index[..., 0], index[..., 1], index[..., 2]] & (length[..., None] > 0)
+        full = of_cells(cells, points, radius) & (length[..., None] > 0)
         first = jnp.argmax(full, axis=-1)
         last = steps - jnp.argmax(full[..., ::-1], axis=-1)
         near, far = (rays.near + length * (x / steps) for x in (first, last))

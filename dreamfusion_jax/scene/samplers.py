@@ -132,14 +132,14 @@ class DensityGridSampler(Sampler):
 
     # An interval of the coarse pass hides at most this share of what is behind it: the grid
     # is coarser than the field, and where it sees a wall there may be a gap.
-    MOST_HIDDEN = 0.7
+    MOST_HIDDEN = 0.9
     LEAST_IMPORTANCE = 1e-3
 
     def __post_init__(self):
         check_at_least(self, cells=4, coarse_samples=1, fine_samples=1, every=1)
         for name, value in (("decay", self.decay), ("budget", self.budget)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; it must lie within (0, 1].")
+            if not 0 <= value <= 1 or value == 0 and name == "budget":
+                raise ValueError(f"{name} is {value}; it must be a share of 1.")
 
     def place(self, field, prepared, grid, rays, variance, key) -> Samples:
         """Return intervals that are short where the grid holds density, and their importance."""

@@ -18,7 +18,7 @@ from dreamfusion_jax.scene.fields.interpolation import (
     refine,
 )
 from dreamfusion_jax.scene.lights import albedo_light
-from dreamfusion_jax.scene.occupancy import fit_density_grid, look_up
+from dreamfusion_jax.scene.occupancy import EMPTY, fit_density_grid, look_up
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import Scene, render_rays
 from dreamfusion_jax.scene.samplers import DensityGridSampler, HierarchicalSampler
@@ -245,5 +245,5 @@ def test_the_most_important_are_chosen():
 def test_the_density_grid_is_that_of_the_field():
     field = Body(radius=0.52)
     grid = fit_density_grid(field, {}, 32, 0.0)
-    assert grid.density.shape == (33, 33, 33) and grid.density[16, 16, 16] > 100
-    assert grid.density[0, 0, 0] == 0  # outside the sphere
+    assert grid.log_density.shape == (33, 33, 33) and grid.log_density[16, 16, 16] > 5
+    assert grid.log_density[0, 0, 0] == EMPTY  # outside the sphere
