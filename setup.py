@@ -46,6 +46,7 @@ setuptools.setup(
         "ml_collections>=1.0",
         "orbax-checkpoint>=0.11",
         "jaxtyping>=0.2.36",
+        "filelock",
         "tqdm",
         "pillow",
         "imageio-ffmpeg",

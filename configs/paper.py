@@ -76,6 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
             "diffuse": 0.9,
             "distance_range": (0.8, 1.5),
             "direction_std": 1.0,
+            "beside": (0.0, 0.0),  # the camera, in its right and up: the mean of the direction
         }
     )
     config.blur = ml_collections.ConfigDict(  # lambda_Sigma

@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides = _config_overrides(rest)
         if options.overrides and not hasattr(options, "config"):
             raise UserError(f"`dreamfusion {options.command}` takes no --config values.")
+        from dreamfusion_jax.compile_cache import keep_programs  # imports JAX: not for --help
+
+        keep_programs()
         options.run(options)
     except UserError as error:
         print(f"dreamfusion: {error}", file=sys.stderr)

@@ -12,6 +12,7 @@ import jax
 import ml_collections
 import PIL.Image
 
+from dreamfusion_jax.compile_cache import keep_programs
 from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
@@ -172,6 +173,7 @@ def _resolve(
     else:
         config = config.copy_and_resolve_references()
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    keep_programs()
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
     clip = config.guidance.loss == SIMILARITY and not is_dual_encoder(config.prior)

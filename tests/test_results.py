@@ -19,7 +19,7 @@ from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, w
 def workdir(tmp_path):
     """A run with a checkpoint of step 4, written before there were textures."""
     config = load_config("quick")
-    override(config, {"prompt": "a ball", "scene.field.width": 8, "scene.field.blocks": 1})
+    override(config, {"prompt": "a ball", "scene.field.cells": 8})
     plain = config.to_dict()
     del plain["export"]["triangles"], plain["export"]["texture_size"]
     write_config(tmp_path, ml_collections.ConfigDict(plain))

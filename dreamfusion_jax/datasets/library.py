@@ -26,6 +26,19 @@ TRUTH = PRIORS / "furniture_truth"
 SIZE = 128
 
 
+@dataclasses.dataclass(frozen=True)
+class CameraLight:
+    """Parallel light from beside the camera: so far to its right and above it.
+
+    `ambient` and `diffuse` are the shares of the albedo as in the paper's Eq. 7.
+    """
+
+    ambient: float
+    diffuse: float
+    right: float
+    up: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Library:
     """Views of objects, all looking at the origin.
@@ -54,6 +67,7 @@ class Truth:
     elevation: Float32[np.ndarray, "views"]
     distance: float
     focal: float
+    light: CameraLight
     points: Float32[np.ndarray, "points 3"]
 
 
@@ -114,6 +128,7 @@ def load_truth(noun: str, folder: str | pathlib.Path | None = None) -> Truth:
         elevation=np.array(index["elevation"], np.float32),
         distance=index["distance"],
         focal=index["focal"],
+        light=CameraLight(**index["light"]),
         points=surface,
     )
 

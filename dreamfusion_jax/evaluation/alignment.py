@@ -15,17 +15,19 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import ndimage
 
+from dreamfusion_jax.datasets.library import CameraLight
 from dreamfusion_jax.export.views import render_views
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
-from dreamfusion_jax.scene.occupancy import DensityGrid
-from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.types import Camera
+from dreamfusion_jax.scene.lights import point_light
+from dreamfusion_jax.scene.render import Prepared, Scene
+from dreamfusion_jax.types import Camera, Light
 
 _ROTATIONS = 24
 _ZOOMS = (0.8, 0.9, 1.0, 1.1, 1.25)  # around the scale that makes the areas equal
 _SCALE_RANGE = (0.4, 2.5)
 _CANDIDATES = 3
 _HALVINGS = 4
+_FAR = 100.0  # times the camera's distance: its rays are parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +65,15 @@ class Views:
 def render_aligned(
     scene: Scene,
     params: dict,
-    grid: DensityGrid,
+    prepared: Prepared,
     views: Views,
     alignment: Alignment,
+    light: CameraLight | None = None,
 ) -> Float[np.ndarray, "views size size 4"]:
-    """The result as the cameras of `views` see it after the alignment; premultiplied albedo.
+    """The result as the cameras of `views` see it after the alignment, premultiplied.
 
-    The cameras move the other way instead: turned back, and nearer by the scale.
+    The cameras move the other way instead: turned back, and nearer by the scale. Without a `light`
+    the albedo is shown.
     """
     cameras = _cameras(
         views.azimuth - alignment.azimuth,
@@ -78,8 +82,17 @@ def render_aligned(
         views.focal,
     )
     size = views.rgba.shape[1]
-    out = render_views(scene, params, cameras, size, grid=grid, normals=False)
-    return np.concatenate([out.albedo, out.opacity[..., None]], axis=-1)
+    lit = light is not None
+    lights = _far_lights(cameras, alignment.scale, light) if lit else None
+    out = render_views(scene, params, cameras, size, prepared=prepared, lights=lights, normals=lit)
+    return np.concatenate([out.rgb, out.opacity[..., None]], axis=-1)
+
+
+def _far_lights(cameras: Camera, scale: float, light: CameraLight) -> Light:
+    """Parallel light from beside each camera, as the true pictures have it."""
+    beside = jnp.array([light.right, light.up, 0.0])
+    towards = cameras.position * scale + cameras.rotation @ beside
+    return point_light(_FAR * towards, ambient=light.ambient, diffuse=light.diffuse)
 
 
 @jax.jit
@@ -108,13 +121,15 @@ def agreement(
     return float(np.mean(inter / np.maximum(union, 1e-6) - rmse))
 
 
-def align(scene: Scene, params: dict, grid: DensityGrid, truth: Views, size: int = 32) -> Alignment:
+def align(
+    scene: Scene, params: dict, prepared: Prepared, truth: Views, size: int = 32
+) -> Alignment:
     """Finds the alignment that maximises the agreement with the true views.
 
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
-      grid: of the scene's density.
+      prepared: the scene, of `prepare_views`.
       truth: views of the true object; the search uses those of the lowest elevation.
       size: of the pictures that are compared, divides that of the truth.
     """
@@ -124,10 +139,10 @@ def align(scene: Scene, params: dict, grid: DensityGrid, truth: Views, size: int
     some = views.take(slice(None, None, 2))  # half of them tell small steps apart as well
 
     def score(alignment: Alignment) -> float:
-        rendered = render_aligned(scene, params, grid, some, alignment)
+        rendered = render_aligned(scene, params, prepared, some, alignment)
         return agreement(rendered, some.rgba)
 
-    start = _raster(scene, params, grid, views)
+    start = _raster(scene, params, prepared, views)
     best = max(((score(a), a) for a in start), key=lambda pair: pair[0])
     angle, factor = math.pi / _ROTATIONS, 1.1
     for _ in range(_HALVINGS):
@@ -136,7 +151,7 @@ def align(scene: Scene, params: dict, grid: DensityGrid, truth: Views, size: int
     return best[1]
 
 
-def _raster(scene: Scene, params: dict, grid: DensityGrid, views: Views) -> list[Alignment]:
+def _raster(scene: Scene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
     """The best few of all rotations and zooms, no two of them neighbours in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)
@@ -144,7 +159,7 @@ def _raster(scene: Scene, params: dict, grid: DensityGrid, views: Views) -> list
     index = index.reshape(wanted.shape)
     first = views.take(np.zeros(len(unique), int))
     seen = dataclasses.replace(first, azimuth=unique)
-    pictures = render_aligned(scene, params, grid, seen, Alignment(0.0, 1.0))
+    pictures = render_aligned(scene, params, prepared, seen, Alignment(0.0, 1.0))
     areas = views.rgba[..., 3].mean(), pictures[..., 3].mean()
     scale = math.sqrt(areas[0] / max(areas[1], 1e-6))
     scores = []

@@ -23,7 +23,7 @@ from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.views import density_grid
+from dreamfusion_jax.export.views import prepare_views
 from dreamfusion_jax.prompts.meaning import mentions, to_known
 from dreamfusion_jax.scene.render import Scene
 
@@ -51,8 +51,9 @@ class Candidate:
 class Scores:
     """How well one result agrees with the true object.
 
-    `iou` of the silhouettes (opacity above one half), `psnr` of the albedo over white
-    (dB): means over the views. `chamfer` in object diagonals, None where the result has
+    `iou` of the silhouettes (opacity above one half), `psnr` (dB) of the result over white, lit as
+    the true pictures are, and `psnr_albedo` of its albedo beside these pictures: means over
+    the views. `chamfer` in object diagonals, None where the result has
     no surface. `azimuth` (degrees) and `scale` are the alignment that was chosen:
     turned and grown by them, the result fits the truth.
     """
@@ -60,6 +61,7 @@ class Scores:
     noun: str
     iou: float
     psnr: float
+    psnr_albedo: float
     chamfer: float | None
     azimuth: float
     scale: float
@@ -87,15 +89,17 @@ class RunScores:
 def score_scene(scene: Scene, params: dict, noun: str, truth: Truth) -> Scores:
     """Aligns a scene with a true object and measures their agreement."""
     views = truth_views(truth).shrunk(_SIZE)
-    grid = density_grid(scene, params)
-    alignment = align(scene, params, grid, views)
-    rendered = render_aligned(scene, params, grid, views, alignment)
+    prepared = prepare_views(scene, params)
+    alignment = align(scene, params, prepared, views)
+    rendered = render_aligned(scene, params, prepared, views, alignment)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
-    on_white = [rgba[..., :3] + 1.0 - rgba[..., 3:] for rgba in (rendered, views.rgba)]
+    lit = render_aligned(scene, params, prepared, views, alignment, truth.light)
+    albedo, shaded, true = (v[..., :3] + 1 - v[..., 3:] for v in (rendered, lit, views.rgba))
     return Scores(
         noun=noun,
         iou=_rounded(ious.mean()),
-        psnr=_rounded(psnr(*on_white).mean()),
+        psnr=_rounded(psnr(shaded, true).mean()),
+        psnr_albedo=_rounded(psnr(albedo, true).mean()),
         chamfer=_chamfer(scene, params, truth, alignment),
         azimuth=_rounded(math.degrees(math.remainder(alignment.azimuth, 2 * math.pi))),
         scale=_rounded(alignment.scale),

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import over
-from dreamfusion_jax.export.views import density_grid, render_views
+from dreamfusion_jax.export.views import prepare_views, render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
@@ -65,11 +65,11 @@ def scene_renders(
         2 * math.pi / around.azimuths
     )
     cameras = orbit_camera(azimuths, math.radians(around.elevation), look.distance, look.focal)
-    lamp, grid = head_light(cameras), density_grid(scene, params)
+    lamp, prepared = head_light(cameras), prepare_views(scene, params)
 
     def render(ambient, diffuse, textureless):
         lights = point_light(lamp, ambient=ambient, diffuse=diffuse, textureless=textureless)
-        return render_views(scene, params, cameras, size, lights=lights, grid=grid)
+        return render_views(scene, params, cameras, size, lights=lights, prepared=prepared)
 
     shaded = render(look.ambient, look.diffuse, False)
     white = render(_WHITE_AMBIENT, _WHITE_DIFFUSE, True)

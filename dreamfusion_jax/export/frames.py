@@ -18,7 +18,7 @@ from dreamfusion_jax.export.images import (
     sheet,
     to_uint8,
 )
-from dreamfusion_jax.export.views import Pictures, density_grid, render_views
+from dreamfusion_jax.export.views import Pictures, prepare_views, render_views
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
@@ -26,7 +26,7 @@ from dreamfusion_jax.types import Camera
 
 KINDS = ("colour", "shaded", "textureless", "normals", "depth", "opacity")
 _OF_SHAPE = {"shaded", "textureless", "normals"}  # these need the field's gradient
-_PIXELS_PER_CALL = 2**19  # of views that are rendered together, at most _VIEWS_PER_CALL
+_PIXELS_PER_CALL = 2**20  # of views that are rendered together, at most _VIEWS_PER_CALL
 _VIEWS_PER_CALL = 8  # few enough for a smooth progress bar
 _LIGHT_DISTANCE = 1.5
 
@@ -87,14 +87,14 @@ def render_frames(
       kinds: what will be shown, of KINDS.
       lighting: of what is shaded.
       progress: called with the number of views that are rendered.
-      **settings: grid, chunk and before_chunk of `render_views`.
+      **settings: prepared, chunk and before_chunk of `render_views`.
 
     Raises:
       UserError: the field is not finite.
     """
     check_kinds(kinds)
-    if settings.get("grid") is None:
-        settings["grid"] = density_grid(scene, params)
+    if settings.get("prepared") is None:
+        settings["prepared"] = prepare_views(scene, params)
     settings["normals"] = bool(_OF_SHAPE & set(kinds))
     count = cameras.focal.shape[0]
     lit_kinds = [kind for kind in ("shaded", "textureless") if kind in kinds] or ["shaded"]

@@ -17,9 +17,8 @@ from dreamfusion_jax.export.baking import with_texture
 from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import glb_bytes
-from dreamfusion_jax.export.views import density_grid
-from dreamfusion_jax.scene.occupancy import DensityGrid
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.export.views import prepare_views
+from dreamfusion_jax.scene.render import Prepared, Scene
 from dreamfusion_jax.types import Camera
 
 HOST = "127.0.0.1"
@@ -36,7 +35,7 @@ class Snapshot:
 
     params: dict
     step: int
-    grid: DensityGrid
+    prepared: Prepared
 
 
 @dataclasses.dataclass
@@ -202,7 +201,7 @@ class LiveViewer:
         if latest is not None and latest[1] != self._looked_at:
             self._looked_at = latest[1]
             try:
-                self._snapshot = Snapshot(*latest, density_grid(self._scene, latest[0]))
+                self._snapshot = Snapshot(*latest, prepare_views(self._scene, latest[0]))
             except UserError as error:
                 self._status.content = str(error)
         return self._snapshot
@@ -274,7 +273,7 @@ class LiveViewer:
             side,
             [kind],
             lighting=lighting,
-            grid=snapshot.grid,
+            prepared=snapshot.prepared,
             chunk=1024,
             before_chunk=before_chunk,
         )

@@ -9,7 +9,7 @@ from skimage import measure
 
 from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.surface import surface_level
-from dreamfusion_jax.export.views import density_grid, grid_points, occupied_cells
+from dreamfusion_jax.export.views import grid_points, occupied_cells, prepare_views
 from dreamfusion_jax.scene.occupancy import negligible_density
 from dreamfusion_jax.scene.render import Scene, density_at
 
@@ -34,7 +34,7 @@ def extract_mesh(
     Raises:
       NoSurface: nothing in the scene is opaque, or the field is not finite.
     """
-    occupied = occupied_cells(scene, density_grid(scene, params))
+    occupied = occupied_cells(scene, prepare_views(scene, params).grid)
     if not occupied.any():
         raise NoSurface(_NOTHING)
     density, low, spacing = _sample_density(scene, params, occupied, resolution)

@@ -17,7 +17,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.occupancy import DensityGrid, occupied, of_cells
 from dreamfusion_jax.scene.rays import along, cast_rays, pixel_rays
-from dreamfusion_jax.scene.render import Scene, fit_grid, render_rays
+from dreamfusion_jax.scene.render import Prepared, Scene, prepare_with_grid, render_prepared
 from dreamfusion_jax.types import Camera, Light
 
 _BLOCKS = (8, 4, 2, 1)  # pixels a side
@@ -32,19 +32,19 @@ def grid_points(
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def density_grid(scene: Scene, params: dict, cells: int = 64) -> DensityGrid:
-    """The density of a scene on a grid, which all renderings of it look at.
+def prepare_views(scene: Scene, params: dict, cells: int = 64) -> Prepared:
+    """Makes a scene ready for all renderings of it.
 
     Raises:
       UserError: the field holds numbers that are not finite.
     """
-    grid = fit_grid(scene, params, cells)
-    if not np.isfinite(grid.log_density).all():
+    ready = prepare_with_grid(scene, params, cells)
+    if not np.isfinite(ready.grid.log_density).all():
         raise UserError(
             "The scene holds numbers that are not finite; go back to an older checkpoint "
             "or run again with a smaller config.optim.learning_rate."
         )
-    return grid
+    return ready
 
 
 def occupied_cells(scene: Scene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
@@ -76,7 +76,7 @@ def render_views(
     cameras: Camera,
     size: int,
     *,
-    grid: DensityGrid | None = None,
+    prepared: Prepared | None = None,
     lights: Light | None = None,
     normals: bool = True,
     chunk: int = 8192,
@@ -89,25 +89,25 @@ def render_views(
       params: the scene's parameters.
       cameras: a batch of views.
       size: width and height in pixels.
-      grid: from `density_grid`; None makes it.
+      prepared: from `prepare_views`; None makes it.
       lights: one per view; None shows the albedo.
       normals: False leaves out all that needs the field's gradient: normals are then
         zero and rgb is the albedo.
       chunk: rays per call of the compiled program, which bounds the memory.
       before_chunk: called before each of them; what it raises ends the rendering.
     """
-    grid = density_grid(scene, params) if grid is None else grid
-    scene = dataclasses.replace(scene, sampler=scene.sampler.unlimited())
+    ready = prepare_views(scene, params) if prepared is None else prepared
+    scene = dataclasses.replace(scene, sampler=scene.sampler.for_pictures())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
-    pixels, near, far = _pixels_to_render(scene, cameras, size, grid)
+    pixels, near, far = _pixels_to_render(scene, cameras, size, ready.grid)
     parts = []
     for start in range(0, max(len(pixels), 1), chunk):
         if before_chunk is not None:
             before_chunk()
         part = slice(start, start + chunk)
         some = [np.resize(x[part], chunk) for x in (pixels, near, far)]
-        out = _render_chunk(scene, params, grid, cameras, lights, size, normals, *some)
+        out = _render_chunk(scene, ready, cameras, lights, size, normals, *some)
         parts.append([x[: len(pixels[part])] for x in out])
     # All calls are under way before the first result is asked for.
     parts = jax.device_get(parts)
@@ -115,11 +115,10 @@ def render_views(
     return Pictures(*(_scatter(pieces, pixels, shape) for pieces in zip(*parts, strict=True)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _render_chunk(
     scene: Scene,
-    params: dict,
-    grid: DensityGrid,
+    ready: Prepared,
     cameras: Camera,
     lights: Light,
     size: int,
@@ -136,7 +135,7 @@ def _render_chunk(
     # Every ray counts as a view with a light of its own.
     light = jax.tree.map(lambda x: x[view], lights)
     black = jnp.zeros_like(rays.origins)
-    out = render_rays(scene, params, rays, light, black, None, grid=grid, normals=normals)
+    out = render_prepared(scene, ready, rays, light, black, None, normals=normals)
     out = out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
     rgb = out.rgb if normals else out.albedo
     return rgb, out.albedo, out.opacity, out.depth, out.normals

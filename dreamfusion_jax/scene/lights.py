@@ -16,7 +16,8 @@ class LightDistribution:
 
     The first `albedo_steps` steps show plain albedo. Afterwards a view is lit with
     probability `lit_probability` (ambient, diffuse), and a lit view is textureless
-    with probability `textureless_probability`.
+    with probability `textureless_probability`. The light stands in a direction ~ N(camera position
+    + `beside`, direction_std^2 I), `beside` in the camera's own right and up.
     """
 
     albedo_steps: int = 1000
@@ -26,6 +27,7 @@ class LightDistribution:
     diffuse: float = 0.9
     distance_range: tuple[float, float] = (0.8, 1.5)
     direction_std: float = 1.0
+    beside: tuple[float, float] = (0.0, 0.0)
 
 
 def albedo_light(batch: tuple[int, ...] = ()) -> Light:
@@ -56,12 +58,16 @@ def point_light(
 def sample_light(
     key: PRNGKeyArray, camera: Camera, step: Int[Array, ""], distribution: LightDistribution
 ) -> Light:
-    """Draws the light of one view: direction ~ N(camera position, I), normalised."""
+    """Draws the light of one view, see `LightDistribution`; the paper's: N(camera position, I)."""
     d = distribution
     direction_key, distance_key, lit_key, textureless_key = jax.random.split(key, 4)
-    direction = distrax.Normal(camera.position, d.direction_std).sample(seed=direction_key)
+    mean = camera.position + camera.rotation[:, :2] @ jnp.array(d.beside)
+    direction = mean + d.direction_std * distrax.Normal(0.0, 1.0).sample(
+        seed=direction_key, sample_shape=(3,)
+    )
     direction = direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-20)
-    distance = distrax.Uniform(*d.distance_range).sample(seed=distance_key)
+    low, high = d.distance_range
+    distance = low + (high - low) * distrax.Uniform(0.0, 1.0).sample(seed=distance_key)
     lit = distrax.Bernoulli(probs=d.lit_probability).sample(seed=lit_key)
     lit = jnp.where(step >= d.albedo_steps, lit, 0).astype(jnp.float32)
     textureless = distrax.Bernoulli(probs=d.textureless_probability).sample(seed=textureless_key)

@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,31 @@ def _blur(params: dict) -> float | Float[Array, ""]:
     return params.get("blur", FINAL_BLUR)
 
 
+@flax.struct.dataclass
+class Prepared:
+    """A scene at a moment, ready to be seen: what all its renderings share.
+
+    `tables` is what the field's queries read, `grid` its density for the sampler (None where that
+    needs none), `variance` lambda_Sigma^2.
+    """
+
+    tables: Any
+    grid: DensityGrid | None
+    variance: Float[Array, ""]
+
+
+def prepare(
+    scene: Scene,
+    params: dict,
+    *,
+    grid: DensityGrid | None = None,
+    blur: float | Float[Array, ""] | None = None,
+) -> Prepared:
+    """Makes a scene ready to be seen. Arguments as for `render_rays`."""
+    variance = jnp.asarray(_blur(params) if blur is None else blur, jnp.float32) ** 2
+    return Prepared(scene.field.prepare(params["field"], variance), grid, variance)
+
+
 def background_colours(
     scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
 ) -> Float[Array, "*rays channels"]:
@@ -128,15 +155,29 @@ def render_rays(
       normals: False leaves out all that needs the field's gradient: normals are then
         zero and the colours are the albedo.
     """
-    blur = _blur(params) if blur is None else blur
-    prepared = scene.field.prepare(params["field"], blur**2)
-    samples = scene.sampler.place(scene.field, prepared, grid, rays, blur**2, key)
+    prepared = prepare(scene, params, grid=grid, blur=blur)
+    return render_prepared(scene, prepared, rays, light, background, key, normals=normals)
+
+
+def render_prepared(
+    scene: Scene,
+    prepared: Prepared,
+    rays: Rays,
+    light: Light,
+    background: Float[Array, "*rays behind"],
+    key: Key[Array, "*views"] | None,
+    *,
+    normals: bool = True,
+) -> RenderOutput:
+    """`render_rays` of a scene that `prepare` has made ready."""
+    tables, variance = prepared.tables, prepared.variance
+    samples = scene.sampler.place(scene.field, tables, prepared.grid, rays, variance, key)
     edges = samples.edges
     distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
     points = along(rays, distances)
 
     def query(points):
-        return scene.field.query(prepared, points, blur**2, normals=normals)
+        return scene.field.query(tables, points, variance, normals=normals)
 
     if samples.importance is None or scene.sampler.budget >= 1:
         field = query(points)
@@ -190,18 +231,18 @@ def _composite_all(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def fit_grid(scene: Scene, params: dict, cells: int) -> DensityGrid:
-    """The density of a scene, as it is seen with `params`, on a grid of `cells`^3 cells."""
-    variance = _blur(params) ** 2
-    prepared = scene.field.prepare(params["field"], variance)
-    return fit_density_grid(scene.field, prepared, cells, variance)
+def prepare_with_grid(scene: Scene, params: dict, cells: int) -> Prepared:
+    """Makes a scene ready to be seen, with a grid of `cells`^3 cells of its density."""
+    ready = prepare(scene, params)
+    return ready.replace(grid=fit_density_grid(scene.field, ready.tables, cells, ready.variance))
 
 
 def density_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> Float[np.ndarray, "n"]:
     """Density at points, 0 outside the bounding sphere; bounded memory."""
-    density = _in_chunks(functools.partial(_density, scene.field, params), points, chunk)
+    ready = _prepare(scene, params)
+    density = _in_chunks(functools.partial(_density, scene.field, ready), points, chunk)
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
 
@@ -209,22 +250,23 @@ def field_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
     """Density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
-    both = _in_chunks(functools.partial(_field, scene.field, params), points, chunk)
+    ready = _prepare(scene, params)
+    both = _in_chunks(functools.partial(_field, scene.field, ready), points, chunk)
     inside = np.linalg.norm(points, axis=-1) < scene.radius
     return np.where(inside, both[:, 0], 0.0), both[:, 1:]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _density(field: Field, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    variance = _blur(params) ** 2
-    return field.density(field.prepare(params["field"], variance), points, variance)
+_prepare = jax.jit(prepare, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _field(field: Field, params: dict, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
-    variance = _blur(params) ** 2
-    prepared = field.prepare(params["field"], variance)
-    out = field.query(prepared, points, variance, normals=False)
+def _density(field: Field, ready: Prepared, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
+    return field.density(ready.tables, points, ready.variance)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _field(field: Field, ready: Prepared, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
+    out = field.query(ready.tables, points, ready.variance, normals=False)
     return jnp.concatenate([out.density[:, None], out.albedo[:, :3]], 1)
 
 
@@ -232,7 +274,6 @@ def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:
     chunk = min(chunk, len(points))
     padded = np.pad(points, [(0, math.ceil(len(points) / chunk) * chunk - len(points)), (0, 0)])
     parts = [
-        np.asarray(function(padded[i : i + chunk].astype(np.float32)))
-        for i in range(0, len(padded), chunk)
+        function(padded[i : i + chunk].astype(np.float32)) for i in range(0, len(padded), chunk)
     ]
-    return np.concatenate(parts)[: len(points)]
+    return np.concatenate(jax.device_get(parts))[: len(points)]

@@ -86,8 +86,8 @@ class Sampler(abc.ABC):
         """Steps between two looks at the field; 0 is never."""
         return 0
 
-    def unlimited(self) -> "Sampler":
-        """Return the sampler that evaluates all that matters: for finished pictures."""
+    def for_pictures(self) -> "Sampler":
+        """Return the sampler of finished pictures, whose rays are bounded by what is occupied."""
         return self
 
 
@@ -175,9 +175,10 @@ class DensityGridSampler(Sampler):
         """Steps between two looks at the field."""
         return self.every
 
-    def unlimited(self) -> "DensityGridSampler":
-        """Return the sampler without a budget."""
-        return dataclasses.replace(self, budget=1.0)
+    def for_pictures(self) -> "DensityGridSampler":
+        """Return the sampler without a budget; half the looks are enough within the bounds."""
+        coarse = max(self.coarse_samples // 2, 1)
+        return dataclasses.replace(self, budget=1.0, coarse_samples=coarse)
 
 
 def _fine(

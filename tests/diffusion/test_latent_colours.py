@@ -51,7 +51,8 @@ def test_rendered_images_take_the_priors_form(pixels):
 @pytest.mark.slow
 def test_a_scene_of_latents_still_has_colours():
     config = load_config("quick")
-    override(config, {"scene.colour_space": "latent", "scene.field.width": 8})
+    field = {"scene.field.name": "mlp", "scene.field.width": 8}
+    override(config, field | {"scene.colour_space": "latent"})
     scene = Scene.from_config(config.scene)
     params = init_params(scene, jax.random.key(0))
     camera = orbit_camera(jnp.array(0.3), 0.2, distance=1.5, focal=1.25)

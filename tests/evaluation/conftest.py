@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.evaluation.alignment import Alignment, Views, render_aligned
-from dreamfusion_jax.export.views import density_grid
+from dreamfusion_jax.export.views import prepare_views
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.scene.samplers import HierarchicalSampler
@@ -61,6 +61,6 @@ def truth_pictures(truth_scene):
     azimuth = np.tile(np.arange(8) * math.pi / 4 + math.pi / 8, 2)
     elevation = np.repeat(np.radians([15.0, 30.0]), 8)
     views = Views(np.zeros((16, 64, 64, 4)), azimuth, elevation, np.full(16, 1.5), np.full(16, 1.1))
-    grid = density_grid(truth_scene, PARAMS)
-    rgba = render_aligned(truth_scene, PARAMS, grid, views, Alignment(0.0, 1.0))
+    prepared = prepare_views(truth_scene, PARAMS)
+    rgba = render_aligned(truth_scene, PARAMS, prepared, views, Alignment(0.0, 1.0))
     return Views(rgba, azimuth, elevation, views.distance, views.focal)

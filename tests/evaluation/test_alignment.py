@@ -5,7 +5,7 @@ import pytest
 
 from dreamfusion_jax.evaluation.alignment import Alignment, agreement, render_aligned
 from dreamfusion_jax.evaluation.geometry import silhouette_iou
-from dreamfusion_jax.export.views import density_grid
+from dreamfusion_jax.export.views import prepare_views
 
 
 def test_agreement_of_equal_pictures_is_one_and_colour_counts():
@@ -22,10 +22,10 @@ def test_agreement_of_equal_pictures_is_one_and_colour_counts():
 
 @pytest.mark.slow
 def test_aligned_cameras_undo_the_turn_and_the_scale(truth_pictures, turned_scene, params):
-    grid = density_grid(turned_scene, params)
+    prepared = prepare_views(turned_scene, params)
     views = truth_pictures.take(slice(0, 16, 5)).shrunk(32)
     known = Alignment(-math.radians(130), 1 / 0.8)
-    rendered = render_aligned(turned_scene, params, grid, views, known)
+    rendered = render_aligned(turned_scene, params, prepared, views, known)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
     assert ious.min() > 0.9
     assert agreement(rendered, views.rgba) > 0.85

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.views import density_grid, occupied_cells, render_views
+from dreamfusion_jax.export.views import occupied_cells, prepare_views, render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.rays import cast_rays
@@ -64,7 +64,7 @@ def test_normals_of_the_ball_point_away_from_its_centre(ball, params):
 
 def test_an_empty_scene_renders_as_nothing(make_scene, params):
     scene = make_scene(log_density=-20.0)
-    assert not occupied_cells(scene, density_grid(scene, params, 16)).any()
+    assert not occupied_cells(scene, prepare_views(scene, params, 16).grid).any()
     cameras = orbit_camera(jnp.array([0.0, 1.0]), 0.0, 1.5, 1.1)
     out = render_views(scene, params, cameras, 8, normals=False)
     assert out.rgb.shape == (2, 8, 8, 3) and not out.opacity.any()
@@ -72,4 +72,4 @@ def test_an_empty_scene_renders_as_nothing(make_scene, params):
 
 def test_a_field_that_is_not_finite_is_reported(make_scene, params):
     with pytest.raises(UserError, match="not finite"):
-        density_grid(make_scene(log_density=float("nan")), params, 8)
+        prepare_views(make_scene(log_density=float("nan")), params, 8)

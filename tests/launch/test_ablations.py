@@ -14,7 +14,8 @@ SMALL = (
     "train.steps_per_call=10",
     "train.image_size=16",
     "train.scenes=1",
-    "scene.field.width=16",
+    "scene.field.cells=16",
+    "scene.sampler.cells=16",
     "scene.sampler.coarse_samples=8",
     "scene.sampler.fine_samples=4",
 )

@@ -20,6 +20,8 @@ def tiny_config(**changes) -> ml_collections.ConfigDict:
     config = load_config("quick")
     values = {
         "prompt": "a ball",
+        "scene.field.name": "mlp",
+        "scene.sampler.name": "hierarchical",
         "scene.field.width": 16,
         "scene.field.blocks": 1,
         "scene.field.frequencies": 4,
