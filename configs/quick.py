@@ -75,28 +75,28 @@ def get_config() -> ml_collections.ConfigDict:
     )
     # A flat random color is what the prior marginalizes over.
     config.scene.background.kind = "colour"
-    config.blur.steps = 150
+    config.blur.steps = 110
     # The exact denoiser needs no guidance: its conditional half is already right. Towards the
     # end less noise is added: what is left to learn are details.
     config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
-    config.regularisers.orientation.steps = 150
+    config.regularisers.orientation.steps = 110
     # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
     # first; later it would eat thin parts, and the entropy takes over. That makes outlines sharp
     # too, so that the mesh is what the field shows.
-    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 250})
-    config.regularisers.entropy.update({"end": 6e-2, "steps": 400})
+    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 190})
+    config.regularisers.entropy.update({"end": 6e-2, "steps": 300})
     config.optim.update(
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-3}
     )
-    config.optim.tables.update({"learning_rate": 0.1, "final_learning_rate": 5e-3})
+    config.optim.tables.update({"learning_rate": 0.2, "final_learning_rate": 5e-3})
     config.train.update(
         {
-            "steps": 400,
+            "steps": 300,
             "image_size": 64,
             "views": 2,
             "scenes": 2,
             "steps_per_call": 25,
-            "checkpoint_every": 200,
+            "checkpoint_every": 150,
             "preview_every": 100,
         }
     )
