@@ -2,8 +2,9 @@
 
 Command:   dreamfusion generate "a teddy bear"
 Hardware:  2 CPU cores, 2 GB.
-Time:      not measured yet.
-Expected:  not measured yet.
+Time:      70 seconds on 2 cores of an AMD EPYC, 37 of them optimization; 96 the first time, when
+           programs are compiled.
+Expected:  a silhouette IoU of 0.975 and a PSNR of 30.3 dB over the README's eight prompts.
 
 Cameras and light are those of the prior's own pictures. That makes sharp results of few steps, and
 brings the method nearer to fitting these pictures than the paper's random cameras are
