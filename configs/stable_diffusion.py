@@ -7,9 +7,6 @@ Time:      not measured: no weights of Stable Diffusion were at hand.
 Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, then 256, then
            512 pixels (smaller ones are enlarged to 512), or rendered as latents
            (--config.scene.colour_space=latent).
-
-TPUs gather slowly. There the same grid without a network, evaluated as matrix products, is faster:
-`--config.scene.field.name=grid --config.scene.field.cells=128 --config.scene.field.by_products=True`.
 """
 
 import ml_collections

@@ -20,9 +20,13 @@ EMPTY = -20.0  # the log density of nothing
 
 @flax.struct.dataclass
 class DensityGrid:
-    """Log densities at the corners of the cells of the cube around the scene, linear between."""
+    """Log densities at the corners of the cells of the cube around the scene, linear between.
 
-    log_density: Float[Array, "*batch rows rows rows"]
+    `log_density` has the shape (*batch, rows, rows, rows). It is not checked, as checkpoints are
+    read into grids of what stands for an array.
+    """
+
+    log_density: Any
 
 
 def fit_density_grid(
