@@ -60,7 +60,7 @@ def test_messages_are_listed_with_their_bytes(hlo_costs):
 
 @pytest.mark.slow
 def test_the_step_compiles_for_a_tpu():
-    """The default config with Shampoo on four v5e chips: fits, and sends two messages."""
+    """An MLP with Shampoo on four v5e chips: fits, and sends two messages."""
     pytest.importorskip("libtpu", reason="the TPU compiler is in the [tpu] extra")
     done = subprocess.run(
         [sys.executable, str(TPU / "compile_check.py"), "--config=quick", "--topology=v5e"]
@@ -69,7 +69,10 @@ def test_the_step_compiles_for_a_tpu():
             "--set",
             "optim.name=shampoo",
             "optim.clip_norm=0",
-            "scene.field.points_per_chunk=0",
+            "scene.field.name=mlp",
+            "scene.sampler.name=hierarchical",
+            "scene.sampler.coarse_samples=32",
+            "scene.sampler.fine_samples=16",
             "scene.field.width=16",
             "scene.field.blocks=1",
         ],
