@@ -2,7 +2,8 @@
 
 Command:   dreamfusion generate "a DSLR photo of a corgi" --config=stable_diffusion \
                --config.prior=/models/stable-diffusion-2-1-base
-Hardware:  a GPU or TPU chip with 16 GB; 12 GB of memory and much patience on a CPU.
+Hardware:  a GPU or TPU chip with 16 GB, which has not been checked at 512 pixels; much patience
+           on a CPU.
 Time:      not measured: no weights of Stable Diffusion were at hand.
 Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, then 256, then
            512 pixels (smaller ones are enlarged to 512), or rendered as latents
