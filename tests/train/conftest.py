@@ -15,16 +15,32 @@ from dreamfusion_jax.train.state import TrainState, take_scene
 from dreamfusion_jax.train.task import make_tasks
 
 
-def tiny_config(**changes) -> ml_collections.ConfigDict:
-    """quick.py made as small as it goes: seconds to compile, milliseconds a step."""
-    config = load_config("quick")
-    values = {
-        "prompt": "a ball",
+FIELDS = {
+    "mlp": {
         "scene.field.name": "mlp",
         "scene.sampler.name": "hierarchical",
         "scene.field.width": 16,
         "scene.field.blocks": 1,
         "scene.field.frequencies": 4,
+    },
+    # Leaves samples out, and refreshes its density grid between two checkpoints and after.
+    "grid": {
+        "scene.field.cells": 8,
+        "scene.field.levels": 2,
+        "scene.sampler.cells": 8,
+        "scene.sampler.every": 3,
+        "scene.sampler.decay": 0.5,
+        "scene.sampler.budget": 0.5,
+        "optim.tables.learning_rate": 1e-2,
+    },
+}
+
+
+def tiny_config(field: str = "mlp", **changes) -> ml_collections.ConfigDict:
+    """quick.py made as small as it goes: seconds to compile, milliseconds a step."""
+    config = load_config("quick")
+    values = FIELDS[field] | {
+        "prompt": "a ball",
         "scene.sampler.coarse_samples": 8,
         "scene.sampler.fine_samples": 8,
         "train.image_size": 8,

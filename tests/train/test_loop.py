@@ -20,8 +20,14 @@ def equal_bits(a, b) -> bool:
 
 
 @pytest.mark.slow
-def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_one, tmp_path):
-    config = tiny_config()
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("mlp", {"scene__field__width": 24}), ("grid", {"scene__field__cells": 16})],
+)
+def test_interrupted_run_equals_an_unbroken_one(
+    tiny_config, ball_prior, train_one, tmp_path, field, other
+):
+    config = tiny_config(field)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = train_one(config, ball_prior, tmp_path / "a")
@@ -47,7 +53,7 @@ def test_interrupted_run_equals_an_unbroken_one(tiny_config, ball_prior, train_o
 
     # A checkpoint of another config, and a damaged one, are told apart from a good one.
     with pytest.raises(UserError, match="another config"):
-        train_one(tiny_config(scene__field__width=24), ball_prior, tmp_path / "b")
+        train_one(tiny_config(field, **other), ball_prior, tmp_path / "b")
     for file in (tmp_path / "b" / FOLDER / "8" / "scene").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:10])

@@ -17,25 +17,30 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 sys.path.insert(0, sys.argv[3])
 from conftest import ball_prior, tiny_config, train_one
-state = train_one(tiny_config(), ball_prior(), pathlib.Path(sys.argv[2]))
+config = tiny_config(field=sys.argv[4])
+state = train_one(config, ball_prior(), pathlib.Path(sys.argv[2]))
 print(json.dumps([len(jax.devices()), [x.tolist() for x in jax.tree.leaves(state.params)]]))
 """
 
 
-def run_on(devices: int, workdir, here) -> list:
-    command = [sys.executable, "-c", PROGRAM, str(devices), str(workdir), str(here)]
+def run_on(devices: int, workdir, here, field: str) -> list:
+    command = [sys.executable, "-c", PROGRAM, str(devices), str(workdir), str(here), field]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_four_devices_give_what_one_gives(tiny_config, ball_prior, train_one, tmp_path, request):
-    devices, on_four = run_on(4, tmp_path / "four", request.path.parent)
+@pytest.mark.parametrize("field", ["mlp", "grid"])
+def test_four_devices_give_what_one_gives(
+    tiny_config, ball_prior, train_one, tmp_path, request, field
+):
+    devices, on_four = run_on(4, tmp_path / "four", request.path.parent, field)
     assert devices == 4
     early = []
     callbacks = Callbacks(after_call=lambda job, step, metrics, params: early.append(params))
-    state = train_one(tiny_config(), ball_prior, tmp_path / "one", callbacks=callbacks)
+    config = tiny_config(field=field)
+    state = train_one(config, ball_prior, tmp_path / "one", callbacks=callbacks)
     for a, b in zip(jax.tree.leaves(state.params), on_four, strict=True):
         # The order of sums differs, and Adam's first steps blow differences up.
         np.testing.assert_allclose(a, np.array(b), atol=5e-4)
