@@ -1,8 +1,8 @@
 """The rotation about the vertical axis and the scale that bring a result onto the truth.
 
-A text prompt fixes neither. Both are searched with small pictures: every rotation of a
-15 degree raster with zoomed copies of one set of renders first, then the best few are
-rendered again at smaller and smaller steps.
+A text prompt fixes neither. Every rotation of a 15 degree raster is tried first, with zoomed copies
+of one set of small renders. The best few of them, and the result as it stands, are compared with
+views from all heights, and from the best of these the search goes on by smaller and smaller steps.
 """
 
 import dataclasses
@@ -130,19 +130,20 @@ def align(
       scene: modules and sampling numbers.
       params: the scene's parameters.
       prepared: the scene, of `prepare_views`.
-      truth: views of the true object; the search uses those of the lowest elevation.
-      size: of the pictures that are compared, divides that of the truth.
+      truth: views of the true object.
+      size: of the raster's pictures, of the views of the lowest elevation; divides that of the
+        truth.
     """
-    lowest = np.isclose(truth.elevation, truth.elevation.min(), atol=1e-3)
-    views = truth.take(lowest).shrunk(size)
-
-    some = views.take(slice(None, None, 2))  # half of them tell small steps apart as well
+    lowest = truth.take(np.isclose(truth.elevation, truth.elevation.min(), atol=1e-3))
+    lowest = lowest.shrunk(size)
+    # Not shrunk: renders are no averages of blocks, and at 32 pixels that outweighs small turns.
+    some = truth.take(slice(None, None, 2))  # half of them tell small steps apart as well
 
     def score(alignment: Alignment) -> float:
         rendered = render_aligned(scene, params, prepared, some, alignment)
         return agreement(rendered, some.rgba)
 
-    start = _raster(scene, params, prepared, views)
+    start = [Alignment(0.0, 1.0), *_raster(scene, params, prepared, lowest)]
     best = max(((score(a), a) for a in start), key=lambda pair: pair[0])
     angle, factor = math.pi / _ROTATIONS, 1.1
     for _ in range(_HALVINGS):

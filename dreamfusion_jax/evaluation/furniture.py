@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from dreamfusion_jax.datasets.library import LIBRARY, Truth, load_truth, read_index
+from dreamfusion_jax.datasets.library import (
+    LIBRARY,
+    Truth,
+    load_library,
+    load_truth,
+    read_index,
+)
 from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.evaluation.alignment import Alignment, Views, align, render_aligned
 from dreamfusion_jax.evaluation.geometry import (
@@ -19,6 +25,7 @@ from dreamfusion_jax.evaluation.geometry import (
     silhouette_iou,
 )
 from dreamfusion_jax.evaluation.judge import Judge, Judgement, judge_scene, judge_truth
+from dreamfusion_jax.evaluation.nearest_picture import nearest_picture
 from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.files import write_bytes
@@ -132,6 +139,8 @@ def evaluate_furniture(
 ) -> dict[str, Any]:
     """Scores scenes, prints one table and writes one JSON file.
 
+    Below the means stands what the prior's nearest pictures of the same objects score.
+
     Args:
       candidates: the scenes.
       output: the JSON file; None writes none.
@@ -139,7 +148,7 @@ def evaluate_furniture(
 
     Returns:
       What the JSON holds: {"suite", "runs": [...], "mean": {...}, "interval": {...},
-      "lowest_iou", "without_surface"}.
+      "lowest_iou", "without_surface", "nearest_picture": {"iou", "psnr", "degrees"}}.
 
     Raises:
       UserError: there is no candidate, or one cannot be scored.
@@ -149,7 +158,8 @@ def evaluate_furniture(
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
     result = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}
     result |= summary(runs)
-    print(table(runs))
+    result["nearest_picture"] = baseline({run.scores.noun for run in runs})
+    print(table(runs, result["nearest_picture"]))
     if output is not None:
         write_bytes(output, (json.dumps(result, indent=2) + "\n").encode())
     return result
@@ -179,6 +189,15 @@ def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
     }
 
 
+def baseline(nouns: Iterable[str]) -> dict[str, float]:
+    """Means over nouns of what the nearest shipped picture of each true view scores."""
+    found = [
+        dataclasses.asdict(nearest_picture(load_library(nouns=[noun]), load_truth(noun), _SIZE))
+        for noun in sorted(nouns)
+    ]
+    return {name: _rounded(np.mean([row[name] for row in found])) for name in found[0]}
+
+
 _COLUMNS = {
     "iou": ("IoU", "{:.3f}"),
     "psnr": ("PSNR dB", "{:.2f}"),
@@ -186,14 +205,14 @@ _COLUMNS = {
     "colour": ("R colour", "{:.0%}"),
     "geo": ("R geo", "{:.0%}"),
     "janus": ("Janus", "{:.0%}"),
-    "true_colour": ("of truth", "{:.0%}"),
-    "true_janus": ("Janus", "{:.0%}"),
+    "true_colour": ("R colour of truth", "{:.0%}"),
+    "true_janus": ("Janus of truth", "{:.0%}"),
     "minutes": ("minutes", "{:.1f}"),
 }
 
 
-def table(runs: Sequence[RunScores]) -> str:
-    """The scores as text, one line a run, then means and 95 % intervals."""
+def table(runs: Sequence[RunScores], baseline: dict[str, float]) -> str:
+    """The scores as text, one line a run, then means, 95 % intervals and the baseline."""
     about = summary(runs)
     shown = [name for name in _COLUMNS if about["mean"].get(name) is not None]
     lines = [["object", *(_COLUMNS[name][0] for name in shown), "run"]]
@@ -205,7 +224,10 @@ def table(runs: Sequence[RunScores]) -> str:
     for i, label in enumerate(("from", "to")):
         ends = [_shown(name, about["interval"][name][i]) for name in shown]
         lines.append([f"  95 % {label}", *ends, ""])
-    text = "\n".join(_line(line) for line in lines)
+    bar = (_shown(name, baseline.get(name)) for name in shown)
+    lines.append(["nearest picture", *bar, "(the shipped one, for each true view; no scene)"])
+    widths = [max(9, len(cell) + 2) for cell in lines[0]]
+    text = "\n".join(_line(line, widths) for line in lines)
     missing = about["without_surface"]
     return f"{text}\nwithout a surface: {missing} of {len(runs)} runs" if missing else text
 
@@ -214,9 +236,10 @@ def _shown(name: str, value: float | None) -> str:
     return "-" if value is None else _COLUMNS[name][1].format(value)
 
 
-def _line(cells: Sequence[str]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *middle, last = cells
-    return f"{first:<20}{''.join(f'{cell:>9}' for cell in middle)}  {last}".rstrip()
+    aligned = (f"{cell:>{width}}" for cell, width in zip(middle, widths[1:-1], strict=True))
+    return f"{first:<20}{''.join(aligned)}  {last}".rstrip()
 
 
 def names() -> dict[str, str]:

@@ -65,6 +65,9 @@ def test_scenes_are_scored_by_their_prompt(ball, tmp_path, capsys):
     # A ball of the right size covers much of a bear, and is no bear.
     assert 0.4 < scored["scores"]["iou"] < 0.9
     assert result["mean"]["iou"] == result["lowest_iou"] == scored["scores"]["iou"]
+    # A picture of the right object from almost the right place is a bar to clear.
+    bar = result["nearest_picture"]
+    assert bar["iou"] > 0.85 > scored["scores"]["iou"] and 4 < bar["degrees"] < 9
     printed = capsys.readouterr().out
     assert "teddy bear" in printed and f"{result['mean']['iou']:.3f}" in printed
 
@@ -99,7 +102,8 @@ def test_means_leave_out_what_has_no_surface_and_count_it():
     runs[1] = dataclasses.replace(runs[1], scores=dataclasses.replace(runs[1].scores, noun="lamp"))
     result = furniture.summary(runs)
     assert result["lowest_iou"] == 0.5 and result["without_surface"] == 1
-    assert "without a surface: 1 of 2 runs" in furniture.table(runs)
+    bar = {"iou": 0.45, "psnr": 18.0, "degrees": 6.0}
+    assert "without a surface: 1 of 2 runs" in furniture.table(runs, bar)
     assert result["mean"] == {
         "iou": 0.6,
         "psnr": 20.0,
@@ -112,7 +116,8 @@ def test_means_leave_out_what_has_no_surface_and_count_it():
         "minutes": 4.0,
     }
     assert result["interval"]["iou"] == [0.5, 0.7] and result["interval"]["geo"] == [0.25, 0.25]
-    lines = furniture.table(runs).splitlines()
+    lines = furniture.table(runs, bar).splitlines()
+    assert lines[6].split()[:8] == "nearest picture 0.450 18.00 - - - -".split()
     assert lines[3].split() == "mean 0.600 20.00 0.1000 75% 25% 50% 4.0".split()
     assert lines[2].split() == "lamp 0.700 20.00 - 100% 25% 0% - b".split()
 
