@@ -69,7 +69,10 @@ def sample_camera(key: PRNGKeyArray, distribution: CameraDistribution) -> Camera
     jitter = (-d.position_jitter, d.position_jitter)
     position = position + _uniform(keys[3], jitter, (3,))
     target = d.look_at_std * _normal(keys[4], (3,))
-    up = _up_vector(azimuth, elevation) + d.up_std * _normal(keys[5], (3,))
+    # Orthogonal to the perturbed line of sight it becomes in `look_at`: the horizon stays level but
+    # for its own noise. A little of the tangent decides where the view is along z itself.
+    vertical = jnp.array([0.0, 0.0, 1.0]) + 1e-4 * _up_vector(azimuth, elevation)
+    up = vertical + d.up_std * _normal(keys[5], (3,))
     return Camera(
         position=position,
         rotation=look_at(position, target, up),

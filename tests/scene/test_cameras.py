@@ -68,9 +68,24 @@ def test_cameras_look_near_the_origin():
     assert np.sqrt((miss**2).sum(-1).mean() / 2) == pytest.approx(0.2, rel=0.06)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 30, 1.2), (30, 60, 2.0), (60, 75, 5.0), (75, 89, 12.0)]
+)
+def test_the_horizon_stays_level_but_for_the_noise_of_up(low, high, expected):
+    """The standard deviation of the roll, in degrees."""
+    cameras = draw(CameraDistribution(elevation_range=(low, high), area_probability=0.0))
+    right, up = (np.asarray(cameras.rotation[..., i]) for i in (0, 1))
+    roll = np.degrees(np.arctan2(right[:, 2], up[:, 2]))
+    assert roll.std() == pytest.approx(expected, rel=0.25)
+    level = draw(CameraDistribution(elevation_range=(low, high), up_std=0.0))
+    np.testing.assert_allclose(level.rotation[..., 2, 0], 0, atol=1e-3)
+
+
 def test_rotations_are_rotations_also_straight_overhead(cameras):
     overhead = orbit_camera(jnp.linspace(0, 6, 7), np.pi / 2, 1.5, 1.0)
-    for rotation in (cameras.rotation, overhead.rotation):
+    still = {"position_jitter": 0.0, "look_at_std": 0.0, "up_std": 0.0}
+    drawn = draw(CameraDistribution(elevation_range=(90.0, 90.0), **still), 100)
+    for rotation in (cameras.rotation, overhead.rotation, drawn.rotation):
         identity = jnp.broadcast_to(jnp.eye(3), rotation.shape)
         product = jnp.einsum("...ij,...kj->...ik", rotation, rotation)
         np.testing.assert_allclose(product, identity, atol=2e-5)

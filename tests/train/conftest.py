@@ -14,7 +14,6 @@ from dreamfusion_jax.train.runs import Job
 from dreamfusion_jax.train.state import TrainState, take_scene
 from dreamfusion_jax.train.task import make_tasks
 
-
 FIELDS = {
     "mlp": {
         "scene.field.name": "mlp",
