@@ -199,6 +199,7 @@ def _optimise(
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
     tasks = make_tasks(config, _priors(config, prompts), device_count())
+    _say_views(config.train.views, tasks[0].views, device_count())
     if is_first_host() and config.guidance.loss != SIMILARITY:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(tasks[0].prior, prompt, config.prior)
@@ -225,6 +226,15 @@ def _optimise(
     else:
         export_all(jobs[0].workdir, progress=progress)
     return [read_result(job.workdir) for job in jobs]
+
+
+def _say_views(asked: int, each: int, devices: int) -> None:
+    if is_first_host() and each * devices != asked:
+        print(
+            f"train.views is {asked}, which {devices} devices cannot share evenly: "
+            f"each step has {each * devices}, {each} on each.",
+            file=sys.stderr,
+        )
 
 
 def _priors(

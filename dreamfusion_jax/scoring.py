@@ -294,5 +294,5 @@ def _candidate(workdir: Path) -> Candidate:
         scene=run.scene,
         params=run.params,
         look=_look(run.config),
-        minutes=minutes_of(read_metrics(workdir), run.config.train.views),
+        minutes=minutes_of(read_metrics(workdir)),
     )

@@ -20,7 +20,7 @@ from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.image_text.prior import ImageTextPrior
 from dreamfusion_jax.scene.render import Scene, with_blur
 from dreamfusion_jax.train.metrics import means
-from dreamfusion_jax.train.parallel import compile_steps, is_first_host, replicate
+from dreamfusion_jax.train.parallel import compile_steps, device_count, is_first_host, replicate
 from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
@@ -100,9 +100,9 @@ def train(
                 metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
-                views = count * config.train.views * len(jobs)
-                rate = views / (time.perf_counter() - began)
-                runs.log(step, metrics, rate)
+                seconds = time.perf_counter() - began
+                rate = count * task.views * device_count() * len(jobs) / seconds
+                runs.log(step, metrics, rate, seconds / len(jobs))
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
                 blur = task.blur(step)

@@ -79,13 +79,12 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     return read_rows(Path(workdir) / FILE)
 
 
-def minutes_of(rows: list[dict[str, Any]], views: int) -> float | None:
-    """The time that a run's logged steps took, of `views` views each; None without any."""
-    steps = np.diff([0, *(row["step"] for row in rows)])
-    rates = [row.get("views_per_second", 0.0) for row in rows]
-    if not rates or min(rates) <= 0:
+def minutes_of(rows: list[dict[str, Any]]) -> float | None:
+    """The time that a run's logged steps took; None where that is not known."""
+    seconds = [row.get("seconds") for row in rows]
+    if not seconds or None in seconds:
         return None
-    return round(float(np.sum(steps * views / np.array(rates))) / 60, 2)
+    return round(float(np.sum(seconds)) / 60, 2)
 
 
 def first_non_finite(metrics: dict[str, np.ndarray]) -> tuple[int, str] | None:

@@ -119,13 +119,23 @@ class Runs:
 
         on_first_host(write)
 
-    def log(self, step: int, metrics: dict[str, np.ndarray], rate: float) -> None:
-        """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl."""
+    def log(
+        self, step: int, metrics: dict[str, np.ndarray], rate: float, seconds: float
+    ) -> None:
+        """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl.
+
+        Args:
+          step: the last of these steps.
+          metrics: by name, each [steps, scenes].
+          rate: views a second, of all scenes.
+          seconds: that a scene took for these steps; what it was optimized beside has its share.
+        """
+        spent = {"views_per_second": round(rate, 3), "seconds": round(seconds, 3)}
 
         def write():
             for i, log in enumerate(self._logs):
                 own = means({name: values[:, i] for name, values in metrics.items()})
-                log.write(step, own | {"views_per_second": round(rate, 3)})
+                log.write(step, own | spent)
 
         on_first_host(write)
 

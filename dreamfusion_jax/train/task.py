@@ -1,6 +1,7 @@
 """From a config to the task that the step is compiled for."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -44,7 +45,7 @@ class Task:
     regularisers: Regularisers
     optimizer: optax.GradientTransformation
     image_size: int
-    views: int  # on each device
+    views: int  # of a scene, on each device
     until: int  # the step at which the run ends, or its next task begins
 
 
@@ -80,7 +81,8 @@ def make_task(
     Args:
       config: of the run.
       prior: the frozen model.
-      devices: how many share the views of a step, over all hosts.
+      devices: how many share the views of a step, over all hosts. Where they cannot evenly there
+        are more views, so that each device has equally many.
 
     Raises:
       UserError: a value of the config makes no sense.
@@ -128,7 +130,7 @@ def make_task(
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,
-        views=_views_per_device(train.views, devices),
+        views=math.ceil(train.views / devices),
         until=train.steps,
     )
 
@@ -189,7 +191,7 @@ def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:
 
 def _check_intervals(train: ml_collections.ConfigDict) -> None:
     """Checkpoints and previews happen between calls of the compiled program."""
-    for name in ("steps", "scenes", "image_size", "steps_per_call"):
+    for name in ("steps", "scenes", "views", "image_size", "steps_per_call"):
         if train[name] < 1:
             raise UserError(f"train.{name} is {train[name]}; it must be at least 1.")
     for name in ("checkpoint_every", "preview_every"):
@@ -210,15 +212,6 @@ def _check_draws(name: str, distribution: ml_collections.ConfigDict) -> None:
             )
         if key.endswith("_probability") and not 0 <= value <= 1:
             raise UserError(f"{name}.{key} is {value}; it must lie within [0, 1].")
-
-
-def _views_per_device(views: int, devices: int) -> int:
-    if views < 1 or views % devices:
-        raise UserError(
-            f"train.views is {views}, which {devices} devices cannot share evenly; "
-            f"choose a multiple of {devices}."
-        )
-    return views // devices
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.task import make_task
 
@@ -49,9 +49,21 @@ def test_four_devices_give_what_one_gives(
     assert max(np.abs(a - b).max() for a, b in pairs) > 0.004
 
 
-def test_devices_must_share_the_views_evenly(tiny_config, ball_prior):
-    with pytest.raises(UserError, match="3 devices cannot share"):
-        make_task(tiny_config(), ball_prior, 3)
+@pytest.mark.slow
+def test_where_devices_cannot_share_the_views_there_are_more(
+    tiny_config, ball_prior, train_one, tmp_path, request
+):
+    """Four views on three devices are six: what one device gives with six."""
+    devices, on_three = run_on(3, tmp_path / "three", request.path.parent, "mlp")
+    assert devices == 3
+    state = train_one(tiny_config(train__views=6), ball_prior, tmp_path / "one")
+    for a, b in zip(jax.tree.leaves(state.params), on_three, strict=True):
+        np.testing.assert_allclose(a, np.array(b), atol=5e-4)
+
+
+@pytest.mark.parametrize(("devices", "views"), [(1, 2), (2, 1), (3, 1), (8, 1)])
+def test_the_default_runs_on_any_number_of_devices(ball_prior, devices, views):
+    assert make_task(load_config("quick"), ball_prior, devices).views == views
 
 
 MESSAGES = """
