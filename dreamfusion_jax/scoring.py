@@ -37,12 +37,12 @@ from dreamfusion_jax.evaluation.mesh_agreement import (
 from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval, find_caption
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.images import check_png
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.image_text.clip_folder import load_clip
+from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.prompts.captions import read_captions
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from dreamfusion_jax.datasets.library import load_library
 from dreamfusion_jax.datasets.library_objects import CHOICES
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 
 SIZE = 64
 DISTANCE, FOCAL = 1.5, 1.25  # objects have a diagonal of 1
@@ -56,7 +57,7 @@ def load_judge_views(folder: str | pathlib.Path) -> JudgeViews:
     """
     folder = pathlib.Path(folder)
     try:
-        index = json.loads((folder / "index.json").read_text())
+        index = read_json(folder / "index.json")
         rgba = np.load(folder / "views.npy", mmap_mode="r")
         nouns = tuple(index["nouns"])
         synonyms = tuple(tuple(index["synonyms"].get(noun, ())) for noun in nouns)

@@ -11,14 +11,13 @@ of 4x4 unseen views per noun and `points.npz`. Both are made by
 
 import dataclasses
 import functools
-import json
 import pathlib
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json, read_picture
 
 PRIORS = pathlib.Path(__file__).parent.parent / "priors"
 LIBRARY = PRIORS / "furniture"
@@ -148,15 +147,14 @@ def read_index(folder: str | pathlib.Path) -> dict:
 @functools.lru_cache(maxsize=4)
 def _parse(path: pathlib.Path, modified: int) -> dict:
     del modified  # part of the cache's key
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views size size 4"]:
     """Cuts a sprite sheet into its views, row by row."""
     try:
-        with Image.open(path) as image:
-            sheet = np.asarray(image.convert("RGBA"))
-    except OSError as error:
+        sheet = read_picture(path)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"The pictures in {path} are missing or damaged: install the package again."
         ) from error

@@ -27,6 +27,7 @@ from dreamfusion_jax.datasets.library_build import (
 )
 from dreamfusion_jax.datasets.library_objects import CHOICES
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 
 LOWER, OVERHEAD = 60, 21  # views of an object: 9 x 9
 
@@ -43,7 +44,7 @@ def read_pack(folder: str | os.PathLike) -> list[dict[str, Any]]:
       UserError: there is no pack, or it is damaged.
     """
     try:
-        return json.loads((pathlib.Path(folder) / "pack.json").read_text())["objects"]
+        return read_json(pathlib.Path(folder) / "pack.json")["objects"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder} holds no pack of objects that can be read: {error}.") from error
 
@@ -99,7 +100,7 @@ def build(source: str, folder: pathlib.Path, most: int | None = None) -> None:
                 "elevation": np.round(views[:, 1], 4).tolist(),
             }
             record.write_text(json.dumps(about))
-        objects.append(json.loads(record.read_text()))
+        objects.append(read_json(record))
     (folder / "pack.json").write_text(json.dumps({"objects": objects}, separators=(",", ":")))
     for entry in objects:
         (folder / entry["file"]).with_suffix(".json").unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Finding a prior by name or folder."""
 
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from dreamfusion_jax.diffusion.pretrained.prior import load_pretrained
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera
@@ -177,10 +177,7 @@ def _model_config(path: Path) -> dict[str, Any]:
             "the folder of a model, or its id on the hub."
         )
     try:
-        config = json.loads((path / "config.json").read_text())
-        if not isinstance(config, dict):
-            raise ValueError("not a table of settings")
-        return config
+        return read_json(path / "config.json")
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a model folder that can be read: it has no model_index.json, as the "

@@ -21,6 +21,7 @@ from dreamfusion_jax.diffusion.schedules import CosineSchedule
 from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.t5 import T5Encoder, t5_from_config
 from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize, unknown_words
 from dreamfusion_jax.types import TextEmbeddings
@@ -177,7 +178,7 @@ def param_shapes(unet: UNet, text_encoder: T5Encoder, config: dict[str, Any]) ->
 
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
     except OSError as error:
         raise UserError(
             f"{path.parent} is not a model folder: {path.name} cannot be read ({error.strerror}); "

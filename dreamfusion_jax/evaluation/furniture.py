@@ -28,9 +28,9 @@ from dreamfusion_jax.evaluation.judge import Judge, Judgement, judge_scene, judg
 from dreamfusion_jax.evaluation.nearest_picture import nearest_picture
 from dreamfusion_jax.evaluation.renders import Look
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import prepare_views
+from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.prompts.meaning import mentions, to_known
 from dreamfusion_jax.scene.render import Scene
 

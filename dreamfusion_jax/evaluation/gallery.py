@@ -14,10 +14,10 @@ import PIL.ImageOps
 from dreamfusion_jax.datasets.library import load_truth
 from dreamfusion_jax.evaluation.furniture import Candidate, find_noun, names
 from dreamfusion_jax.evaluation.retrieval import Shown
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.images import save_png, to_uint8
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.report import data_uri, page
+from dreamfusion_jax.io import write_bytes
 
 _VIEW = 0  # of the truth: 22.5 degrees of azimuth, 15 of elevation; the same for all runs
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +14,10 @@ from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
 from dreamfusion_jax.datasets.library import Truth, load_truth
 from dreamfusion_jax.datasets.library import nouns as library_nouns
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.scene.render import Scene
 
@@ -59,7 +60,10 @@ class Judge:
     def load(cls, folder: pathlib.Path = SHIPPED) -> "Judge":
         """Reads a judge's folder; UserError where it is missing or damaged."""
         encoder = DualEncoder.load(folder)
-        return cls(encoder, tuple(json.loads((folder / "config.json").read_text())["nouns"]))
+        nouns = read_json(folder / "config.json").get("nouns")
+        if not (isinstance(nouns, list) and nouns and all(isinstance(n, str) for n in nouns)):
+            raise UserError(f"{folder} is no folder of a judge: its config.json has no nouns.")
+        return cls(encoder, tuple(nouns))
 
     @functools.cached_property
     def _noun_vectors(self) -> Float[np.ndarray, "nouns width"]:

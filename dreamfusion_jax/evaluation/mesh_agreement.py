@@ -17,9 +17,9 @@ from jaxtyping import Float
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.geometry import psnr, silhouette_iou
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Float
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.retrieval import KINDS, Shown
+from dreamfusion_jax.io import read_picture
 from dreamfusion_jax.prompts.text import slug
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -69,8 +69,7 @@ def _read(paths: Sequence[Path], background: float) -> Float[np.ndarray, "n h w 
     pictures = []
     for path in paths:
         try:
-            with PIL.Image.open(path) as image:
-                rgba = np.asarray(image.convert("RGBA"), np.float32) / 255
+            rgba = read_picture(path).astype(np.float32) / 255
         except (OSError, ValueError) as error:
             raise UserError(f"The picture {path} cannot be read ({error}).") from error
         alpha = rgba[..., 3:]

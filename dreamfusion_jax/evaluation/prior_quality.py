@@ -25,8 +25,8 @@ from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.samplers import ancestral_sample
 from dreamfusion_jax.evaluation.judge import Judge, close_up
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
+from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.prompts.views import VIEW_WORDS
 
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

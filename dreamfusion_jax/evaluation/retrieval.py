@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
-from dreamfusion_jax.export.files import write_bytes
 from dreamfusion_jax.image_text.vectors import ImageTextModel
+from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.prompts.captions import caption_key
 
 KINDS = ("colour", "albedo", "geo")  # shaded, unshaded, textureless

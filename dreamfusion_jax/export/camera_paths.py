@@ -1,6 +1,5 @@
 """Paths of cameras around an object, by name or from a file."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera
 
@@ -55,7 +55,7 @@ def _read_path(path: Path, distance: float, focal: float) -> Camera:
             f"There is no camera path {str(path)!r}: choose {', '.join(PATHS)} or a .json file."
         )
     try:
-        poses = json.loads(path.read_text())
+        poses = read_json(path, (list, dict))
     except (OSError, ValueError) as error:
         raise UserError(f"The camera path {path} cannot be read: {error}.") from error
     known = isinstance(poses, list) and all(

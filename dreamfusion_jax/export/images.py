@@ -8,7 +8,7 @@ import PIL.Image
 from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.io import write_bytes
 
 # Far to near: dark blue over teal and ochre to pale yellow, of rising lightness.
 _DEPTH_COLOURS = np.array(

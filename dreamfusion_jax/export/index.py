@@ -1,13 +1,12 @@
 """The page of a folder of runs: how far each is, what it looks like, and its scores."""
 
 import html
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from dreamfusion_jax.export.files import read_rows, write_bytes
 from dreamfusion_jax.export.report import page
+from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
 _STYLE = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>"
 
@@ -69,7 +68,6 @@ def _figure(run: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None

@@ -7,7 +7,7 @@ import numpy as np
 import trimesh
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.io import write_bytes
 
 # World (z up, front +x, right-hand side +y) -> glTF (y up, front +z).
 WORLD_TO_GLTF = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)

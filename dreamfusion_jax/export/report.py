@@ -14,9 +14,9 @@ import numpy as np
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.charts import line_chart
-from dreamfusion_jax.export.files import read_rows, write_bytes
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.viewer import viewer_html
+from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
 _PACKAGES = ("dreamfusion_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 _TIMELINE_PICTURES = 8
@@ -185,7 +185,7 @@ def _step_of(path: Path) -> tuple[int, str]:
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except (OSError, ValueError):
         return None
 

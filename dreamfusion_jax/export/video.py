@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.camera_paths import camera_path
-from dreamfusion_jax.export.files import replacing, write_bytes
 from dreamfusion_jax.export.frames import Frame, panels, render_frames
 from dreamfusion_jax.export.images import save_png, to_uint8
+from dreamfusion_jax.io import replacing, write_bytes
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera
 

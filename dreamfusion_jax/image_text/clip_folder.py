@@ -1,7 +1,6 @@
 """Reading CLIP models from folders, in the layouts of transformers and of OpenCLIP."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip import Clip, CLIPNetwork, CLIPVisionEncoder
 from dreamfusion_jax.image_text.preprocessing import MEAN, STD, Preprocessing
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.clip import check_activation, clip_text_from_config
 from dreamfusion_jax.prompts.published_tokenizers import load_published_tokenizer
 
@@ -248,9 +248,6 @@ def _renamed(name: str) -> list[tuple[str, _View]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch it again.") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a JSON object; fetch it again.")
-    return found

@@ -24,6 +24,7 @@ from dreamfusion_jax.diffusion.unet_blocks import conv3x3
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.vectors import unit
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize
 
@@ -140,10 +141,10 @@ class DualEncoder:
         """
         folder = pathlib.Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
+            config = read_json(folder / "config.json")
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is no folder of a dual encoder: {error}.") from error
-        if missing := sorted(_NEEDED - set(config if isinstance(config, dict) else ())):
+        if missing := sorted(_NEEDED - set(config)):
             raise UserError(f"{folder} is no folder of a dual encoder: it lacks {missing[0]!r}.")
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         try:

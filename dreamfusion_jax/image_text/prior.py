@@ -1,7 +1,6 @@
 """An image-text model in the place of a diffusion prior, for guidance by similarity."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.image_text.vectors import ImageTextModel
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.types import TextEmbeddings
 
 
@@ -46,10 +46,10 @@ class ImageTextPrior(UnknownCameras):
 def is_dual_encoder(folder: str | Path) -> bool:
     """Whether a folder is of the small kind that `dreamfusion train-judge` writes."""
     try:
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = read_json(Path(folder) / "config.json")
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and "image_channels" in config
+    return "image_channels" in config
 
 
 def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:

@@ -1,12 +1,12 @@
 """Lists of prompts, which are also the captions that R-Precision ranks."""
 
 import ast
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json, read_text
 from dreamfusion_jax.prompts.text import check_prompts, read_lines
 
 _COCO = "coco_captions:"
@@ -76,7 +76,7 @@ def check_captions(captions: Sequence[str], source: str) -> None:
 
 def _published(path: Path) -> list[str]:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(read_text(path))
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"The captions in {path} cannot be read ({error}).") from error
     for node in tree.body:
@@ -90,10 +90,10 @@ def _published(path: Path) -> list[str]:
 
 def _json(path: Path) -> list[str]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, list)
     except (OSError, ValueError) as error:
         raise UserError(f"The captions in {path} cannot be read ({error}).") from error
-    if not isinstance(found, list) or not all(isinstance(x, str) and x.strip() for x in found):
+    if not all(isinstance(x, str) and x.strip() for x in found):
         raise UserError(f"{path} is not a list of captions.")
     return found
 

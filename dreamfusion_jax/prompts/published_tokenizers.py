@@ -1,7 +1,6 @@
 """The tokenizers of published text encoders, from the files beside them."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Int
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.prompts.tokenizer import load_tokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -159,8 +159,8 @@ def _special(folder: Path, name: str, default: str) -> str:
     """A special token of the folder's settings."""
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            value: Any = json.loads((folder / file).read_text()).get(name)
-        except (OSError, ValueError, AttributeError):
+            value: Any = read_json(folder / file).get(name)
+        except (OSError, ValueError):
             continue
         value = value.get("content") if isinstance(value, dict) else value
         if value:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_text
 
 MAX_CHARACTERS = 400
 
@@ -36,8 +37,8 @@ def read_lines(path: str | Path) -> list[tuple[int, str]]:
       UserError: the file cannot be read or holds no line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(f"The prompts in {path} cannot be read: {reason}.") from error
     numbered = [(i, line.strip()) for i, line in enumerate(lines, 1)]

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import write_bytes
+from dreamfusion_jax.io import read_json, write_bytes
 from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
@@ -191,7 +190,7 @@ def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
     if not path.is_file():
         raise UserError(f"{workdir} is not the folder of a run: it has no config.json.")
     try:
-        return ml_collections.ConfigDict(_tuples(json.loads(path.read_text()))).lock()
+        return ml_collections.ConfigDict(_tuples(read_json(path))).lock()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, TypeError, AttributeError) as error:

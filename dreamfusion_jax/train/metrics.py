@@ -15,7 +15,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.files import read_rows, write_bytes
+from dreamfusion_jax.io import read_rows, write_bytes
 
 FILE, EVENTS = "metrics.jsonl", "tensorboard"
 

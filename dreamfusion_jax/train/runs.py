@@ -119,9 +119,7 @@ class Runs:
 
         on_first_host(write)
 
-    def log(
-        self, step: int, metrics: dict[str, np.ndarray], rate: float, seconds: float
-    ) -> None:
+    def log(self, step: int, metrics: dict[str, np.ndarray], rate: float, seconds: float) -> None:
         """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl.
 
         Args:

@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 from dreamfusion_jax.train.checkpoint import read_config, write_config
 
 PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs only
@@ -93,7 +94,7 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
             "with --workdir."
         )
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path, list)
     except ValueError as error:
         raise UserError(f"{path} is damaged; choose another folder with --workdir.") from error
     if known != list(prompts) and not any(folder.glob("*/config.json")):  # no run was started

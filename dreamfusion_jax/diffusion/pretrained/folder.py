@@ -1,7 +1,6 @@
 """The folder of a published model, in the layout of diffusers' pipelines."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 
 INDEX = "model_index.json"
 _STEMS = ("diffusion_pytorch_model", "model")
@@ -37,7 +37,7 @@ class ModelFolder:
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         path = self.path / component / name
         try:
-            config = json.loads(path.read_text())
+            config = read_json(path)
         except OSError as error:
             raise UserError(
                 f"{self.path} is not a whole model: {component}/{name} cannot be read "
@@ -46,8 +46,6 @@ class ModelFolder:
             ) from error
         except ValueError as error:
             raise UserError(f"{path} is not valid JSON ({error}); fetch it again.") from error
-        if not isinstance(config, dict):
-            raise UserError(f"{path} is not a JSON object; fetch it again.")
         return config
 
     def tensors(self, component: str, dtype: Any) -> Tensors:

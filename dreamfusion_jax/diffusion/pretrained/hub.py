@@ -1,6 +1,5 @@
 """Models of the Hugging Face hub, by their id."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from dreamfusion_jax.diffusion.pretrained.folder import INDEX, ModelFolder, choose_files
 from dreamfusion_jax.diffusion.pretrained.prior import check_kind
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_json
 
 # Ids that many instructions name, but that have left the hub, and where they are found today.
 MIRRORS = {
@@ -83,7 +83,7 @@ def is_complete(folder: Path, dtype: Any) -> bool:
     """
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     try:
-        listed = json.loads((folder / INDEX).read_text())
+        listed = read_json(folder / INDEX)
         wanted = wanted_files(names, dtype, folder.name)
     except (OSError, ValueError, UserError):
         return False

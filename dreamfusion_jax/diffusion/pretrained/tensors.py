@@ -5,7 +5,6 @@ whole file, as the safetensors library does, keeps all that was read of it in me
 what it was converted to.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import parse_json
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -106,13 +106,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
             if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MOST_HEADER_BYTES):
                 raise _damaged(path, "its header is cut off")
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
-        raise _damaged(path, "its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not a JSON object")
+        raise _damaged(path, f"its header cannot be read ({error})") from error
     return header, _LENGTH_BYTES + length, size
 
 

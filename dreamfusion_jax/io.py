@@ -1,0 +1,189 @@
+"""Files: written so that a reader never meets half of one, and read with their kind checked."""
+
+import contextlib
+import glob
+import io
+import json
+import os
+import pathlib
+import stat
+import struct
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import UInt8
+
+from dreamfusion_jax.errors import UserError
+
+_UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(_UMASK)
+_ABANDONED = 3600  # seconds after which a temporary file is one that a killed process left
+_LARGEST_TEXT = 2**28  # bytes
+_LARGEST_PICTURE = 2**26  # pixels: 8192 x 8192
+
+
+class Unreadable(OSError):
+    """A file that is not what it must be; `strerror` says why."""
+
+    def __init__(self, path: str | os.PathLike, reason: str):
+        super().__init__(None, reason, str(path))
+
+    def __str__(self) -> str:
+        return self.strerror
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path in the same folder; on success it takes `path`'s place.
+
+    On any error the temporary file goes away and an existing `path` stays as it was.
+
+    Raises:
+      UserError: the file cannot be written (no permission, no space, no folder).
+    """
+    target = pathlib.Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix
+        )
+        os.close(handle)
+        temporary = pathlib.Path(name)
+        yield temporary
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp's 0600 would keep a web server from serving it
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"Cannot write {target} ({reason}); make room or choose another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sweep(target: pathlib.Path) -> None:
+    """Removes what killed processes have left beside a file."""
+    for path in target.parent.glob(f".{glob.escape(target.stem)}-????????{target.suffix}"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Writes a whole file at once.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_file(path: str | os.PathLike, largest: int = _LARGEST_TEXT) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+      OSError: it cannot be read, is no regular file (a pipe would be waited for), or is larger than
+        `largest` bytes.
+    """
+    # Opened first, and asked then: what stands there may change between two calls.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable(path, "it is no file")
+        if found.st_size > largest:
+            raise Unreadable(path, f"it has more than {largest:,} bytes")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(handle)
+
+
+def read_text(path: str | os.PathLike, largest: int = _LARGEST_TEXT) -> str:
+    """Return a file's UTF-8 text, without the mark that some editors put first.
+
+    Raises:
+      OSError: as `read_file`.
+      ValueError: it is not UTF-8.
+    """
+    return read_file(path, largest).decode("utf-8-sig")
+
+
+def parse_json(text: str | bytes, kind: type | tuple[type, ...] = dict) -> Any:
+    """Return the value that a JSON text describes.
+
+    Raises:
+      ValueError: it is no JSON, holds another kind of value, or is nested too deeply.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"it holds a {type(found).__name__}")
+    return found
+
+
+def read_json(path: str | os.PathLike, kind: type | tuple[type, ...] = dict) -> Any:
+    """Return the value in a JSON file.
+
+    Raises:
+      OSError: as `read_file`.
+      ValueError: as `parse_json`, or it is not UTF-8.
+    """
+    return parse_json(read_text(path), kind)
+
+
+def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Return the lines {"step": whole number, name: number, ...} of a metrics.jsonl.
+
+    A line that is none is left out: a crash may cut the last one off. [] where there is no file.
+    """
+    try:
+        lines = read_file(path).decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = parse_json(line)
+            if type(row.get("step")) is int and all(map(_is_number, row.values())):
+                rows.append(row)
+    return rows
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_picture(
+    path: str | os.PathLike, mode: str = "RGBA"
+) -> UInt8[np.ndarray, "height width channels"]:
+    """Return a picture's pixels, converted to a mode of Pillow ("RGB", "RGBA").
+
+    Raises:
+      OSError: it cannot be read or is no picture.
+      ValueError: it has more than 67 million pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+        try:
+            with PIL.Image.open(io.BytesIO(read_file(path))) as image:
+                if image.width * image.height > _LARGEST_PICTURE:
+                    raise ValueError(f"it has {image.width} x {image.height} pixels")
+                return np.asarray(image.convert(mode))
+        except PIL.Image.DecompressionBombError as error:
+            raise ValueError("it has too many pixels") from error
+        except PIL.UnidentifiedImageError as error:
+            raise Unreadable(path, "it is no picture") from error
+        except (SyntaxError, EOFError, IndexError, OverflowError, struct.error) as error:
+            raise Unreadable(path, f"it is damaged ({error})") from error
