@@ -40,7 +40,7 @@ setuptools.setup(
     install_requires=[
         "jax>=0.7",
         "flax>=0.11",
-        "optax>=0.2.4",
+        "optax>=0.2.5",
         "distrax>=0.1.7",
         "numpy",
         "ml_collections>=1.0",

@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.prompt = ""
     config.seed = 0
+    config.init = ""  # the folder of a run whose scene this one starts from
     # "embedded", "furniture-views", "furniture-unet", a model's folder or its id on the hub
     config.prior = "embedded"
     # A noun that an embedded prior never saw is read as the nearest one that it knows.

@@ -1,10 +1,14 @@
 """Text-to-3D by score distillation (DreamFusion) in pure JAX."""
 
+import warnings
+
 from dreamfusion_jax.xla_flags import prefer_fast_convolutions
 
 __version__ = "0.1.0"
 
 prefer_fast_convolutions()
+# TensorFlow Probability, through distrax: with `python -W error` it could not be imported.
+warnings.filterwarnings("ignore", r"jax\.core\.pytype_aval_mappings", DeprecationWarning)
 
 
 _PUBLIC = (

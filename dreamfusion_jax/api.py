@@ -14,6 +14,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
 from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.io import local_path
 from dreamfusion_jax.prompts.text import check_prompt
 from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer, render, view
 from dreamfusion_jax.scoring import (
@@ -83,6 +84,7 @@ def sample(
         raise UserError(f"There is no method {method!r}; choose {', '.join(_METHODS)}.")
     if count < 1 or steps < 1 or sds_steps < 1:
         raise UserError("count, steps and sds-steps must be at least 1.")
+    out = local_path(out)
     check_png(out)
     model = load_prior(prior, dtype=dtype, image_size=size)
     warn_unknown_words(model, prompt, prior)
@@ -106,5 +108,5 @@ def sample(
     # One image at a time: a decoder needs gigabytes for several.
     decoded = [[decode(model.params, z[None])[0] for z in row] for row in rows]
     pictures = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]
-    save_png(PIL.Image.fromarray(sheet(pictures)), Path(out))
-    return Path(out)
+    save_png(PIL.Image.fromarray(sheet(pictures)), out)
+    return out

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dreamfusion_jax import __version__
 from dreamfusion_jax.errors import Preempted, UserError
 
 EXAMPLES = """examples:
@@ -24,16 +25,21 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 2 for bad input, 130 after Ctrl-C, else 0."""
     logging.basicConfig(format="dreamfusion: %(message)s")
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
     try:
+        arguments = _joined(sys.argv[1:] if arguments is None else arguments)
+        options, rest = _parser().parse_known_args(arguments)
         options.overrides = _config_overrides(rest)
         if options.overrides and not hasattr(options, "config"):
             raise UserError(f"`dreamfusion {options.command}` takes no --config values.")
         from dreamfusion_jax.compile_cache import keep_programs  # imports JAX: not for --help
+        from dreamfusion_jax.train.parallel import check_devices
+        from dreamfusion_jax.train.preemption import stop_on_signals
 
         keep_programs()
-        options.run(options)
+        with stop_on_signals():
+            if options.command != "generate":  # which may join other hosts first
+                check_devices()
+            options.run(options)
     except UserError as error:
         print(f"dreamfusion: {error}", file=sys.stderr)
         return 2
@@ -52,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"dreamfusion {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     p = _command(commands, "generate", _generate, "turn prompts into 3D objects")
@@ -69,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seed", type=int, help="random seed (default: the config's)")
     p.add_argument("--seeds", help="several, with commas: every prompt is made with each of them")
+    p.add_argument(
+        "--init",
+        metavar="WORKDIR",
+        help="start from the scene of another run, which has the same kind of field",
+    )
     p.add_argument(
         "--view", action="store_true", help="show the scene in the browser while it forms"
     )
@@ -104,9 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--transparent", action="store_true", help="alpha in place of white")
     p.add_argument("--fps", type=int, default=16, help="frames a second (default: 16)")
 
+    _add_step(p)
+
     p = _command(commands, "view", _view, "look at a run in the browser, while it forms or later")
     p.add_argument("workdir", help="folder of a run")
     p.add_argument("--port", type=int, default=8080, help="of the page (default: 8080)")
+    _add_step(p)
 
     p = _command(commands, "export", _export, "write the mesh of a run")
     p.add_argument("workdir", help="folder of a run")
@@ -129,6 +144,17 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--mm", type=float, default=100.0, help="longest side of an .stl file (default: 100)"
     )
+    p.add_argument(
+        "--threshold",
+        type=float,
+        help="density of the surface (default: where the transmittance of rays falls to one half)",
+    )
+    p.add_argument(
+        "--centered",
+        action="store_true",
+        help="keep the scene's origin, the object's middle; else a .glb, .obj or .stl stands on 0",
+    )
+    _add_step(p)
 
     p = _command(
         commands, "sample", _sample, "draw images from a prior: ancestral sampling beside SDS"
@@ -238,6 +264,10 @@ def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+
+
 def _add_hosts(parser: argparse.ArgumentParser) -> None:
     hosts = parser.add_argument_group("several hosts", "Run the same command on every host.")
     hosts.add_argument(
@@ -257,6 +287,23 @@ def _add_hosts(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for the others (default: 300)",
     )
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `--config.KEY VALUE` written as `--config.KEY=VALUE`."""
+    joined: list[str] = []
+    waiting = False
+    for argument in arguments:
+        if waiting and argument.startswith("--"):
+            raise UserError(f"{joined[-1]} has no value; write {joined[-1]}=VALUE.")
+        if waiting:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+        waiting = not waiting and argument.startswith("--config.") and "=" not in argument
+    if waiting:
+        raise UserError(f"{joined[-1]} has no value; write {joined[-1]}=VALUE.")
+    return joined
 
 
 def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
@@ -304,7 +351,8 @@ def _generate(options: argparse.Namespace) -> None:
         raise UserError(f"--config.{taken[0]} cannot be set; see dreamfusion generate --help.")
     prompts = [options.prompt] if options.prompts is None else read_prompts(options.prompts)
     first = _join_hosts(options)
-    overrides = options.overrides | ({} if options.seed is None else {"seed": options.seed})
+    given = {"seed": options.seed, "init": options.init}
+    overrides = options.overrides | {k: v for k, v in given.items() if v is not None}
     how = {"config": options.config, "workdir": options.workdir, **overrides}
     if many:
         name = slug(options.prompt) if options.prompts is None else Path(options.prompts).stem
@@ -361,6 +409,7 @@ def _render(options: argparse.Namespace) -> None:
             ambient_colour=_colour(options.ambient_colour),
             transparent=options.transparent,
             frames_per_second=options.fps,
+            step=options.step,
         )
     )
 
@@ -394,7 +443,7 @@ def _colour(text: str) -> tuple[float, ...]:
 def _view(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
 
-    api.view(options.workdir, options.port)
+    api.view(options.workdir, options.port, step=options.step)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -409,6 +458,9 @@ def _export(options: argparse.Namespace) -> None:
             triangles=options.triangles,
             texture_size=options.texture,
             millimetres=options.mm,
+            threshold=options.threshold,
+            centered=options.centered,
+            step=options.step,
         )
     )
 
@@ -436,11 +488,14 @@ def _sample(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
+    from dreamfusion_jax.io import local_path
 
     suite, gallery = options.suite, options.gallery
     given = _options_of(suite, options)
     default = "evaluation.json" if suite == "furniture" else f"evaluation-{suite}.json"
     out = options.out or default
+    for path in (out, gallery):  # before anything is rendered
+        local_path(path or "")
     if suite == "clip":
         api.evaluate_clip(options.runs, out=out, gallery=gallery, **given)
     elif suite == "furniture":
@@ -475,25 +530,27 @@ def _options_of(suite: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _train_prior(options: argparse.Namespace) -> None:
     from dreamfusion_jax.config import PRIOR_PARTS, load_config, override
+    from dreamfusion_jax.io import local_path
     from dreamfusion_jax.train.prior import train_prior
     from dreamfusion_jax.train.prior_data import load_data
 
     config = load_config(options.config, PRIOR_PARTS)
     override(config, options.overrides)
     data = load_data(config, options.data)
-    print(train_prior(config, data, Path(options.workdir), init=options.init))
+    print(train_prior(config, data, local_path(options.workdir), init=options.init))
 
 
 def _train_judge(options: argparse.Namespace) -> None:
     from dreamfusion_jax.config import JUDGE_PARTS, load_config, override
     from dreamfusion_jax.datasets.judge_views import library_views, load_judge_views
     from dreamfusion_jax.evaluation.judge import Judge, check_judge, check_library
+    from dreamfusion_jax.io import local_path
     from dreamfusion_jax.train.judge import train_judge
 
     config = load_config(options.config, JUDGE_PARTS)
     override(config, options.overrides)
     views = library_views() if options.data == "library" else load_judge_views(options.data)
-    model = train_judge(config, views, Path(options.workdir), init=options.init)
+    model = train_judge(config, views, local_path(options.workdir), init=options.init)
     print(model)
     judge = Judge.load(model)
     figures = check_library(judge) | (check_judge(judge, views) if views.held_out.any() else {})

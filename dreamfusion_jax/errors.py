@@ -12,8 +12,9 @@ class NoSurface(UserError):
     """A scene has views but no mesh: nothing is half opaque, or its field is not finite."""
 
 
-class Preempted(Exception):
-    """The machine is being taken back (SIGTERM); everything is saved.
+class Preempted(BaseException):
+    """The machine or the terminal is being taken away (SIGTERM, SIGHUP); what was due is saved.
 
-    The command line says how to go on and exits with code 0.
+    Like KeyboardInterrupt it is no Exception: whoever handles those does not mean this. The command
+    line says how to go on and exits with code 0.
     """

@@ -29,13 +29,15 @@ from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
 from dreamfusion_jax.image_text.prior import ImageTextPrior, is_dual_encoder, load_image_text
+from dreamfusion_jax.io import local_path
 from dreamfusion_jax.prompts.meaning import to_known
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.train.checkpoint import read_config
+from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, forget_programs, train
 from dreamfusion_jax.train.parallel import (
+    check_devices,
     check_hosts_agree,
     device_count,
     is_first_host,
@@ -82,7 +84,7 @@ def generate(
     """
     check_prompt(prompt)
     config = on_every_host(lambda: _resolve(config, overrides))
-    workdir = Path("outputs") / slug(prompt) if workdir is None else Path(workdir)
+    workdir = Path("outputs") / slug(prompt) if workdir is None else local_path(workdir)
     jobs = [Job(prompt, config.seed, workdir)]
     page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
 
@@ -134,7 +136,7 @@ def generate_many(
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
         raise UserError(f"The seeds {list(seeds)} must be different numbers, at least one.")
     config = on_every_host(lambda: _resolve(config, overrides))
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     if seeds is None:
         jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
     else:
@@ -179,6 +181,7 @@ def _resolve(
     clip = config.guidance.loss == SIMILARITY and not is_dual_encoder(config.prior)
     large = clip or is_published(config.prior)
     use_cpu_cores(1 if large else config.train.views)
+    check_devices()
     return config
 
 
@@ -195,11 +198,14 @@ def _optimise(
     check_hosts_agree(functools.partial(_facts, config, jobs))
     for job in jobs:
         check_seed(job.seed)
+    if config.init:  # before the folders are taken
+        on_first_host(lambda: scene_to_start_from(config.init, Scene.from_config(config.scene)))
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
-    tasks = make_tasks(config, _priors(config, prompts), device_count())
-    _say_views(config.train.views, tasks[0].views, device_count())
+    devices = device_count(config.train.views)
+    tasks = make_tasks(config, _priors(config, prompts), devices)
+    _say_views(config.train.views, tasks[0].views, devices)
     if is_first_host() and config.guidance.loss != SIMILARITY:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(tasks[0].prior, prompt, config.prior)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import stat
 import struct
 import tempfile
@@ -27,6 +28,25 @@ _LARGEST_TEXT = 2**28  # bytes
 _LARGEST_PICTURE = 2**26  # pixels: 8192 x 8192
 
 
+def local_path(path: str | os.PathLike) -> pathlib.Path:
+    """Return a path with ~ expanded.
+
+    Raises:
+      UserError: it is an address like gs://bucket/run, which would become a folder named "gs:".
+    """
+    text = os.fspath(path)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)
+    if scheme:
+        raise UserError(
+            f"{text} is an address, and results are written to folders of this machine; give a "
+            f"folder, and copy it to {scheme[1]} afterwards or mount that as a folder."
+        )
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"There is no home folder for {text!r}; give the whole path.") from error
+
+
 class Unreadable(OSError):
     """A file that is not what it must be; `strerror` says why."""
 
@@ -46,7 +66,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     Raises:
       UserError: the file cannot be written (no permission, no space, no folder).
     """
-    target = pathlib.Path(path)
+    target = local_path(path)
     temporary = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

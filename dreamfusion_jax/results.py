@@ -29,10 +29,16 @@ from dreamfusion_jax.export.video import (
     write_video,
 )
 from dreamfusion_jax.export.view_settings import check_mesh, check_pictures, view_settings
+from dreamfusion_jax.io import local_path
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
 
+# What a name may end in that is meant as one file, and cannot be written; "frames.v1" is a folder.
+_OTHER_FORMATS = {
+    *(".avi", ".mkv", ".mov", ".webm", ".m4v", ".apng", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+    *(".exr", ".npy", ".npz", ".svg", ".pdf", ".zip", ".json", ".txt", *SUFFIXES),
+}
 _NEWER = 1.0  # seconds between two looks for a newer checkpoint
 
 
@@ -69,7 +75,7 @@ def read_result(workdir: Path) -> Result:
 
 def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
     """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     run = restore_run(workdir)
     if progress:
         print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
@@ -111,6 +117,7 @@ def render(
     ambient_colour: tuple[float, float, float] = Lighting.ambient,
     transparent: bool = False,
     frames_per_second: int = 16,
+    step: int | None = None,
 ) -> Path:
     """Renders a run, lit and seen as one likes.
 
@@ -129,25 +136,27 @@ def render(
       ambient_colour: the same of the light from everywhere.
       transparent: writes alpha in place of the white background; not into .mp4.
       frames_per_second: of videos.
+      step: of the checkpoint; by default the newest.
 
     Raises:
       UserError: an argument is out of its range, or `workdir` is no run.
     """
-    out, kinds = Path(out), list(show)
-    video, png = out.suffix in VIDEOS, out.suffix == ".png"
-    if out.suffix and not video and not png:
+    out, kinds = local_path(out), list(show)
+    suffix = out.suffix.lower()
+    video, png = suffix in VIDEOS, suffix == ".png"
+    if suffix in _OTHER_FORMATS:
         raise UserError(f"{out} must end in {', '.join(VIDEOS)} or .png, or be a folder.")
     frames = frames if frames is not None else 4 if png else 48
     check_pictures(frames, size)
-    fastest = 50 if out.suffix == ".gif" else 120  # browsers slow faster GIFs down
+    fastest = 50 if suffix == ".gif" else 120  # browsers slow faster GIFs down
     if not 1 <= frames_per_second <= fastest:
         raise UserError(f"{frames_per_second} frames a second are not within 1 and {fastest}.")
     if not -90 <= elevation <= 90:
         raise UserError(f"The elevation is {elevation} degrees; it must be within -90 and 90.")
-    if transparent and out.suffix == ".mp4":
+    if transparent and suffix == ".mp4":
         raise UserError("An .mp4 video has no transparency; write .webp, .gif or PNG files.")
     check_kinds(kinds)
-    run = restore_run(workdir)
+    run = restore_run(workdir, step)
     view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
     cameras = camera_path(path, frames, **view)
     size += size % 2 if video else 0  # H.264 wants even sides
@@ -172,6 +181,9 @@ def export_mesh(
     triangles: int = 20_000,
     texture_size: int = 1024,
     millimetres: float = 100.0,
+    threshold: float | None = None,
+    centered: bool = False,
+    step: int | None = None,
 ) -> Path:
     """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
 
@@ -184,43 +196,52 @@ def export_mesh(
         tear the surface open there are more.
       texture_size: pixels of the texture's side, 64 to 8192.
       millimetres: length of the longest side in an .stl file.
+      threshold: density of the surface; by default that which agrees best with the renderings, see
+        `export.surface`.
+      centered: keep the scene's origin, the middle of the object. Else it stands on 0, as slicers
+        and viewers expect: in .glb and .obj y is 0 at its lowest point, in .stl z.
+      step: of the checkpoint; by default the newest.
 
     Raises:
       UserError: an argument is out of its range, `workdir` is no run, or the scene has no surface.
     """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
+    out = local_path(out)
+    if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     check_mesh(resolution, triangles, texture_size)
     if not 0 < millimetres < math.inf:
         raise UserError(f"The size is {millimetres} mm; it must be positive.")
-    run = restore_run(workdir)
-    mesh = extract_mesh(run.scene, run.params, resolution, triangles)
-    if out.suffix in TEXTURED:
+    if threshold is not None and not 0 < threshold < math.inf:
+        raise UserError(f"The threshold is {threshold}; it is a density, above 0.")
+    run = restore_run(workdir, step)
+    mesh = extract_mesh(run.scene, run.params, resolution, triangles, level=threshold)
+    if out.suffix.lower() in TEXTURED:
         mesh = with_texture(run.scene, run.params, mesh, texture_size)
-    elif out.suffix == ".ply":
+    elif out.suffix.lower() == ".ply":
         mesh = with_vertex_colours(run.scene, run.params, mesh)
-    write_mesh(mesh, out, millimetres=millimetres)
+    write_mesh(mesh, out, millimetres=millimetres, centered=centered)
     return out
 
 
-def view(workdir: str | Path, port: int = 8080) -> None:
+def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> None:
     """Serves a page that shows a run, and newer checkpoints as they come, until Ctrl-C.
 
     Args:
       workdir: folder of a run, finished or still going on.
-      port: of http://127.0.0.1:PORT.
+      port: of the page on this machine; its whole address is printed.
+      step: of the checkpoint; by default the newest, and those that come after.
 
     Raises:
       UserError: viser is missing (extra `[view]`), the port is in use, or `workdir` is no run.
     """
-    run = restore_run(workdir)
+    workdir = local_path(workdir)
+    run = restore_run(workdir, step)
     page = open_viewer(run.scene, run.config, run.config.prompt, port)
     print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)
     try:
         while True:
             page.show(run.params, run.step)
-            while max(saved_steps(Path(workdir) / FOLDER), default=run.step) == run.step:
+            while step or max(saved_steps(workdir / FOLDER), default=run.step) == run.step:
                 time.sleep(_NEWER)
             run = restore_run(workdir)
     except KeyboardInterrupt:
@@ -241,7 +262,7 @@ def open_viewer(
     export = config.export
     return LiveViewer(
         scene,
-        f"## {prompt}",
+        prompt,
         distance=export.distance,
         focal=export.focal,
         port=port,

@@ -42,7 +42,7 @@ from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.image_text.clip_folder import load_clip
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import local_path, write_bytes
 from dreamfusion_jax.prompts.captions import read_captions
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
@@ -55,7 +55,7 @@ def runs_in(sources: Sequence[str | Path]) -> list[Path]:
     FOLDER/* names other things too: a sweep's page and trained models are left out.
     """
     found: list[Path] = []
-    for source in map(Path, sources):
+    for source in map(local_path, sources):
         if source.name == "index.html":
             continue
         inside = sorted(path.parent for path in source.glob("*/config.json"))
@@ -89,7 +89,7 @@ def evaluate(
     Raises:
       UserError: a folder is no run, or there is no true object for its prompt.
     """
-    if gallery is not None and Path(gallery).suffix != ".html":
+    if gallery is not None and Path(gallery).suffix.lower() != ".html":
         check_png(gallery)
     runs = runs_in(workdirs)
     for workdir in runs:  # before anything is rendered
@@ -103,7 +103,7 @@ def evaluate(
     for folder in dict.fromkeys(Path(run["workdir"]).parent for run in scores["runs"]):
         if (folder / PROMPTS_FILE).is_file():
             write_index(folder)
-    if gallery is not None and Path(gallery).suffix == ".html":
+    if gallery is not None and Path(gallery).suffix.lower() == ".html":
         write_gallery_page(candidates, scores, gallery)
     elif gallery is not None:
         write_gallery(candidates, gallery)
@@ -180,7 +180,7 @@ def evaluate_clip(
     """
     if azimuths < 1 or not -90 < elevation < 90:
         raise UserError("azimuths must be at least 1, and elevation between -90 and 90 degrees.")
-    if gallery is not None and Path(gallery).suffix != ".html":
+    if gallery is not None and Path(gallery).suffix.lower() != ".html":
         raise UserError(f"The gallery of R-Precision is an HTML page, not {gallery}.")
     embedded = str(clip) == "embedded"
     if prompts is None and not embedded:

@@ -134,7 +134,7 @@ def step(options: argparse.Namespace) -> dict:
     else:
         asked = asked_of_prior(config, prompts)
         prior = load_prior(config.prior, image_size=config.train.image_size, prompts=asked)
-    task = make_task(config, prior, device_count())
+    task = make_task(config, prior, device_count(config.train.views))
     run = compile_steps(task, options.steps)
     figures, alone = {}, None
     for scenes in options.scenes:
@@ -142,13 +142,13 @@ def step(options: argparse.Namespace) -> dict:
         texts = task.view_prompts.prompts(*prompts[:scenes])
         embeddings = random_texts(len(texts)) if options.unet else prior.encode(texts)
         own = own_cameras(prior, prompts[:scenes]) if task.own_cameras else None
-        frozen = replicate((prior.params, embeddings, own, seed_keys))
+        frozen = replicate((prior.params, embeddings, own, seed_keys), task.devices)
         start = functools.partial(initial_state, task.scene, task.optimizer, seed_keys)
-        calls = _Calls(run, replicate(start()), frozen)
+        calls = _Calls(run, replicate(start(), task.devices), frozen)
         timing = measure(calls, options.repeats, units=options.steps)
-        rate = scenes * config.train.views / timing["wall seconds"]
+        rate = scenes * task.views * task.devices / timing["wall seconds"]
         alone = alone or rate
-        timing["views a second, a device"] = round(rate / device_count(), 3)
+        timing["views a second, a device"] = round(rate / task.devices, 3)
         timing["gain over the first"] = round(rate / alone, 2)
         flops = _model_flops(config, prior, scenes, embeddings, own)
         timing["model Tflop a step, a device"] = round(flops / 1e12, 4)
@@ -163,7 +163,7 @@ def step(options: argparse.Namespace) -> dict:
         "config": options.config,
         "prior": f"{options.unet}, random weights" if options.unet else config.prior,
         "views of a scene in a step": config.train.views,
-        "devices": device_count(),
+        "devices": task.devices,
         "image": f"{config.train.image_size} x {config.train.image_size}",
         "samples a ray": "{coarse_samples} coarse + {fine_samples} fine".format(
             **config.scene.sampler
@@ -230,11 +230,11 @@ def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         whole.scene.field.points_per_chunk = 0  # a loop over chunks would count as one chunk
-    task = make_task(whole, prior, device_count())
+    task = make_task(whole, prior, device_count(whole.train.views))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), scenes))
     state = jax.eval_shape(functools.partial(initial_state, task.scene, task.optimizer), keys)
-    numbers = jax.ShapeDtypeStruct((jax.local_device_count(),), "int32")
-    program = steps_program(task, 1).lower(
+    numbers = jax.ShapeDtypeStruct((task.devices,), "int32")
+    program = steps_program(task, 1, jax.devices()[: task.devices]).lower(
         state, prior.params, embeddings, own_cameras, keys, numbers
     )
     cost = program.cost_analysis()

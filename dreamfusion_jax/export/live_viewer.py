@@ -1,7 +1,9 @@
 """A page, on this machine alone, on which a scene is looked at while it forms (extra `[view]`)."""
 
 import dataclasses
+import html
 import math
+import re
 import socket
 import threading
 import time
@@ -15,13 +17,13 @@ from jaxtyping import Float, UInt8
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.baking import with_texture
 from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
+from dreamfusion_jax.export.guarded_server import HOST, start_guarded_server
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import glb_bytes
 from dreamfusion_jax.export.views import prepare_views
 from dreamfusion_jax.scene.render import Prepared, Scene
 from dreamfusion_jax.types import Camera
 
-HOST = "127.0.0.1"
 SIDES = (32, 48, 64, 96, 128, 192, 256, 384)  # pixels of the longer side of a picture
 _SLOW, _FAST = 0.35, 0.12  # seconds a picture may and should take while the camera moves
 _IDLE = 0.05  # seconds between two looks at cameras that rest
@@ -52,14 +54,16 @@ class _Moved(Exception):
 
 
 class LiveViewer:
-    """Serves http://127.0.0.1:PORT until it is closed.
+    """Serves a page on this machine until it is closed.
+
+    Its address, `url`, is secret: who does not know it gets no answer, see `guarded_server`.
 
     Pictures are rendered here: small ones while the camera moves, so that at least two a second
     come, and sharper ones when it rests.
 
     Args:
       scene: modules and sampling numbers.
-      title: what the page shows, in Markdown.
+      title: of the page, shown as plain text.
       distance: of the first camera from the origin.
       focal: its focal length in image widths.
       port: of the page.
@@ -83,7 +87,7 @@ class LiveViewer:
         texture_size: int = 1024,
         training: bool = False,
     ):
-        viser = _import_viser()
+        _import_viser()
         _check_port(port)
         self._scene, self._mesh, self._texture_size = scene, dict(mesh or {}), texture_size
         self._latest: tuple[dict, int] | None = None
@@ -93,7 +97,7 @@ class LiveViewer:
         self._moving = SIDES.index(64)
         self._curve: list[tuple[int, float]] = []
         self.sent = 0  # pictures
-        self.server = viser.ViserServer(host=HOST, port=port, label="dreamfusion", verbose=False)
+        self.server, self.url = start_guarded_server(port, label="dreamfusion", verbose=False)
         self.server.scene.set_up_direction("+z")
         self.server.initial_camera.position = distance * np.array([0.85, 0.45, 0.28])
         self.server.initial_camera.look_at = np.zeros(3)
@@ -101,11 +105,6 @@ class LiveViewer:
         self._add_controls(title, training)
         self._thread = threading.Thread(target=self._serve, daemon=True, name="viewer")
         self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Where the page is."""
-        return f"http://{HOST}:{self.server.get_port()}"
 
     @property
     def paused(self) -> bool:
@@ -133,8 +132,9 @@ class LiveViewer:
     def _add_controls(self, title: str, training: bool) -> None:
         gui = self.server.gui
         gui.configure_theme(show_logo=False, show_share_button=False)
-        gui.add_markdown(title)
-        self._status = gui.add_markdown("Nothing to show yet.")
+        gui.add_markdown(f"## {as_markdown(title)}")
+        waits = "its program is compiled, which takes up to some minutes" if training else ""
+        self._status = gui.add_markdown(f"Nothing to show yet{': ' * bool(waits)}{waits}.")
         self._kind = gui.add_dropdown("Show", KINDS, initial_value="shaded")
         with gui.add_folder("Light"):
             self._follows = gui.add_checkbox("above the camera", True)
@@ -190,7 +190,7 @@ class LiveViewer:
             try:
                 busy = bool(connected) and self._send_one(connected, clients)
             except Exception as error:  # for example no memory left beside the training
-                self._status.content = f"No picture: {error}"
+                self._status.content = as_markdown(f"No picture: {error}")
                 busy = False
             if not busy:
                 time.sleep(_IDLE)
@@ -201,9 +201,12 @@ class LiveViewer:
         if latest is not None and latest[1] != self._looked_at:
             self._looked_at = latest[1]
             try:
+                if self._snapshot is None:
+                    told = self._status.content
+                    self._status.content = f"{told}. The first picture takes some seconds more."
                 self._snapshot = Snapshot(*latest, prepare_views(self._scene, latest[0]))
             except UserError as error:
-                self._status.content = str(error)
+                self._status.content = as_markdown(str(error))
         return self._snapshot
 
     def _send_one(self, handles: dict, clients: dict[int, _Client]) -> bool:
@@ -243,6 +246,8 @@ class LiveViewer:
             except _Moved:
                 return True
             if i in self.server.get_clients():
+                if not self.sent:
+                    self._status.content = f"Step {snapshot.step}"
                 handles[i].scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
                 self.sent += 1
             seconds = time.perf_counter() - began
@@ -280,6 +285,12 @@ class LiveViewer:
         (square,) = panels(list(frames), [kind])
         top, left = (side - height) // 2, (side - width) // 2
         return square[top : top + height, left : left + width]
+
+
+def as_markdown(text: str) -> str:
+    """Return Markdown that shows a text as it is: no HTML, no links, no pictures."""
+    one_line = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~>:/])", r"\\\1", one_line)
 
 
 def pinhole(position: Float[np.ndarray, "3"], wxyz: Float[np.ndarray, "4"], focal: float) -> Camera:

@@ -18,7 +18,12 @@ _FLOATER_SHARE = 0.01
 
 
 def extract_mesh(
-    scene: Scene, params: dict, resolution: int = 96, triangles: int = 0
+    scene: Scene,
+    params: dict,
+    resolution: int = 96,
+    triangles: int = 0,
+    *,
+    level: float | None = None,
 ) -> trimesh.Trimesh:
     """The visible surface of the scene, in the world frame (z up, front +x).
 
@@ -27,6 +32,7 @@ def extract_mesh(
       params: the scene's parameters.
       resolution: grid points along the longest side of the object's bounding box.
       triangles: how many it may have, see `simplify`; 0 leaves all.
+      level: density of the surface; None takes that of `surface_level`.
 
     Returns:
       A closed mesh with outward vertex normals.
@@ -38,9 +44,15 @@ def extract_mesh(
     if not occupied.any():
         raise NoSurface(_NOTHING)
     density, low, spacing = _sample_density(scene, params, occupied, resolution)
-    level = surface_level(density, spacing)
+    if level is None:
+        level = surface_level(density, spacing)
     if level is None:
         raise NoSurface(_NOTHING)
+    if not level < density.max():
+        raise NoSurface(
+            f"Nothing in the scene is as dense as {level:g}: its highest density is "
+            f"{density.max():.3g}."
+        )
     mesh = _drop_floaters(_triangulate(density, level, low, spacing))
     return simplify(mesh, triangles) if triangles else mesh
 
@@ -85,7 +97,8 @@ def _sample_density(
     density[wanted] = density_at(scene, params, points[wanted])
     if not np.isfinite(density).all():
         raise NoSurface(
-            "The density of the scene is not finite; export an older checkpoint instead."
+            "The density of the scene is not finite; export an older checkpoint instead, with "
+            "--step."
         )
     density[density < negligible_density(scene.radius)] = 0.0
     return density.reshape(shape), low, np.full(3, step)

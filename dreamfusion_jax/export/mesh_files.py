@@ -15,7 +15,11 @@ TEXTURED, SUFFIXES = (".glb", ".obj"), (".glb", ".obj", ".ply", ".stl")
 
 
 def write_mesh(
-    mesh: trimesh.Trimesh, path: str | os.PathLike, *, millimetres: float = 100.0
+    mesh: trimesh.Trimesh,
+    path: str | os.PathLike,
+    *,
+    millimetres: float = 100.0,
+    centered: bool = False,
 ) -> None:
     """Writes a mesh in the world frame, by the ending of `path`; older files are replaced.
 
@@ -24,32 +28,41 @@ def write_mesh(
       path: .glb (y up, front +z, as glTF asks) and .obj (the same, with .mtl and .png of its name
         beside it); .ply and .stl (z up, front +x).
       millimetres: length of the longest side in an .stl file, whose unit slicers take for them.
+      centered: keep the mesh's origin. Else, but for .ply, it stands on the floor: its lowest point
+        is at 0 (in .glb by the node's translation, its vertices are as they were).
 
     Raises:
       UserError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".glb":
-        write_bytes(path, glb_bytes(mesh))
-    elif path.suffix == ".obj":
-        *others, (_, text) = _obj_files(mesh, path.stem.replace(" ", "_")).items()
+    suffix = path.suffix.lower()
+    if suffix == ".glb":
+        write_bytes(path, glb_bytes(mesh, centered=centered))
+    elif suffix == ".obj":
+        stem = path.stem.replace(" ", "_")
+        *others, (_, text) = _obj_files(mesh if centered else _standing(mesh), stem).items()
         for name, data in others:
             write_bytes(path.with_name(name), data)
         write_bytes(path, text)
-    elif path.suffix == ".ply":
+    elif suffix == ".ply":
         write_bytes(path, mesh.export(file_type="ply", vertex_normal=True))
-    elif path.suffix == ".stl":
-        scaled = mesh.vertices * (millimetres / mesh.extents.max())
+    elif suffix == ".stl":
+        standing = mesh if centered else _standing(mesh)
+        scaled = standing.vertices * (millimetres / mesh.extents.max())
         scaled = trimesh.Trimesh(scaled, mesh.faces, process=False)
         write_bytes(path, scaled.export(file_type="stl"))
     else:
         raise UserError(f"{path} must end in {', '.join(SUFFIXES)}.")
 
 
-def glb_bytes(mesh: trimesh.Trimesh) -> bytes:
-    """A textured mesh in the world frame as the bytes of a GLB file."""
+def glb_bytes(mesh: trimesh.Trimesh, *, centered: bool = False) -> bytes:
+    """A textured mesh in the world frame as the bytes of a GLB file, see `write_mesh`."""
+    scene = trimesh.Scene()
+    up = 0.0 if centered else -mesh.bounds[0, 2]
+    place = trimesh.transformations.translation_matrix([0.0, up, 0.0])
+    scene.add_geometry(upright(mesh), "object", "object", transform=place)
     return trimesh.exchange.gltf.export_glb(
-        trimesh.Scene({"object": upright(mesh)}),
+        scene,
         include_normals=True,
         tree_postprocessor=_name_generator,
     )
@@ -71,6 +84,13 @@ def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
             f"{path} is not a mesh of this program; write it again with `dreamfusion export`."
         ) from error
     return _turned(mesh, WORLD_TO_GLTF.T)
+
+
+def _standing(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """A copy whose lowest point is at z = 0."""
+    moved = mesh.copy()
+    moved.vertices = mesh.vertices - [0.0, 0.0, mesh.bounds[0, 2]]
+    return moved
 
 
 def upright(mesh: trimesh.Trimesh) -> trimesh.Trimesh:

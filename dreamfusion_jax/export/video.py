@@ -78,12 +78,13 @@ def write_video(
       UserError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix == ".mp4":
+    suffix = path.suffix.lower()
+    if suffix == ".mp4":
         _write_mp4(images, path, frames_per_second)
         return
     first, *others = (PIL.Image.fromarray(image) for image in images)
     settings = {"save_all": True, "append_images": others, "loop": 0}
-    if path.suffix == ".gif":
+    if suffix == ".gif":
         settings["disposal"] = 2  # a frame does not show through the next one's holes
     else:
         settings |= {"quality": 90, "exact": False}
@@ -144,7 +145,9 @@ def write_sequence(
     object is less than half opaque. Opacity is grey. transforms.json is in the form that
     instant-ngp and nerfstudio read: the size, and of each frame the file of the first kind that
     has colours, the focal length in pixels and the camera-to-world matrix (x right, y up, z
-    backward).
+    backward). Where there is depth it names those files, and their unit as
+    `integer_depth_scale`, so many scene units a level; `is_euclidean_depth` says that distances
+    are along the ray.
 
     Raises:
       UserError: a file cannot be written.
@@ -163,7 +166,8 @@ def write_sequence(
                 older.unlink()
     size = frames[0].opacity.shape[0]
     coloured = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds
-    write_bytes(folder / "transforms.json", _transforms(cameras, coloured[0], size).encode())
+    text = _transforms(cameras, coloured[0], size, depth="depth" in kinds)
+    write_bytes(folder / "transforms.json", text.encode())
 
 
 def _depth_levels(frame: Frame) -> np.ndarray:
@@ -172,7 +176,7 @@ def _depth_levels(frame: Frame) -> np.ndarray:
     return np.clip(np.rint(levels), 0, 65535).astype(np.uint16)
 
 
-def _transforms(cameras: Camera, kind: str, size: int) -> str:
+def _transforms(cameras: Camera, kind: str, size: int, *, depth: bool) -> str:
     matrices = np.zeros((cameras.focal.shape[0], 4, 4))
     matrices[:, :3, :3], matrices[:, :3, 3] = cameras.rotation, cameras.position
     matrices[:, 3, 3] = 1
@@ -180,6 +184,7 @@ def _transforms(cameras: Camera, kind: str, size: int) -> str:
     views = [
         {
             "file_path": f"{kind}_{i:04d}.png",
+            **({"depth_file_path": f"depth_{i:04d}.png"} if depth else {}),
             "fl_x": round(pixels, 4),
             "fl_y": round(pixels, 4),
             "transform_matrix": matrix.round(6).tolist(),
@@ -187,5 +192,7 @@ def _transforms(cameras: Camera, kind: str, size: int) -> str:
         for i, (pixels, matrix) in enumerate(zip(focal.tolist(), matrices, strict=True))
     ]
     image = {"w": size, "h": size, "cx": size / 2, "cy": size / 2}
+    if depth:
+        image |= {"integer_depth_scale": _DEPTH_UNIT, "is_euclidean_depth": True}
     angle = 2 * math.atan(0.5 * size / focal[0])
     return json.dumps({"camera_angle_x": angle, **image, "frames": views}, indent=1) + "\n"

@@ -46,9 +46,9 @@ def _read(name: str) -> tuple[list[str], list[str]]:
     """The captions, and where each stands."""
     if name.startswith(_COCO):
         captions = coco_captions(_ids(name.removeprefix(_COCO)))
-    elif name.endswith(".py"):
+    elif name.lower().endswith(".py"):
         captions = _published(Path(name))
-    elif name.endswith(".json"):
+    elif name.lower().endswith(".json"):
         captions = _json(Path(name))
     else:
         lines = read_lines(name)

@@ -1,6 +1,8 @@
 """Prompts as users give them: one, or a file of them."""
 
 import re
+import unicodedata
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +28,21 @@ def check_prompt(prompt: str) -> None:
 
 
 def slug(prompt: str) -> str:
-    """The name of a prompt's folder: lower case, with hyphens."""
-    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-")[:80] or "prompt"
+    """Return the name of a prompt's folder: lower case, with hyphens.
+
+    However accents are written, the name is the same; pictures (emoji) have theirs in words.
+    """
+    text = unicodedata.normalize("NFC", prompt).lower()
+    spelled = (f" {unicodedata.name(c, '')} ".lower() if _is_symbol(c) else c for c in text)
+    words = re.sub(r"[\W_]+", "-", "".join(spelled)).strip("-")
+    if not words:
+        return f"prompt-{zlib.crc32(text.encode()):08x}"
+    # 80 characters may be 320 bytes; most file systems take 255.
+    return words[:80].encode()[:200].decode(errors="ignore").strip("-")
+
+
+def _is_symbol(character: str) -> bool:
+    return unicodedata.category(character) == "So"
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json, write_bytes
+from dreamfusion_jax.io import local_path, read_json, write_bytes
 from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
@@ -125,14 +125,15 @@ class Run:
     step: int
 
 
-def restore_run(workdir: str | Path) -> Run:
-    """Reads the config and the newest scene parameters of a workdir.
+def restore_run(workdir: str | Path, step: int | None = None) -> Run:
+    """Reads the config and the scene parameters of a workdir, the newest or those of a step.
 
     Raises:
       UserError: there is no run, or no checkpoint that can be read.
     """
+    workdir = local_path(workdir)
     config = read_config(workdir)
-    folder = Path(workdir) / FOLDER
+    folder = workdir / FOLDER
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
     try:
@@ -143,9 +144,30 @@ def restore_run(workdir: str | Path) -> Run:
             f"({_first_line(error)}); make the run again in another --workdir."
         ) from error
     like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
-    params, step = _newest_scene(folder, like)
+    if step is None:
+        params, step = _newest_scene(folder, like)
+    else:
+        params = _scene_at(folder, like, step)
     params = with_blur(params, Ramp(**config.blur)(step))
     return Run(_with_export_settings(config), scene, params, step)
+
+
+def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
+    """Reads the newest parameters of another run, for a scene with fields of the same shapes.
+
+    Raises:
+      UserError: there is no such run, or its scene is of another kind.
+    """
+    run = restore_run(workdir)
+    params = {name: run.params[name] for name in ("field", "background")}
+    wanted = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
+    have, want = (jax.tree.map(np.shape, tree) for tree in (params, wanted))
+    if have != want:
+        raise UserError(
+            f"The scene in {workdir} cannot be started from: its config.scene is of another kind "
+            "or size than this run's."
+        )
+    return params
 
 
 def _newest_scene(folder: Path, like: Any) -> tuple[Any, int]:
@@ -155,6 +177,14 @@ def _newest_scene(folder: Path, like: Any) -> tuple[Any, int]:
             return _scene_of(Checkpoints(folder), like)
         time.sleep(0.1)
     return _scene_of(Checkpoints(folder), like)
+
+
+def _scene_at(folder: Path, like: Any, step: int) -> Any:
+    if step not in (saved := saved_steps(folder)):
+        steps = ", ".join(map(str, sorted(saved))) or "none"
+        raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {steps}.")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        return checkpoints.restore({"scene": like}, step)["scene"]
 
 
 def _scene_of(checkpoints: Checkpoints, like: Any) -> tuple[Any, int]:

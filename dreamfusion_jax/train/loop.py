@@ -19,8 +19,15 @@ from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.image_text.prior import ImageTextPrior
 from dreamfusion_jax.scene.render import Scene, with_blur
+from dreamfusion_jax.train.checkpoint import scene_to_start_from
 from dreamfusion_jax.train.metrics import means
-from dreamfusion_jax.train.parallel import compile_steps, device_count, is_first_host, replicate
+from dreamfusion_jax.train.parallel import (
+    broadcast,
+    compile_steps,
+    is_first_host,
+    on_first_host,
+    replicate,
+)
 from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
@@ -78,8 +85,12 @@ def train(
     with contextlib.closing(Runs(jobs)) as runs:
         begin = functools.partial(initial_state, tasks[0].scene, tasks[0].optimizer)
         # As one program: one small one for each operation would take seconds to compile.
-        state = runs.restore(jax.jit(begin)(seed_keys))
-        step, state = int(state.step), replicate(state)
+        start = jax.jit(begin)(seed_keys)
+        state = runs.restore(start)
+        if config.init and not int(state.step):
+            state = jax.jit(begin)(seed_keys, _other_scene(config.init, tasks[0].scene, start))
+        devices = tasks[0].devices
+        step, state = int(state.step), replicate(state, devices)
         told = [job.told or job.prompt for job in jobs]
         prompts = tasks[0].view_prompts.prompts(*told)
 
@@ -87,12 +98,13 @@ def train(
         def frozen(prior: Prior | ImageTextPrior):
             embeddings = prior.encode(prompts)  # before the parameters are asked for
             own = own_cameras(prior, told) if tasks[0].own_cameras else None
-            return replicate((prior.params, embeddings, own, seed_keys))
+            return replicate((prior.params, embeddings, own, seed_keys), devices)
 
         bar = tqdm(
             total=total, initial=step, unit="step", disable=not (progress and is_first_host())
         )
         with bar, watch_for_signals() as asked_to_stop:
+            bar.set_description("compiling")  # until the first call has returned
             while step < total:
                 began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
                 count = min(config.train.steps_per_call, task.until - step)
@@ -101,8 +113,9 @@ def train(
                 runs.stop_if_not_finite(step, metrics)
                 step += count
                 seconds = time.perf_counter() - began
-                rate = count * task.views * device_count() * len(jobs) / seconds
+                rate = count * task.views * devices * len(jobs) / seconds
                 runs.log(step, metrics, rate, seconds / len(jobs))
+                bar.set_description(refresh=False)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
                 blur = task.blur(step)
@@ -119,11 +132,19 @@ def train(
                 if due and callbacks.preview:
                     draw = functools.partial(_preview, callbacks.preview, step, blur, task.scene)
                     runs.preview(step, draw, state.params)
-                if stop == signal.SIGTERM:
-                    raise Preempted(f"stopped by SIGTERM at step {step}, which is saved")
-                if stop:
+                if stop == signal.SIGINT:
                     raise KeyboardInterrupt
+                if stop:
+                    name = signal.Signals(stop).name
+                    raise Preempted(f"stopped by {name} at step {step}, which is saved")
     return jax.device_get(state)
+
+
+def _other_scene(workdir: str, scene: Scene, start: TrainState) -> Any:
+    """The parameters of another run's scene, on all hosts."""
+    found = on_first_host(lambda: scene_to_start_from(workdir, scene))
+    like = jax.tree.map(lambda leaf: np.asarray(leaf[0]), start.params)
+    return broadcast(like if found is None else found)
 
 
 @functools.lru_cache(maxsize=4)  # the last call may be shorter than the others

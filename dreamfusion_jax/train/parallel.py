@@ -38,27 +38,59 @@ def use_cpu_cores(views: int) -> None:
         jax.config.update("jax_num_cpu_devices", usable)
 
 
-def device_count() -> int:
-    """Devices over all hosts."""
-    return jax.device_count()
+def check_devices() -> None:
+    """Starts JAX's devices.
+
+    Raises:
+      UserError: there are none of the kind that JAX_PLATFORMS asks for.
+    """
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        wanted = jax.config.jax_platforms
+        if not wanted:
+            raise
+        raise UserError(
+            f"JAX_PLATFORMS is {wanted!r}, and JAX finds no such device here "
+            f"({str(error).splitlines()[0]}); unset it, or install JAX for that device."
+        ) from error
 
 
-def replicate(tree: Any) -> Any:
-    """Puts a copy of every array on each local device, without a leading device axis."""
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+def device_count(views: int = 0) -> int:
+    """How many devices share the views of a step: all, over all hosts.
+
+    Those of a CPU are only a way to use its cores. Of them it is as many as can share so many views
+    evenly, so that a run does not depend on how many another one in this process has asked for.
+    """
+    if not views or jax.default_backend() != "cpu" or several_hosts():
+        return jax.device_count()
+    return max(n for n in range(1, jax.device_count() + 1) if views % n == 0)
+
+
+def replicate(tree: Any, count: int = 0) -> Any:
+    """Puts a copy of every array on each local device, without a leading device axis.
+
+    Only on the first `count` of them, where this is the only host and that is not 0.
+    """
+    devices = jax.local_devices()
+    if count and not several_hosts():
+        devices = devices[:count]
+    mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def compile_steps(task: Task, num_steps: int) -> Callable:
-    """One program that runs `num_steps` steps on the devices of all hosts.
+    """One program that runs `num_steps` steps on the devices of the task.
 
     Returns:
       A function (state, prior_params, embeddings, own_cameras, seed_keys) -> (state, metrics), with
       metrics stacked over the steps. The state is donated; everything else is not.
     """
-    program = steps_program(task, num_steps)
-    number = {device.id: i for i, device in enumerate(jax.devices())}
-    indices = jnp.array([number[device.id] for device in jax.local_devices()], jnp.int32)
+    devices = jax.devices()[: task.devices]
+    program = steps_program(task, num_steps, None if several_hosts() else devices)
+    here = jax.process_index()
+    own = [i for i, device in enumerate(devices) if device.process_index == here]
+    indices = jnp.array(own, jnp.int32)
     return functools.partial(_call, program, indices)
 
 

@@ -1,14 +1,46 @@
-"""Being asked to stop: SIGTERM, with which clouds and clusters take a machine back, and Ctrl-C."""
+"""Being asked to stop.
+
+SIGTERM is how clouds and clusters take a machine back, SIGHUP a terminal that was closed, SIGINT
+Ctrl-C.
+"""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from dreamfusion_jax.errors import Preempted
 from dreamfusion_jax.train.parallel import max_over_hosts
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP is not known everywhere. The largest number counts where hosts have got several.
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, *_ENDING)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Within the context SIGTERM and SIGHUP raise Preempted, so that what is open is closed.
+
+    While a scene is optimized `watch_for_signals` waits for the end of a call instead. A signal
+    that is ignored (`nohup`) stays so.
+    """
+
+    terminals = _terminals()
+
+    def stop(number, frame):
+        _let_go(number, terminals)
+        raise Preempted(f"stopped by {signal.Signals(number).name}")
+
+    here = threading.current_thread() is threading.main_thread()
+    wanted = [n for n in _ENDING if here and signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -23,17 +55,33 @@ def watch_for_signals() -> Iterator[Callable[[], int]]:
       delivers no signals, it says none.
     """
     received: list[int] = []
+    terminals = _terminals()
 
     def note(number, frame):
+        _let_go(number, terminals)
         if number == signal.SIGINT and number in received:
             raise KeyboardInterrupt
         received.append(number)
         print("\nStopping when this call is done ...", file=sys.stderr)
 
     here = threading.current_thread() is threading.main_thread()
-    previous = {number: signal.signal(number, note) for number in SIGNALS if here}
+    wanted = [n for n in SIGNALS if here and signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, note) for number in wanted}
     try:
         yield lambda: max_over_hosts(max(received, default=0))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _terminals() -> list[int]:
+    return [number for number in (1, 2) if os.isatty(number)]
+
+
+def _let_go(number: int, terminals: list[int]) -> None:
+    """After SIGHUP the terminal is gone, and writing to it would fail: the text goes nowhere."""
+    if number == getattr(signal, "SIGHUP", None) and terminals:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for terminal in terminals:
+            os.dup2(nowhere, terminal)
+        os.close(nowhere)

@@ -127,7 +127,7 @@ def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
         how_far = (schedule, model["prediction"], config.train.time_exponent)
         loss_fn = functools.partial(denoising_loss, unet, text_encoder, *how_far)
         loss, grads = jax.value_and_grad(loss_fn)(state.params, loss_key, *batch)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(grads)}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
         return updated(state, grads, optimizer, config.optim.ema), metrics
 
     # unsafe_rbg: threefry for a hundred parameters takes XLA far longer to compile.

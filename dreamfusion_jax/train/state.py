@@ -37,11 +37,17 @@ class TrainState:
 
 
 def initial_state(
-    scene: Scene, optimizer: optax.GradientTransformation, seed_keys: Key[Array, "scenes"]
+    scene: Scene,
+    optimizer: optax.GradientTransformation,
+    seed_keys: Key[Array, "scenes"],
+    params: Any = None,
 ) -> TrainState:
-    """The state before the first step."""
-    keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, PARAMS_STREAM)
-    params = jax.vmap(lambda key: init_params(scene, key))(keys)
+    """The state before the first step: of fresh parameters, or of those of one scene."""
+    if params is None:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, PARAMS_STREAM)
+        params = jax.vmap(lambda key: init_params(scene, key))(keys)
+    else:
+        params = jax.tree.map(lambda x: jnp.stack([x] * seed_keys.shape[0]), params)
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
     out_axes = _axes(jax.eval_shape(optimizer.init, one))
     opt_state = jax.vmap(optimizer.init, out_axes=out_axes)(params)

@@ -62,7 +62,7 @@ def train_step(
     state = refresh_grids(
         task.scene, state, task.blur(state.step) ** 2, grid_keys(seed_keys, state)
     )
-    return state, metrics | {"gradient_norm": jax.vmap(optax.global_norm)(grads)}
+    return state, metrics | {"gradient_norm": jax.vmap(optax.tree.norm)(grads)}
 
 
 def view_keys(

@@ -46,6 +46,7 @@ class Task:
     optimizer: optax.GradientTransformation
     image_size: int
     views: int  # of a scene, on each device
+    devices: int  # over all hosts
     until: int  # the step at which the run ends, or its next task begins
 
 
@@ -131,6 +132,7 @@ def make_task(
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),
         image_size=train.image_size,
         views=math.ceil(train.views / devices),
+        devices=devices,
         until=train.steps,
     )
 

@@ -1,6 +1,7 @@
 """Who owns a folder of results: nothing of another run is ever overwritten."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -12,13 +13,14 @@ from typing import Any
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json
+from dreamfusion_jax.io import read_json, write_bytes
 from dreamfusion_jax.train.checkpoint import read_config, write_config
 
 PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs only
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimised beside.
+_ADDED = {"init": ""}  # keys that older runs lack, and what they mean by that
 _FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
 
 
@@ -31,7 +33,7 @@ def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not any(workdir.iterdir()):
+        if is_empty(workdir):
             write_config(workdir, config)
     except OSError as error:
         raise _not_writable(workdir, error) from error
@@ -42,11 +44,18 @@ def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     different = _differences(read_config(workdir), config)
     if different:
         key, old, new = different[0]
+        on = ""
+        if key == "train.steps":
+            on = f" To go on from its scene, with schedules of its own: --init={workdir}."
         raise UserError(
             f"{workdir} holds a run with {key} {old!r}, not {new!r}; choose another folder "
-            "with --workdir, or delete this one."
+            f"with --workdir, or delete this one.{on}"
         )
     write_config(workdir, config)  # what may change is now as asked for
+
+
+# What a file system without any locks answers. Others may have them and be out of order.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -70,8 +79,12 @@ def sole_use(*folders: Path) -> Iterator[None]:
                     f"Another process is at work in {folder}; wait for it, or choose another "
                     "folder with --workdir."
                 ) from error
-            except OSError:  # a file system without locks
-                pass
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise UserError(
+                        f"Cannot tell whether another process is at work in {folder} "
+                        f"({error.strerror}); choose another folder with --workdir."
+                    ) from error
         yield
 
 
@@ -84,8 +97,8 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
     path = folder / PROMPTS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not any(folder.iterdir()):
-            path.write_text(json.dumps(list(prompts), indent=1) + "\n", encoding="utf-8")
+        if is_empty(folder):
+            _write_prompts(path, prompts)
     except OSError as error:
         raise _not_writable(folder, error) from error
     if not path.is_file():
@@ -98,7 +111,7 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
     except ValueError as error:
         raise UserError(f"{path} is damaged; choose another folder with --workdir.") from error
     if known != list(prompts) and not any(folder.glob("*/config.json")):  # no run was started
-        path.write_text(json.dumps(list(prompts), indent=1) + "\n", encoding="utf-8")
+        _write_prompts(path, prompts)
     elif known != list(prompts):
         changed = [p for p in (*prompts, *known) if (p in prompts) != (p in known)]
         what = f"{changed[0]!r} is in one only" if changed else "their order differs"
@@ -108,6 +121,24 @@ def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
         )
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing that anybody would miss.
+
+    What file managers leave, and what this program leaves where it is killed at once, counts as
+    nothing.
+    """
+    known = (".DS_Store", "Thumbs.db", "desktop.ini")
+    unfinished = (".config-????????.json", ".prompts-????????.json")
+    return all(
+        path.name in known or any(path.match(pattern) for pattern in unfinished)
+        for path in folder.iterdir()
+    )
+
+
+def _write_prompts(path: Path, prompts: Sequence[str]) -> None:
+    write_bytes(path, (json.dumps(list(prompts), indent=1) + "\n").encode())
+
+
 def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(
         f"Cannot write to {folder} ({error.strerror}); choose another folder with --workdir."
@@ -115,7 +146,7 @@ def _not_writable(folder: Path, error: OSError) -> UserError:
 
 
 def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[tuple]:
-    a, b = _flat(old.to_dict()), _flat(new.to_dict())
+    a, b = _ADDED | _flat(old.to_dict()), _ADDED | _flat(new.to_dict())
     keys = dict.fromkeys(itertools.chain(b, a))
     return [
         (key, a.get(key), b.get(key))

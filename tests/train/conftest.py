@@ -76,7 +76,7 @@ def train_one(config, prior, workdir, **how) -> TrainState:
     jobs = [Job(config.prompt, config.seed, workdir)]
     how.setdefault("progress", False)
     prior_at = prior if callable(prior) else lambda size: prior
-    tasks = make_tasks(config, prior_at, device_count())
+    tasks = make_tasks(config, prior_at, device_count(config.train.views))
     return take_scene(train(config, tasks, jobs, **how), 0)
 
 

@@ -24,7 +24,7 @@ SHAMPOO = {
 def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(**SHAMPOO)
     jobs = [Job(prompt, 0, tmp_path / prompt) for prompt in PROMPTS]
-    task = make_task(config, ball_prior, device_count())
+    task = make_task(config, ball_prior, device_count(config.train.views))
     together = train(config, [task], jobs, progress=False)
     for i, job in enumerate(jobs):
         with config.unlocked():
@@ -51,7 +51,7 @@ def test_scenes_that_were_saved_at_different_steps_go_on_together(
     tiny_config, ball_prior, tmp_path
 ):
     config = tiny_config()
-    task = make_task(config, ball_prior, device_count())
+    task = make_task(config, ball_prior, device_count(config.train.views))
     whole = [Job(prompt, 0, tmp_path / "whole" / prompt) for prompt in PROMPTS]
     broken = [Job(prompt, 0, tmp_path / "broken" / prompt) for prompt in PROMPTS]
     expected = train(config, [task], whole, progress=False)
