@@ -391,6 +391,7 @@ def _join_hosts(options: argparse.Namespace) -> bool:
 
 def _render(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
+    from dreamfusion_jax.io import local_path
 
     light = None
     if options.light is not None:
@@ -398,7 +399,7 @@ def _render(options: argparse.Namespace) -> None:
     print(
         api.render(
             options.workdir,
-            options.out or Path(options.workdir) / "render.mp4",
+            options.out or local_path(options.workdir) / "render.mp4",
             show=[kind for kind in options.show.split(",") if kind],
             path=options.path,
             frames=options.frames,
@@ -448,8 +449,9 @@ def _view(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
+    from dreamfusion_jax.io import local_path
 
-    out = options.out or Path(options.workdir) / "mesh.glb"
+    out = options.out or local_path(options.workdir) / "mesh.glb"
     print(
         api.export_mesh(
             options.workdir,

@@ -1,10 +1,16 @@
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from dreamfusion_jax import cli
-from dreamfusion_jax.config import load_config
+from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import replacing, write_bytes
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir, sole_use
 
 
@@ -35,6 +41,19 @@ def test_every_command_has_help(command, capsys):
         (("generate", "a cat", "--config.train.stepz=5"), "Did you mean train.steps"),
         (("generate", "a cat", "--config.train.steps=five"), "not 'five'"),
         (("generate", "a cat", "--steps=5"), "'--steps=5' is not known"),
+        (("generate", "--config.train.steps", "five", "a cat"), "not 'five'"),
+        (("generate", "a cat", "--config.train.steps"), "has no value"),
+        (("generate", "a cat", "--config.seed", "--view"), "has no value"),
+        (("generate", "a cat", "--workdir=gs://bucket/cat"), "gs://bucket/cat is an address"),
+        (("generate", "a cat", "--init=/no/such/run"), "no config.json"),
+        (("render", "s3://bucket/cat"), "s3://bucket/cat is an address"),
+        (("render", "x", "--out=hf://frames"), "is an address"),
+        (("render", "x", "--out=film.AVI"), "must end in .mp4"),
+        (("render", "x", "--out=frames.v1"), "no config.json"),
+        (("render", "x", "--out=film.MP4"), "no config.json"),
+        (("export", "x", "--out=mesh.GLB"), "no config.json"),
+        (("export", "x", "--threshold=0"), "threshold is 0.0"),
+        (("evaluate", "x", "--out=gs://bucket/e.json"), "is an address"),
         (("generate", "a cat", "--config.prior=/no/such/folder"), "no prior '/no/such/folder'"),
         (("generate", "a cat", "--config.train.image_size=48"), "does not divide"),
         (("render", "/no/such/run"), "no config.json"),
@@ -154,3 +173,61 @@ def test_workdir_with_other_things_or_without_permission_is_refused(tmp_path):
     with pytest.raises(UserError, match="Cannot write"):
         claim_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and "dreamfusion 0." in capsys.readouterr().out
+
+
+def test_home_folders_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_bytes("~/a/b.bin", b"")
+    assert (tmp_path / "a" / "b.bin").is_file()
+
+
+def test_devices_that_are_not_there_are_a_sentence():
+    environment = os.environ | {"JAX_PLATFORMS": "tpu"}
+    command = [sys.executable, "-W", "error", "-m", "dreamfusion_jax.cli", "render", "x"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "JAX_PLATFORMS is 'tpu'" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_before_and_after_the_optimization_end_with_a_sentence(
+    number, monkeypatch, capsys, tmp_path
+):
+    def export(*_, **__):
+        with replacing(tmp_path / "a.bin"):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr("dreamfusion_jax.api.export_mesh", export)
+    code, told = run(capsys, "export", "x")
+    assert code == 0 and f"stopped by {number.name}" in told
+    assert not list(tmp_path.iterdir())  # nothing half written stays
+
+
+def test_what_file_managers_leave_is_nothing(tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    (tmp_path / ".config-abcdefgh.json").write_bytes(b"{")  # of a process that was killed
+    claim_workdir(tmp_path, load_config("quick"))
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_more_steps_are_another_run(tmp_path):
+    config = load_config("quick")
+    claim_workdir(tmp_path, config)
+    override(config, {"train.steps": 600})
+    with pytest.raises(UserError, match=f"--init={tmp_path}"):
+        claim_workdir(tmp_path, config)
+
+
+def test_locks_out_of_order_keep_a_process_out(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", broken)
+    with pytest.raises(UserError, match="No locks available"), sole_use(tmp_path):
+        pass

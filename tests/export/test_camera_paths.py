@@ -34,7 +34,13 @@ def test_a_file_holds_any_path(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[", "[]", "{}", '[{"azimuth": 1}]', '[{"azimuth": 1, "elevation": "up"}]']
+    "text",
+    [
+        *("[", "[]", "{}", '[{"azimuth": 1}]', '[{"azimuth": 1, "elevation": "up"}]'),
+        *('{"frames": []}', '{"frames": [{"transform_matrix": [[1, 2], [3]]}]}'),
+        '{"frames": [{"transform_matrix": [[1]], "fl_x": 1}], "w": 0}',
+        '{"frames": [[]]}',
+    ],
 )
 def test_a_bad_file_is_a_sentence(tmp_path, text):
     (tmp_path / "path.json").write_text(text)

@@ -53,8 +53,12 @@ def test_textured_files_stand_upright_and_face_the_viewer(box, tmp_path, suffix)
     # x right (world y), y up (world z), front +z (world x).
     np.testing.assert_allclose(loaded.extents, [0.2, 0.4, 0.6], atol=1e-6)
     red = colours(loaded)[:, 0] > 100
-    np.testing.assert_array_equal(red, loaded.vertices[:, 1] > 0)
+    np.testing.assert_array_equal(red, loaded.vertices[:, 1] > 0.2)
     assert loaded.volume > 0
+    assert loaded.bounds[0, 1] == pytest.approx(0, abs=1e-6)  # on the floor
+    write_mesh(box, tmp_path / f"box{suffix.upper()}", centered=True)
+    centered = trimesh.load(tmp_path / f"box{suffix.upper()}", force="mesh", process=False)
+    np.testing.assert_allclose(centered.bounds[:, 1], [-0.2, 0.2], atol=1e-6)
 
 
 def test_obj_names_its_material_and_texture_after_itself(box, tmp_path):

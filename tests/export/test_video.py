@@ -1,12 +1,14 @@
 import json
 
 import imageio_ffmpeg
+import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import render_frames
 from dreamfusion_jax.export.video import write_sequence, write_turntable, write_video
 from dreamfusion_jax.scene.cameras import orbit_camera
@@ -80,6 +82,13 @@ def test_sequences_hold_sixteen_bit_depth_and_cameras(ball, params, tmp_path):
     np.testing.assert_allclose(matrix[:3, :3].T, [[-1, 0, 0], [0, 0, 1], [0, 1, 0]], atol=1e-5)
     assert np.tan(cameras_file["camera_angle_x"] / 2) == pytest.approx(0.5 / 1.2)
     assert first["fl_x"] == pytest.approx(1.2 * 32) and cameras_file["cx"] == 16
+    assert second["depth_file_path"] == "depth_0001.png"
+    assert cameras_file["integer_depth_scale"] == 1e-4 and cameras_file["is_euclidean_depth"]
+    # The same cameras again.
+    lens = {"elevation": 0.3, "distance": 9.0, "focal": 9.0}
+    again = camera_path(str(tmp_path / "transforms.json"), 99, **lens)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(cameras), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
 
     write_sequence(views[:1], cameras, ["depth"], tmp_path)  # a shorter one
     assert [p.name for p in tmp_path.glob("depth*.png")] == ["depth_0000.png"]

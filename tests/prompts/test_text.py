@@ -2,12 +2,12 @@ import pytest
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.captions import read_prompts
-from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
+from dreamfusion_jax.prompts.text import check_prompt, check_prompts, read_lines, slug
 
 
 def test_slugs():
     assert slug("A DSLR photo of a Café, 3/4 view!") == "a-dslr-photo-of-a-café-3-4-view"
-    assert slug("猫") == "猫" and slug("?!") == "prompt"
+    assert slug("猫") == "猫" and slug("?!").startswith("prompt-")
     assert len(slug("a very long story " * 20)) <= 80
 
 
@@ -47,3 +47,15 @@ def test_lists_are_checked_like_files():
     for prompts, message in (("a cat", "Give a list"), ([], "Give a list"), (["a", "A!"], "alike")):
         with pytest.raises(UserError, match=message):
             check_prompts(prompts)
+
+
+def test_folders_of_accents_and_pictures():
+    assert slug("an \u00e9clair") == slug("an e\u0301clair") == "an-\u00e9clair"
+    assert slug("a \U0001f43b") == "a-bear-face" != slug("a \U0001f438")
+    assert slug("!!!") != slug("???") and slug("!!!").startswith("prompt-")
+    assert len(slug("\u732b" * 300).encode()) <= 200
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_a_prompt(tmp_path):
+    (tmp_path / "prompts.txt").write_bytes("\ufeffa cat\na dog\n".encode())
+    assert read_lines(tmp_path / "prompts.txt") == [(1, "a cat"), (2, "a dog")]
