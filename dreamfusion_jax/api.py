@@ -9,13 +9,16 @@ import PIL.Image
 from dreamfusion_jax.config import check_seed
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.load import load_prior, warn_unknown_words
+from dreamfusion_jax.diffusion.load import known_names, load_prior, warn_unknown_words
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
 from dreamfusion_jax.guidance.image_space import optimise_images
 from dreamfusion_jax.io import local_path
+from dreamfusion_jax.prompts.meaning import mentions
+from dreamfusion_jax.prompts.reading import read_prompt
 from dreamfusion_jax.prompts.text import check_prompt
+from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS
 from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer, render, view
 from dreamfusion_jax.scoring import (
     evaluate,
@@ -41,6 +44,14 @@ __all__ = [
     "sample",
     "view",
 ]
+
+
+def _told(prompt: str, prior: str) -> str:
+    """A prompt in words that a prior knows, with its view words."""
+    reading = read_prompt(prompt, known_names(prior))
+    views = [words for words in (*FINE_WORDS, *VIEW_WORDS) if mentions(prompt, words)]
+    return ", ".join([reading.told, *views[:1]]) if reading.replaced else prompt
+
 
 _METHODS = ("both", "ancestral", "ddim", "sds")
 
@@ -86,6 +97,7 @@ def sample(
         raise UserError("count, steps and sds-steps must be at least 1.")
     out = local_path(out)
     check_png(out)
+    prompt = _told(prompt, prior)
     model = load_prior(prior, dtype=dtype, image_size=size)
     warn_unknown_words(model, prompt, prior)
     embeddings = model.encode([prompt] * count + [""])  # before the parameters are asked for

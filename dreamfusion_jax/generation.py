@@ -16,6 +16,7 @@ from dreamfusion_jax.compile_cache import keep_programs
 from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
+    has_pictures,
     is_published,
     known_names,
     load_prior,
@@ -30,7 +31,7 @@ from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
 from dreamfusion_jax.image_text.prior import ImageTextPrior, is_dual_encoder, load_image_text
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.prompts.meaning import to_known
+from dreamfusion_jax.prompts.reading import Reading, read_prompt
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
@@ -206,7 +207,7 @@ def _optimise(
     devices = device_count(config.train.views)
     tasks = make_tasks(config, _priors(config, prompts), devices)
     _say_views(config.train.views, tasks[0].views, devices)
-    if is_first_host() and config.guidance.loss != SIMILARITY:
+    if is_first_host() and config.guidance.loss != SIMILARITY and not config.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(tasks[0].prior, prompt, config.prior)
     on_first_host(lambda: [_claim(job, config) for job in jobs])
@@ -274,19 +275,38 @@ def asked_of_prior(config: ml_collections.ConfigDict, prompts: Sequence[str]) ->
 
 
 def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, with prompts in words that the prior knows; says what is replaced."""
+    """The jobs, with prompts in words that the prior knows; says what is replaced or left out.
+
+    Raises:
+      UserError: a prompt names nothing that the prior knows.
+    """
     guided = config.guidance.loss == SIMILARITY
     names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
+    colours = not has_pictures(config.prior) or bool(asked_of_prior(config, ["a"]))
     told = {}
     for prompt in dict.fromkeys(job.prompt for job in jobs):
-        told[prompt], replaced = to_known(prompt, names)
-        if replaced and is_first_host():
-            print(
-                f"The prior {config.prior!r} does not know {replaced.word!r}: it is read as "
-                f"{replaced.name!r}. Switch this off with --config.replace_unknown_nouns=False.",
-                file=sys.stderr,
-            )
+        reading = read_prompt(prompt, names, colours=colours)
+        told[prompt] = reading.told
+        if is_first_host():
+            _say_reading(reading, config.prior)
     return [dataclasses.replace(job, told=told[job.prompt]) for job in jobs]
+
+
+def _say_reading(reading: Reading, prior: str) -> None:
+    if reading.replaced:
+        print(
+            f"The prior {prior!r} does not know {reading.replaced.word!r}: it is read as "
+            f"{reading.replaced.name!r}. Switch this off with "
+            "--config.replace_unknown_nouns=False.",
+            file=sys.stderr,
+        )
+    if reading.left_out:
+        print(
+            f"The prior {prior!r} makes {reading.told} and ignores: "
+            f"{', '.join(reading.left_out)}. A larger prior can be chosen with "
+            "--config.prior=FOLDER (see the README).",
+            file=sys.stderr,
+        )
 
 
 def _claim(job: Job, config: ml_collections.ConfigDict) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from dreamfusion_jax.datasets.catalogue import Entry
 from dreamfusion_jax.datasets.colours import WORDS
 from dreamfusion_jax.datasets.library_objects import CHOICES
+from dreamfusion_jax.prompts.reading import with_article
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 
 # Tags of the catalogues that name a kind of thing; the rest say where or how it is used.
@@ -24,7 +25,6 @@ NOUN_TAGS = frozenset(
     "Bike Tool Clothes Shoes Trousers Shirt Bottle Vase Lamp Rug Carpet Basin Washbasin Kettle "
     "Fork Knife Spoon Pool Crib Mailbox Broom Jewelry Human".split()
 )
-UNCOUNTED = frozenset("food clothes flowers shelves jewelry trousers shoes bread".split())
 
 TEMPLATES = (
     "{a}",
@@ -74,15 +74,6 @@ def sample_caption(rng: np.random.Generator, parts: CaptionParts, view: str) -> 
         noun = f"{parts.colour} {noun}"
     template = TEMPLATES[rng.integers(len(TEMPLATES))]
     return template.format(a=with_article(noun), bare=noun, view=view)
-
-
-def with_article(noun: str) -> str:
-    """ "armchair" -> "an armchair"; plurals and mass nouns stay as they are."""
-    last = noun.split()[-1].lower()
-    if last in UNCOUNTED or (last.endswith("s") and not last.endswith(("ss", "us", "is"))):
-        return noun
-    vowel = noun[0].lower() in "aeiou" and not noun.lower().startswith(("uni", "eu"))
-    return f"{'an' if vowel else 'a'} {noun}"
 
 
 def view_words(

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 
+from dreamfusion_jax.datasets.colours import recoloured
 from dreamfusion_jax.datasets.library import (
     LIBRARY,
     SIZE,
@@ -25,6 +27,8 @@ from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import read_json
+from dreamfusion_jax.prompts.meaning import mentions
+from dreamfusion_jax.prompts.reading import COLOUR_WORDS
 from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera
@@ -89,7 +93,13 @@ def known_names(name_or_path: str) -> tuple[str, ...]:
 
 def has_own_size(name_or_path: str) -> bool:
     """Whether a prior works at one size of images, whatever `image_size` it is loaded with."""
-    return name_or_path not in ("embedded", "furniture-views")
+    return not has_pictures(name_or_path)
+
+
+def has_pictures(name_or_path: str) -> bool:
+    """Whether a prior is the exact denoiser of the shipped pictures, and no network."""
+    name = DEFAULT if name_or_path == "embedded" else name_or_path
+    return name == "furniture-views"
 
 
 def is_published(name_or_path: str) -> bool:
@@ -112,9 +122,14 @@ def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
     """The closed-form denoiser of the shipped object views at a size that divides 128.
 
-    Where `prompts` are given, of the objects that these name only, from all sides.
+    Where `prompts` are given, of the objects that these name only, from all sides, and in the
+    colors that they say of them.
+
+    Raises:
+      UserError: the size does not divide 128, or an object cannot have a color.
     """
-    objects = read_index(LIBRARY)["objects"]
+    index = read_index(LIBRARY)
+    objects = index["objects"]
     captions = [caption for entry in objects for caption in _captions(entry)]
     wanted = np.ones(len(captions), bool)
     if prompts:
@@ -122,18 +137,55 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
         named = wanted.reshape(len(objects), -1).any(axis=1)
         wanted = np.repeat(named, len(captions) // len(objects))
     _check_size(image_size)
+    dyed = _dyed(prompts, objects)
+    # Of each object the pictures that are wanted, by their place among all, and their colors.
+    places = np.arange(len(captions)).reshape(len(objects), -1)
+    parts = [
+        (entry["noun"], where[wanted[where]], word)
+        for entry, where in zip(objects, places, strict=True)
+        for word in dyed.get(entry["noun"], [""])
+        if wanted[where].any()
+    ]
     # One object at a time: the whole library in float32 would be five gigabytes.
-    pictures = np.empty((wanted.sum(), image_size, image_size, 4), np.float32)
+    count = sum(len(where) for _, where, _ in parts)
+    pictures = np.empty((count, image_size, image_size, 4), np.float32)
     filled = 0
-    for entry, chosen in zip(objects, wanted.reshape(len(objects), -1), strict=True):
-        if chosen.any():
-            views = load_library(nouns=[entry["noun"]]).rgba[0, chosen]
-            added = slice(filled, filled + len(views))
-            pictures[added] = box_downsample(views.astype(np.float32) / 255, image_size)
-            filled = added.stop
-    kept = [caption for caption, chosen in zip(captions, wanted, strict=True) if chosen]
-    poses = jax.tree.map(lambda x: np.asarray(x)[wanted], _poses(read_index(LIBRARY)))
+    for noun, where, word in parts:
+        views = load_library(nouns=[noun]).rgba[0, where % places.shape[1]]
+        shown = _in_colour(views, word, noun) if word else views
+        added = slice(filled, filled := filled + len(where))
+        pictures[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
+    kept = [_of_colour(captions[i], word) for _, where, word in parts for i in where]
+    index_of = np.concatenate([where for _, where, _ in parts])
+    poses = jax.tree.map(lambda x: np.asarray(x)[index_of], _poses(index))
     return EmpiricalPrior.from_pictures(pictures, kept, poses=poses)
+
+
+def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str]]:
+    """The colors that prompts say of each noun; "" for its own."""
+    found: dict[str, list[str]] = {}
+    for prompt in prompts:
+        for entry in objects:
+            names = [n for n in (entry["noun"], *entry["synonyms"]) if mentions(prompt, n)]
+            if names:
+                hues = [w for w in COLOUR_WORDS if any(mentions(prompt, f"{w} {n}") for n in names)]
+                found.setdefault(entry["noun"], []).append(hues[0] if hues else "")
+    return {noun: list(dict.fromkeys(hues)) for noun, hues in found.items()}
+
+
+def _in_colour(views: UInt8[np.ndarray, "n size size 4"], word: str, noun: str) -> np.ndarray:
+    """Views of an object, all dyed as one picture, so that they agree."""
+    dyed = recoloured(views.reshape(-1, *views.shape[2:]), word)
+    if dyed is None:
+        raise UserError(f"The {noun} of the shipped pictures cannot be made {word}.")
+    return dyed.reshape(views.shape)
+
+
+def _of_colour(caption: Caption, word: str) -> Caption:
+    if not word:
+        return caption
+    noun, *synonyms = (f"{word} {name}" for name in (caption.noun, *caption.synonyms))
+    return Caption(noun, tuple(synonyms), caption.views)
 
 
 def _poses(index: dict[str, Any]) -> Camera:

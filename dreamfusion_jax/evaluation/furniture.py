@@ -31,7 +31,7 @@ from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.views import prepare_views
 from dreamfusion_jax.io import write_bytes
-from dreamfusion_jax.prompts.meaning import mentions, to_known
+from dreamfusion_jax.prompts.reading import read_prompt
 from dreamfusion_jax.scene.render import Scene
 
 _MESH_RESOLUTION = 96
@@ -250,9 +250,7 @@ def names() -> dict[str, str]:
 
 
 def find_noun(prompt: str, known: dict[str, str]) -> str:
-    """The noun whose name is the longest that occurs in the prompt as whole words.
-
-    Where none does, the one that is nearest in meaning, as in `generate`.
+    """The noun that a prompt is read as, see `prompts.reading`.
 
     Args:
       prompt: of a run.
@@ -261,14 +259,13 @@ def find_noun(prompt: str, known: dict[str, str]) -> str:
     Raises:
       UserError: there is none.
     """
-    told, _ = to_known(prompt, tuple(known))
-    found = [name for name in known if mentions(told, name)]
-    if not found:
+    try:
+        return known[read_prompt(prompt, tuple(known)).name]
+    except UserError as error:
         raise UserError(
             f"There is no true object for the prompt {prompt!r}; the furniture suite knows: "
             f"{', '.join(sorted(set(known.values())))}."
-        )
-    return known[max(found, key=len)]
+        ) from error
 
 
 def truth_views(truth: Truth) -> Views:

@@ -1,4 +1,4 @@
-"""Nouns that a prior never saw, replaced by what it knows that is nearest in meaning.
+"""Which of the nouns that a prior knows is nearest in meaning to a word.
 
 The word vectors are made from a text model by launch/make_word_vectors.py and ship with the
 package: 96 numbers of 8 bits for each of 21,000 English words.
@@ -17,15 +17,13 @@ from jaxtyping import Float
 from dreamfusion_jax.errors import UserError
 
 WORD_VECTORS = pathlib.Path(__file__).parent.parent / "priors" / "word_vectors" / "vectors.npz"
-NEAR = 0.6  # cosine: below it, two words have too little in common
+NEAR = 0.71  # cosine: below it, two words are not of one kind of thing
 # Words of the usual prompts that name nothing.
 TEMPLATE_WORDS = frozenset(
     "a an the of and with photo dslr picture image render rendering 3d model high quality "
     "detailed realistic zoomed out front side back left right overhead view from above at eye "
     "level".split()
 )
-# Words of other prompts that name nothing either.
-_NAMELESS = TEMPLATE_WORDS | set("in on to by for beautiful cute small large big tiny old".split())
 
 
 class Replacement(NamedTuple):
@@ -54,40 +52,36 @@ def mentions(prompt: str, name: str) -> bool:
     return bool(target) and any(words[i : i + span] == target for i in range(len(words) - span + 1))
 
 
-def to_known(prompt: str, names: Sequence[str]) -> tuple[str, Replacement | None]:
-    """A prompt that names one of `names`, and what was replaced for that.
+def is_word(word: str) -> bool:
+    """Return whether a word has a vector: what has none may be mistyped."""
+    return _row(word, _table()[0]) is not None
 
-    A prompt that already names one, or has no word near to any, stays as it is. Otherwise the
-    one word that is nearest to a name is replaced by it.
 
-    Args:
-      prompt: in English.
-      names: what a prior knows; none means that it knows everything.
+def nearest_name(word: str, names: Sequence[str]) -> Replacement | None:
+    """Return the name of one word that is nearest in meaning, None where none is near.
+
+    Names of several words do not count: their mean is near to words that only describe.
     """
-    if not names or any(mentions(prompt, name) for name in names):
-        return prompt, None
+    found = _ranked(word, [name for name in names if len(words_of(name)) == 1])
+    if not found or found[0][1] < NEAR:
+        return None
+    name, cosine = found[0]
+    return Replacement(word, name, round(cosine, 2))
+
+
+def nearest_names(word: str, names: Sequence[str], count: int) -> list[str]:
+    """Return the names that are nearest to a word, however far; [] for an unknown word."""
+    return [name for name, _ in _ranked(word, [n for n in names if len(words_of(n)) == 1])[:count]]
+
+
+def _ranked(word: str, names: Sequence[str]) -> list[tuple[str, float]]:
     index, vectors = _table()
-    words = [w for w in words_of(prompt) if w not in _NAMELESS and _row(w, index) is not None]
+    row = _row(word, index)
     known = [(name, v) for name in names if (v := _vector(name, index, vectors)) is not None]
-    if not words or not known:
-        return prompt, None
-    own = np.stack([vectors[_row(word, index)] for word in words])
-    cosines = own @ np.stack([v for _, v in known]).T
-    word, name = np.unravel_index(cosines.argmax(), cosines.shape)
-    found = Replacement(words[word], known[name][0], round(float(cosines[word, name]), 2))
-    if found.nearness < NEAR:
-        return prompt, None
-    pattern = rf"(?<![^\W_])(?:(an?)[\s_]+)?{re.escape(found.word)}(?![^\W_])"
-    return re.sub(pattern, _with_article(found.name), prompt, count=1, flags=re.I), found
-
-
-def _with_article(name: str):
-    def replaced(match: re.Match) -> str:
-        if match[1] is None:
-            return name
-        return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-    return replaced
+    if row is None or not known:
+        return []
+    cosines = np.stack([v for _, v in known]) @ vectors[row]
+    return [(known[i][0], float(cosines[i])) for i in np.argsort(-cosines)]
 
 
 def save_word_vectors(

@@ -3,9 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamfusion_jax.datasets.colours import dominant_colour
 from dreamfusion_jax.datasets.library import box_downsample, load_library
 from dreamfusion_jax.diffusion.load import furniture_views, known_names, load_prior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export.images import to_uint8
 
 
 def test_box_downsample_weights_colour_by_opacity():
@@ -59,3 +61,21 @@ def test_the_shipped_network_listens_to_its_caption():
     right, wrong = error(nouns), error(nouns[1:] + nouns[:1])
     assert right < 0.8 * wrong
     assert prior.unknown_words("a teddy bear zeppelin") == ["zeppelin"]
+
+
+@pytest.mark.parametrize("word", ["red", "blue", "green"])
+def test_objects_have_the_color_that_a_prompt_says(word):
+    prompts = [f"a {word} teapot", "a teapot"]
+    prior = load_prior("furniture-views", image_size=32, prompts=prompts)
+    matches = np.asarray(prior.encode([f"{p}, front view" for p in prompts]).states[:, 0])
+    assert matches[0].any() and not (matches[0] * matches[1]).any()
+    shades = []
+    for row in matches:
+        seen = np.asarray(prior.params["foreground"])[row > 0]
+        alpha = 1 - np.asarray(prior.params["behind"])[row > 0]
+        rgb = (seen + alpha[:, None]) / 2 / np.maximum(alpha[:, None], 1e-6)
+        pixels = np.concatenate([rgb, alpha[:, None]], 1).transpose(0, 2, 1)
+        shades.append(dominant_colour(to_uint8(pixels)[:, None]))
+    assert shades[0] == word and shades[1] != word
+    poses = prior.cameras(prompts[0])
+    assert len(poses.focal) == len(prior.cameras(prompts[1]).focal) == 144
