@@ -3,7 +3,7 @@
 import setuptools
 
 EXTRAS = {
-    "cuda": ["jax[cuda12]"],
+    "cuda": ["jax[cuda]"],
     "tpu": ["jax[tpu]"],
     "hub": ["huggingface_hub"],
     "data": [

@@ -31,3 +31,16 @@ install_environment() {
     touch "$stamp"
   fi
 }
+
+# The extra that this machine's accelerator needs, "" without one. ACCELERATOR says it: cpu, cuda, tpu.
+accelerator_extra() {
+  case ${ACCELERATOR:-} in
+    cpu) return ;;
+    ?*) echo "$ACCELERATOR" && return ;;
+  esac
+  if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+    echo cuda
+  elif compgen -G '/dev/accel*' >/dev/null || [ -n "${TPU_NAME:-}" ]; then
+    echo tpu
+  fi
+}

@@ -8,7 +8,7 @@ FOLDER=dreamfusion_jax # on the workers, in the home folder
 parse_arguments() {
   local usage=$1
   shift
-  NAME='' ZONE='' TYPE='' VERSION=tpu-ubuntu2204-base BUCKET='' SPOT='' QUEUED='' DRY_RUN='' REST=()
+  NAME='' ZONE='' TYPE='' VERSION='' BUCKET='' SPOT='' QUEUED='' DRY_RUN='' REST=()
   while [ $# -gt 0 ]; do
     case $1 in
       --zone=*) ZONE=${1#*=} ;;
@@ -18,6 +18,11 @@ parse_arguments() {
       --spot) SPOT=1 ;;
       --queued) QUEUED=1 ;;
       --dry-run) DRY_RUN=1 ;;
+      --help | -h)
+        printf 'usage: %s\n' "$usage"
+        sed -n '2,/^[^#]/s/^# \?//p' "$0"
+        exit 0
+        ;;
       --)
         shift
         REST=("$@")
@@ -33,6 +38,8 @@ parse_arguments() {
   done
   [ -n "$NAME" ] || fail "$usage" "the name of the TPU is missing"
   [ -n "$ZONE" ] || fail "$usage" "--zone is missing"
+  # It becomes a part of scripts that the workers run.
+  case ${BUCKET#gs://} in *[!A-Za-z0-9._/-]*) fail "$usage" "--bucket holds other characters than letters, digits and . _ / -" ;; esac
   case $BUCKET in '' | gs://?*) ;; *) fail "$usage" "--bucket must start with gs://" ;; esac
 }
 
@@ -42,6 +49,16 @@ fail() {
 }
 
 need_type() { [ -n "$TYPE" ] || fail "$1" "--type is missing, for example v4-8"; }
+
+# The image of the runtime that a type of TPU starts with.
+runtime_of() {
+  case $1 in
+    v5litepod-* | v5e-*) echo v2-alpha-tpuv5-lite ;;
+    v5p-*) echo v2-alpha-tpuv5 ;;
+    v6e-*) echo v2-alpha-tpuv6e ;;
+    *) echo tpu-ubuntu2204-base ;;
+  esac
+}
 
 run() {
   if [ -n "$DRY_RUN" ]; then

@@ -5,6 +5,7 @@ source "$(dirname "$0")/common.sh"
 USAGE='create.sh NAME --zone=ZONE --type=TYPE [--version=IMAGE] [--spot] [--queued] [--dry-run]'
 parse_arguments "$USAGE" "$@"
 need_type "$USAGE"
+VERSION=${VERSION:-$(runtime_of "$TYPE")}
 
 if [ -n "$QUEUED" ]; then
   run gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --zone="$ZONE" \

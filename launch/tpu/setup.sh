@@ -5,7 +5,9 @@ source "$(dirname "$0")/common.sh"
 parse_arguments 'setup.sh NAME --zone=ZONE [--dry-run]' "$@"
 cd "$(dirname "$0")/../.."
 
-archive=${TMPDIR:-/tmp}/$FOLDER.tar.gz
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+archive=$folder/$FOLDER.tar.gz
 run git archive --format=tar.gz --output="$archive" HEAD
 run gcloud compute tpus tpu-vm scp "$archive" "$NAME:$FOLDER.tar.gz" --zone="$ZONE" --worker=all
 on all "set -e

@@ -53,6 +53,54 @@ def test_create():
     assert "--node-id=pod" in queued and "--spot" in queued
 
 
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [
+        ("v4-8", "tpu-ubuntu2204-base"),
+        ("v5litepod-4", "v2-alpha-tpuv5-lite"),
+        ("v5p-8", "v2-alpha-tpuv5"),
+        ("v6e-8", "v2-alpha-tpuv6e"),
+    ],
+)
+def test_each_type_gets_its_runtime(kind, image):
+    (created,) = dry_run("create.sh", f"--type={kind}")
+    assert f"--version={image}" in created
+
+
+def call(script: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", str(SCRIPTS / script), *arguments], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("script", ["create.sh", "run.sh", "setup.sh", "resume.sh"])
+def test_help_is_no_error(script):
+    done = call(script, "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {script} NAME")
+
+
+@pytest.mark.parametrize("bucket", ["gs://b/$(reboot)", "gs://b; reboot", "gs://b/a b", "s3://b"])
+def test_buckets_that_would_be_commands_are_refused(bucket):
+    done = call("run.sh", *PLACE, f"--bucket={bucket}", "--dry-run", "--", "a cat")
+    assert done.returncode == 2 and "--bucket" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    ("listed", "given", "extra"),
+    [("GPU 0: NVIDIA", "", "cuda"), ("", "", ""), ("GPU 0: NVIDIA", "cpu", ""), ("", "tpu", "tpu")],
+)
+def test_quickstart_installs_for_the_accelerator(listed, given, extra, tmp_path):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{listed}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ACCELERATOR": given}
+    environment.pop("TPU_NAME", None)
+    program = f"source {SCRIPTS.parent / 'environment.sh'}; accelerator_extra"
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail; {program}"], env=environment, capture_output=True
+    )
+    assert done.stdout.decode().strip() == extra and done.stderr == b""
+
+
 def test_run_hands_the_prompt_over_unharmed():
     sync, start = dry_run("run.sh", "--bucket=gs://b/c", "--", PROMPT, "--config=paper")
     assert "--worker=0" in sync and "gs://b/c/outputs.tar" in sync[-1]
