@@ -166,7 +166,8 @@ def read_json(path: str | os.PathLike, kind: type | tuple[type, ...] = dict) -> 
 def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
     """Return the lines {"step": whole number, name: number, ...} of a metrics.jsonl.
 
-    A line that is none is left out: a crash may cut the last one off. [] where there is no file.
+    A line that is none is left out, as a crash may cut the last one off, and so is a value that is
+    no number. [] where there is no file.
     """
     try:
         lines = read_file(path).decode("utf-8", errors="replace").splitlines()
@@ -176,8 +177,8 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(ValueError):
             row = parse_json(line)
-            if type(row.get("step")) is int and all(map(_is_number, row.values())):
-                rows.append(row)
+            if type(row.get("step")) is int:
+                rows.append({name: value for name, value in row.items() if _is_number(value)})
     return rows
 
 

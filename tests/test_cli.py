@@ -204,7 +204,11 @@ def test_signals_before_and_after_the_optimization_end_with_a_sentence(
             signal.raise_signal(number)
 
     monkeypatch.setattr("dreamfusion_jax.api.export_mesh", export)
-    code, told = run(capsys, "export", "x")
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored
+    try:
+        code, told = run(capsys, "export", "x")
+    finally:
+        signal.signal(number, before)
     assert code == 0 and f"stopped by {number.name}" in told
     assert not list(tmp_path.iterdir())  # nothing half written stays
 

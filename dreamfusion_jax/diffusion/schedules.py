@@ -93,19 +93,71 @@ _BETAS = {
 }
 
 
+# Samplers of variance-preserving models; others (EDM, flow matching) are of other processes.
+_SAMPLERS = ("DDPM", "DDIM", "PNDM", "IPNDM", "LMS", "Euler", "Heun", "KDPM2", "DPM", "DEIS")
+_SAMPLERS += ("UniPC", "LCM", "TCD", "Deprecated")
+_MOST_STEPS = 100_000
+
+
 def schedule_from_config(config: dict[str, Any]) -> DiscreteSchedule:
-    """The schedule of a diffusers `scheduler_config.json`; UserError where it is not known."""
-    if config.get("rescale_betas_zero_snr"):
+    """Return the schedule of a diffusers `scheduler_config.json`.
+
+    Raises:
+      UserError: it is not of a variance-preserving process with discrete steps, or a value makes no
+        sense.
+    """
+    kind = config.get("_class_name") or "DDPMScheduler"
+    flow = config.get("use_flow_sigmas") or not str(kind).startswith(_SAMPLERS)
+    if flow:
         raise UserError(
-            "the scheduler's config has rescale_betas_zero_snr: models that were trained with a "
-            "step without any signal are not supported; choose another one"
+            f"the scheduler's config is of a {kind}: models of another process than DDPM's "
+            "(flow matching, EDM) are not supported; choose another one"
         )
-    if config.get("trained_betas") is not None:
-        return DiscreteSchedule(tuple(config["trained_betas"]))
+    betas = np.array(_betas(config), np.float64)
+    if not (2 <= len(betas) <= _MOST_STEPS and np.all((betas > 0) & (betas < 1))):
+        raise UserError(
+            f"the scheduler's config gives {len(betas)} betas that are not all numbers between 0 "
+            "and 1; fetch it again"
+        )
+    if config.get("rescale_betas_zero_snr"):
+        betas = zero_snr_betas(betas)
+    return DiscreteSchedule(tuple(betas.tolist()))
+
+
+def zero_snr_betas(betas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Return betas with no signal left at the last step (Lin et al. 2024, Algorithm 1).
+
+    All but none: alpha_bar ends at 2^-24, so that its logarithm and 1 / alpha stay finite.
+    """
+    root = np.sqrt(np.cumprod(1 - betas))
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    alpha_bar = np.maximum(root**2, 2.0**-24)
+    return 1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]])
+
+
+def _betas(config: dict[str, Any]) -> list[float] | tuple[float, ...]:
+    trained = config.get("trained_betas")
     kind = config.get("beta_schedule", "linear")
-    if kind not in _BETAS:
+    count = config.get("num_train_timesteps", 1000)
+    ends = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
+    if trained is not None:
+        known = isinstance(trained, list) and all(map(_is_number, trained))
+    else:
+        known = type(count) is int and 2 <= count <= _MOST_STEPS and all(map(_is_number, ends))
+        known = known and min(ends) > 0
+    if not known:
+        raise UserError(
+            "the scheduler's config has trained_betas, num_train_timesteps, beta_start or beta_end "
+            "that are no numbers of steps and betas; fetch it again"
+        )
+    if trained is not None:
+        return trained
+    if not isinstance(kind, str) or kind not in _BETAS:
         raise UserError(
             f"the scheduler's config has beta_schedule={kind!r}; supported: {', '.join(_BETAS)}"
         )
-    start, end = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    return DiscreteSchedule(_BETAS[kind](config.get("num_train_timesteps", 1000), start, end))
+    return _BETAS[kind](count, *ends)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

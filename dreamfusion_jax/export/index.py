@@ -1,14 +1,14 @@
 """The page of a folder of runs: how far each is, what it looks like, and its scores."""
 
-import html
 import os
 from pathlib import Path
 from typing import Any
 
+from dreamfusion_jax.export.markup import Html, fill, join, link_to
 from dreamfusion_jax.export.report import page
 from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
-_STYLE = "<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>"
+_STYLE = Html("<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>")
 
 
 def write_index(folder: str | os.PathLike) -> Path:
@@ -28,11 +28,14 @@ def write_index(folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     runs = sorted(path.parent for path in folder.glob("*/config.json"))
     done = [run for run in runs if _step(run) == _steps(run)]
-    body = (
-        f"<header><p>{len(done)} of {len(runs)} runs are finished</p>"
-        f"<h1>{html.escape(folder.name)}</h1></header>{_STYLE}<main>"
-        f'<section class="wide"><div class="timeline">{"".join(map(_figure, runs))}</div>'
-        "</section></main>"
+    body = fill(
+        "<header><p>{done} of {all} runs are finished</p><h1>{name}</h1></header>{style}<main>"
+        '<section class="wide"><div class="timeline">{figures}</div></section></main>',
+        done=len(done),
+        all=len(runs),
+        name=folder.name,
+        style=_STYLE,
+        figures=join(map(_figure, runs)),
     )
     target = folder / "index.html"
     write_bytes(target, page(folder.name, body).encode())
@@ -46,24 +49,30 @@ def _step(run: Path) -> int:
 
 
 def _steps(run: Path) -> int:
-    return (_read(run / "config.json") or {}).get("train", {}).get("steps", -1)
+    train = (_read(run / "config.json") or {}).get("train")
+    steps = train.get("steps") if isinstance(train, dict) else None
+    return steps if type(steps) is int else -1
 
 
-def _figure(run: Path) -> str:
+def _figure(run: Path) -> Html:
     config = _read(run / "config.json") or {}
-    name = html.escape(str(config.get("prompt", run.name)))
-    lines = [f"<b>{name}</b>", f"seed {config.get('seed', '?')}"]
+    name = config.get("prompt", run.name)
+    title = fill("<b>{name}</b>", name=name)
     if (run / "report.html").is_file():
-        lines[0] = f'<a href="{run.name}/report.html">{lines[0]}</a>'
+        title = fill('<a href="{to}">{title}</a>', to=link_to(run.name, "report.html"), title=title)
+    lines: list[str] = [title, f"seed {config.get('seed', '?')}"]
     if _step(run) != _steps(run):
         lines.append(f"step {_step(run)} of {_steps(run)}")
-    scores = _read(run / "evaluation.json")
-    if scores and isinstance(scores.get("scores"), dict):
-        lines.append(f"IoU {scores['scores'].get('iou')}, PSNR {scores['scores'].get('psnr')} dB")
+    scores = (_read(run / "evaluation.json") or {}).get("scores")
+    if isinstance(scores, dict):
+        lines.append(f"IoU {scores.get('iou')}, PSNR {scores.get('psnr')} dB")
     previews = sorted(run.glob("previews/*.png"), key=lambda path: (len(path.stem), path.stem))
-    source = f"{run.name}/previews/{previews[-1].name}" if previews else ""
-    picture = f'<img src="{source}" alt="{name}">' if source else ""
-    return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+    picture = Html()
+    if previews:
+        source = link_to(run.name, "previews", previews[-1].name)
+        picture = fill('<img src="{source}" alt="{name}">', source=source, name=name)
+    caption = join(lines, "<br>")
+    return fill("<figure>{a}<figcaption>{b}</figcaption></figure>", a=picture, b=caption)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

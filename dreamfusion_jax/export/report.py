@@ -14,6 +14,7 @@ import numpy as np
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.charts import line_chart
+from dreamfusion_jax.export.markup import fill, join
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.viewer import viewer_html
 from dreamfusion_jax.io import read_json, read_rows, write_bytes
@@ -42,7 +43,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
     if config is None:
         raise UserError(f"{folder} is not the folder of a run: it has no config.json.")
     previews = sorted(folder.glob("previews/*.png"), key=_step_of)
-    prompt = html.escape(str(config.get("prompt", folder.name)))
+    prompt = str(config.get("prompt", folder.name))
     sections = [
         _video(folder / "turntable.mp4"),
         _section("Turn it yourself", mesh_html(folder / "mesh.glb"), wide=False),
@@ -52,15 +53,17 @@ def write_report(workdir: str | os.PathLike) -> Path:
         _section("Curves", _curves(folder / "metrics.jsonl")),
         _section("Settings", _settings(config)),
     ]
-    body = f"<header><p>text to 3D</p><h1>{prompt}</h1></header><main>{''.join(sections)}</main>"
+    head = fill("<header><p>text to 3D</p><h1>{prompt}</h1></header>", prompt=prompt)
+    body = f"{head}<main>{''.join(sections)}</main>"
     target = folder / "report.html"
     write_bytes(target, page(prompt, body).encode())
     return target
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML document, in the style of reports; both arguments are HTML."""
-    return _PAGE.replace("$TITLE$", title).replace("$BODY$", body)
+    """A whole HTML document, in the style of reports, of a title, which is text, and HTML."""
+    parts = {"TITLE": html.escape(title), "BODY": body}  # in one pass: a prompt may hold "$BODY$"
+    return re.sub(r"\$(TITLE|BODY)\$", lambda found: parts[found[1]], _PAGE)
 
 
 def _section(title: str, content: str, *, wide: bool = True) -> str:
@@ -127,7 +130,14 @@ def _curves(path: Path) -> str:
 
 
 def _scores(folder: Path) -> str:
-    """What `evaluate` said of the newest step."""
+    """What `evaluate` said of the newest step; "" where its file is damaged."""
+    try:
+        return _score_table(folder)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+
+
+def _score_table(folder: Path) -> str:
     evaluation = _read_json(folder / "evaluation.json") or {}
     scores, rows = evaluation.get("scores"), read_rows(folder / "metrics.jsonl")
     if not scores or (rows and evaluation.get("step") != rows[-1]["step"]):
@@ -139,8 +149,8 @@ def _scores(folder: Path) -> str:
         "Chamfer distance (object diagonals)": "no surface"
         if chamfer is None
         else f"{chamfer:.4f}",
-        "True object": html.escape(str(scores["noun"])),
-        "Turned by, grown by": f"{scores['azimuth']:.1f}&deg;, {scores['scale']:.2f}",
+        "True object": str(scores["noun"]),
+        "Turned by, grown by": f"{scores['azimuth']:.1f}\u00b0, {scores['scale']:.2f}",
     }
     judgement = evaluation.get("judgement")
     if judgement:
@@ -164,8 +174,8 @@ def _settings(config: dict[str, Any]) -> str:
 
 
 def _table(rows: dict[str, str]) -> str:
-    cells = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
-    return f"<table>{''.join(cells)}</table>"
+    row = "<tr><th>{name}</th><td>{value}</td></tr>"
+    return fill("<table>{rows}</table>", rows=join(fill(row, name=n, value=rows[n]) for n in rows))
 
 
 def _picture(path: Path, alternative: str) -> str:

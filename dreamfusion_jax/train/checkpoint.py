@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,27 @@ from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
 FOLDER = "checkpoints"
+_SUMS = "checksums"  # of every array, beside the items
 _TRIES = 10  # to read what another process replaces
+
+
+def _sums_of(tree: Any) -> dict[str, str]:
+    """A digest of the type, shape and numbers of every array, by its path in a tree."""
+    return {
+        jax.tree_util.keystr(path): _sum_of(np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _sum_of(array: np.ndarray) -> str:
+    about = f"{array.dtype} {array.shape} ".encode()
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(about + data.tobytes(), digest_size=16).hexdigest()
+
+
+def _is_about_room(error: BaseException) -> bool:
+    words = ("no space", "quota", "file too large", "resource_exhausted", "enospc")
+    return any(word in str(error).lower() for word in words)
 
 
 class Checkpoints:
@@ -64,13 +85,15 @@ class Checkpoints:
         """
         host = jax.tree.map(np.asarray, jax.device_get(items))
         args = {name: ocp.args.StandardSave(tree) for name, tree in host.items()}
+        args[_SUMS] = ocp.args.JsonSave({name: _sums_of(tree) for name, tree in host.items()})
         try:
             self._manager.save(step, args=ocp.args.Composite(**args))
             self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
+            full = "free some space" if _is_about_room(error) else "see to that"
             raise UserError(
                 f"The checkpoint of step {step} could not be written to {self.folder} "
-                f"({_first_line(error)}); free some space or choose another --workdir, then "
+                f"({_first_line(error)}); {full} or choose another --workdir, then "
                 "repeat the command to go on from the last good checkpoint."
             ) from error
 
@@ -89,6 +112,8 @@ class Checkpoints:
             lambda x: np.zeros(np.shape(x), getattr(x, "dtype", np.asarray(x).dtype)), like
         )
         args = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
+        if (self.folder / str(step) / _SUMS).is_dir():  # older ones have none
+            args[_SUMS] = ocp.args.JsonRestore()
         try:
             restored = dict(self._manager.restore(step, args=ocp.args.Composite(**args)).items())
         except Exception as error:  # orbax and tensorstore raise many kinds
@@ -97,13 +122,27 @@ class Checkpoints:
                 f"written with another config ({_first_line(error)}); remove that folder to go "
                 "on from an earlier one."
             ) from error
+        sums = restored.pop(_SUMS, {})
         for have, want in zip(jax.tree.leaves(restored), jax.tree.leaves(shapes), strict=True):
             if np.shape(have) != np.shape(want):
                 raise UserError(
                     f"Checkpoint {self.folder / str(step)} was written with another config: an "
                     f"array has shape {np.shape(have)}, this config needs {np.shape(want)}."
                 )
+        for name, tree in restored.items():
+            self._check_sums(step, name, tree, sums.get(name, {}))
         return restored
+
+    def _check_sums(self, step: int, name: str, tree: Any, sums: dict[str, str]) -> None:
+        found = _sums_of(tree) if sums else {}
+        changed = [path for path in found if sums.get(path) != found[path]]
+        if changed:
+            earlier = [s for s in self.all_steps() if s < step]
+            on = f" to go on from step {earlier[-1]}" if earlier else ""
+            raise UserError(
+                f"Checkpoint {self.folder / str(step)} is damaged: the numbers of {name}"
+                f"{changed[0]} are not those that were written; remove that folder{on}."
+            )
 
     def close(self) -> None:
         """Waits for what is still being written."""

@@ -58,5 +58,42 @@ def test_schedules_of_configs():
     assert given.betas == (0.1, 0.2)
     with pytest.raises(UserError, match="beta_schedule='sigmoid'"):
         schedules.schedule_from_config({"beta_schedule": "sigmoid"})
-    with pytest.raises(UserError, match="without any signal"):
-        schedules.schedule_from_config({"rescale_betas_zero_snr": True})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"trained_betas": [0.1, float("nan")]},
+        {"trained_betas": [0.1, 1.5]},
+        {"trained_betas": "0.1"},
+        {"trained_betas": [[0.1, 0.2]]},
+        {"beta_start": float("nan")},
+        {"beta_start": "0.1"},
+        {"beta_end": 2.0},
+        {"num_train_timesteps": 10**12},
+        {"num_train_timesteps": 10.5},
+        {"num_train_timesteps": True},
+        {"beta_schedule": ["linear"]},
+        {"_class_name": "EDMEulerScheduler"},
+        {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+        {"_class_name": ["DDPMScheduler"]},
+        {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True},
+    ],
+)
+def test_what_is_no_schedule_is_refused(config):
+    with pytest.raises(UserError, match="scheduler's config"):
+        schedules.schedule_from_config(config)
+
+
+def test_rescaled_betas_end_without_signal():
+    """Algorithm 1 of Lin et al.: the root of alpha_bar is shifted and scaled, its start stays."""
+    plain = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    betas = [
+        np.asarray(schedules.schedule_from_config(plain | more).betas)
+        for more in ({}, {"rescale_betas_zero_snr": True})
+    ]
+    before, after = (np.sqrt(np.cumprod(1 - b)) for b in betas)
+    assert after[0] == pytest.approx(before[0], rel=1e-12)
+    assert after[-1] ** 2 == pytest.approx(2.0**-24, rel=1e-6)
+    expected = (before - before[-1]) * before[0] / (before[0] - before[-1])
+    np.testing.assert_allclose(after[:-1], expected[:-1], rtol=1e-9)

@@ -159,7 +159,7 @@ def no_weight(found):
         ({"config.json": {"unet": {}}}, "of the kind None"),
         ({"model_index.json": {}}, "neither config.json nor open_clip_config.json"),
         ({"open_clip_config.json": {"model_cfg": {"vision_cfg": {"layers": [3, 4]}}}}, "ViT-B/32"),
-        ({"config.json": []}, "not a JSON object"),
+        ({"config.json": []}, "holds a list"),
         (
             {"config.json": {"model_type": "clip", "vision_config": {"hidden_act": "swish"}}},
             "hidden_act='swish'",

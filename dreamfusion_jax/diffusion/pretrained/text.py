@@ -21,7 +21,7 @@ from dreamfusion_jax.diffusion.pretrained.convert import from_published, load_pu
 from dreamfusion_jax.diffusion.pretrained.folder import ModelFolder
 from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.cache import EmbeddingCache
+from dreamfusion_jax.prompts.cache import EmbeddingCache, file_digest
 from dreamfusion_jax.prompts.clip import CLIPTextEncoder, clip_text_from_config
 from dreamfusion_jax.prompts.published_tokenizers import (
     PublishedTokenizer,
@@ -207,17 +207,12 @@ def _starts(ids: np.ndarray) -> range:
     return range(0, len(ids), _ROWS)
 
 
-def _fingerprint(folder: Path, weights: Sequence[Path], dtype: Any, samples: int = 64) -> str:
-    """Tells models apart by their settings and by bytes from all over their files."""
+def _fingerprint(folder: Path, weights: Sequence[Path], dtype: Any) -> str:
+    """Tells models apart by their settings and all of their weights."""
     digest = hashlib.sha256(str(jnp.dtype(dtype)).encode())
     settings = [p for name in ("text_encoder", "tokenizer") for p in (folder / name).glob("*")]
     for path in sorted(p for p in settings if p.suffix in (".json", ".txt", ".model")):
         digest.update(path.name.encode() + path.read_bytes())
     for path in weights:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with open(path, "rb") as file:
-            for i in range(samples):
-                file.seek(size * i // samples)
-                digest.update(file.read(256))
+        digest.update(f"{path.name} {file_digest(path)}".encode())
     return digest.hexdigest()[:32]

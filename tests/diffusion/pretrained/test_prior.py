@@ -205,7 +205,7 @@ def change(path, **values):
         ("text_encoder/config.json", {"model_type": "bert"}, "of the kind 'bert'"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "sigmoid"}, "'sigmoid'"),
         ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "'flow'"),
-        ("scheduler/scheduler_config.json", {"rescale_betas_zero_snr": True}, "choose another one"),
+        ("scheduler/scheduler_config.json", {"_class_name": "EDMScheduler"}, "EDMScheduler"),
     ],
 )
 def test_configs_that_do_not_fit_are_named(copy, file, values, told):

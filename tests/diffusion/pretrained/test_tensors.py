@@ -44,8 +44,8 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     [
         (b"", "header is cut off"),
         (b"\x80\x04\x95 a pickle ", "header is cut off"),
-        (damaged(b"{no json"), "not JSON"),
-        (damaged([1]), "not a JSON object"),
+        (damaged(b"{no json"), "header cannot be read"),
+        (damaged([1]), "holds a list"),
         (damaged({"w": GOOD}, b"\0" * 4), "ends before the tensor 'w'"),
         (damaged({"w": GOOD | {"shape": [3]}}), "another size"),
         (damaged({"w": GOOD | {"dtype": "Q4"}}), "can be read of 'w'"),

@@ -1,0 +1,81 @@
+"""Checkpoints tell when what is read is not what was written."""
+
+import contextlib
+import errno
+
+import numpy as np
+import pytest
+
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.checkpoint import Checkpoints
+
+RNG = np.random.default_rng(0)
+ITEMS = {"scene": {"table": RNG.normal(size=(40, 40)).astype(np.float32), "count": np.int32(3)}}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as found:
+        for step in (4, 8):
+            found.save(step, ITEMS)
+        yield found
+
+
+def test_a_flipped_bit_is_never_loaded(checkpoints, tmp_path):
+    """Wherever it is: the checkpoint is refused, or its numbers are those that were written."""
+    files = [p for p in (tmp_path / "8" / "scene").rglob("*") if p.is_file() and p.stat().st_size]
+    refused = 0
+    for file in files:
+        whole = file.read_bytes()
+        for place in RNG.integers(0, len(whole), 12):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << int(RNG.integers(8))
+            file.write_bytes(changed)
+            try:
+                found = checkpoints.restore(ITEMS, 8)
+                np.testing.assert_array_equal(found["scene"]["table"], ITEMS["scene"]["table"])
+                assert found["scene"]["count"] == 3
+            except UserError as error:
+                refused += 1
+                assert "damaged" in str(error) or "cannot be read" in str(error)
+        file.write_bytes(whole)
+    assert refused > len(files)
+
+
+def test_changed_numbers_are_named_and_the_step_before_is_offered(checkpoints, monkeypatch):
+    whole = checkpoints._manager.restore
+
+    def changed(*arguments, **settings):
+        restored = whole(*arguments, **settings)
+        restored["scene"]["table"] = restored["scene"]["table"] + 1e-7
+        return restored
+
+    monkeypatch.setattr(checkpoints._manager, "restore", changed)
+    with pytest.raises(UserError, match=r"numbers of scene\['table'\].*go on from step 4"):
+        checkpoints.restore(ITEMS)
+
+
+def test_older_checkpoints_without_sums_are_read(checkpoints, tmp_path):
+    sums = tmp_path / "8" / "checksums"
+    for path in sums.iterdir():
+        path.unlink()
+    sums.rmdir()
+    found = checkpoints.restore(ITEMS)
+    np.testing.assert_array_equal(found["scene"]["table"], ITEMS["scene"]["table"])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
+        (ValueError("no such key"), "see to that"),
+    ],
+)
+def test_only_a_full_disk_is_called_one(checkpoints, monkeypatch, error, told):
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints._manager, "save", fails)
+    with pytest.raises(UserError, match=told):
+        checkpoints.save(12, ITEMS)
