@@ -24,6 +24,7 @@ from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
     broadcast,
     compile_steps,
+    forget_tasks,
     is_first_host,
     on_first_host,
     replicate,
@@ -153,8 +154,9 @@ def _program(task: Task, count: int) -> Callable:
 
 
 def forget_programs() -> None:
-    """Lets go of the compiled programs, and so of the priors that belong to them."""
+    """Lets go of the compiled programs, and of the priors that belong to them."""
     _program.cache_clear()
+    forget_tasks()
 
 
 def _preview(function: Callable, step: int, blur: Any, scene: Scene, job: Job, params: Any):

@@ -1,5 +1,7 @@
 import dataclasses
+import gc
 import signal
+import weakref
 
 import jax
 import numpy as np
@@ -9,7 +11,7 @@ from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
-from dreamfusion_jax.train.loop import Callbacks
+from dreamfusion_jax.train.loop import Callbacks, forget_programs
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.task import make_tasks
 
@@ -59,6 +61,17 @@ def test_interrupted_run_equals_an_unbroken_one(
             file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(UserError, match="cannot be read"):
         restore_run(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_nothing_keeps_a_prior_after_its_run(tiny_config, sized_ball_prior, train_one, tmp_path):
+    prior = sized_ball_prior(8)
+    alive = weakref.ref(prior)
+    train_one(tiny_config(), prior, tmp_path)
+    forget_programs()
+    del prior
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.slow
