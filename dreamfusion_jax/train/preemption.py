@@ -23,8 +23,8 @@ SIGNALS = (signal.SIGINT, *_ENDING)
 def stop_on_signals() -> Iterator[None]:
     """Within the context SIGTERM and SIGHUP raise Preempted, so that what is open is closed.
 
-    While a scene is optimized `watch_for_signals` waits for the end of a call instead. A signal
-    that is ignored (`nohup`) stays so.
+    While a scene is optimized `watch_for_signals` waits for the end of a call instead. A SIGHUP
+    that is ignored, as under `nohup`, stays so.
     """
 
     terminals = _terminals()
@@ -34,7 +34,7 @@ def stop_on_signals() -> Iterator[None]:
         raise Preempted(f"stopped by {signal.Signals(number).name}")
 
     here = threading.current_thread() is threading.main_thread()
-    wanted = [n for n in _ENDING if here and signal.getsignal(n) != signal.SIG_IGN]
+    wanted = [number for number in _ENDING if here and not _is_left_alone(number)]
     previous = {number: signal.signal(number, stop) for number in wanted}
     try:
         yield
@@ -65,13 +65,18 @@ def watch_for_signals() -> Iterator[Callable[[], int]]:
         print("\nStopping when this call is done ...", file=sys.stderr)
 
     here = threading.current_thread() is threading.main_thread()
-    wanted = [n for n in SIGNALS if here and signal.getsignal(n) != signal.SIG_IGN]
+    wanted = [number for number in SIGNALS if here and not _is_left_alone(number)]
     previous = {number: signal.signal(number, note) for number in wanted}
     try:
         yield lambda: max_over_hosts(max(received, default=0))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _is_left_alone(number: int) -> bool:
+    hang_up = number == getattr(signal, "SIGHUP", None)
+    return hang_up and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _terminals() -> list[int]:
