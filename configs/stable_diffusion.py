@@ -3,8 +3,8 @@
 Command:   dreamfusion generate "a DSLR photo of a corgi" --config=stable_diffusion \
                --config.prior=/models/stable-diffusion-2-1-base
 Hardware:  a GPU or TPU chip with 16 GB (11.0 at 512 pixels, by the TPU's compiler); much patience
-           on a CPU. On a TPU a dense grid is far faster than the hash grid:
-           --config.scene.field.name=grid --config.scene.field.cells=128.
+           on a CPU. On a TPU a dense grid should be far faster than the hash
+           grid: --config.scene.field.name=grid --config.scene.field.cells=128.
 Time:      not measured: no weights of Stable Diffusion were at hand.
 Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, then 256, then
            512 pixels (smaller ones are enlarged to 512), or rendered as latents

@@ -199,7 +199,7 @@ def _optimise(
     check_hosts_agree(functools.partial(_facts, config, jobs))
     for job in jobs:
         check_seed(job.seed)
-    if config.init:  # before the folders are taken
+    if config.get("init"):  # before the folders are taken
         on_first_host(lambda: scene_to_start_from(config.init, Scene.from_config(config.scene)))
     on_first_host(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))

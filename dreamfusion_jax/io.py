@@ -183,7 +183,8 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < float("inf")  # neither is NaN
 
 
 def read_picture(

@@ -9,7 +9,6 @@ from typing import Any
 
 import ml_collections
 
-from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion.load import known_names, load_prior
 from dreamfusion_jax.errors import UserError
@@ -44,6 +43,7 @@ from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.io import local_path, write_bytes
 from dreamfusion_jax.prompts.captions import read_captions
+from dreamfusion_jax.prompts.reading import with_article
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 from dreamfusion_jax.train.workdir import PROMPTS_FILE

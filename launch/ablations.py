@@ -21,10 +21,10 @@ from arguments import count, pair
 from dreamfusion_jax import api
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs.ablations import CLAIM, ROWS
-from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.errors import Preempted, UserError
 from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
 from dreamfusion_jax.export.images import save_png, sheet
+from dreamfusion_jax.prompts.reading import with_article
 
 _GALLERY = "gallery.png"
 _COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")

@@ -3,10 +3,12 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from dreamfusion_jax.prompts.reading import COLOUR_WORDS
+
 # Hues in degrees at which one word ends and the next begins.
 _HUES = ((15, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (255, "blue"))
 _HUES += ((290, "purple"), (335, "pink"), (361, "red"))
-CENTRE_HUE = {"red": 0, "orange": 28, "yellow": 54, "green": 120, "blue": 220, "purple": 275}
+CENTRE_HUE = dict(zip(COLOUR_WORDS, (0, 28, 54, 120, 220, 275), strict=True))
 WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "black")
 WORDS += ("white", "grey")
 CLEAR_SHARE = 0.5

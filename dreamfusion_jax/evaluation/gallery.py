@@ -1,7 +1,6 @@
 """One picture or page of many runs, each below its true object."""
 
 import dataclasses
-import html
 import io
 import os
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from dreamfusion_jax.datasets.library import load_truth
 from dreamfusion_jax.evaluation.furniture import Candidate, find_noun, names
 from dreamfusion_jax.evaluation.retrieval import Shown
 from dreamfusion_jax.export.images import save_png, to_uint8
+from dreamfusion_jax.export.markup import Html, fill, join
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.report import data_uri, page
 from dreamfusion_jax.io import write_bytes
@@ -69,7 +69,7 @@ def write_gallery_page(
         lines = [f"IoU {run['scores']['iou']:.2f}, PSNR {run['scores']['psnr']:.1f} dB"]
         lines += [f"found in {said['colour']:.0%} / {said['geo']:.0%} of views"] if said else []
         lines += ["Janus"] if said.get("janus") else []
-        lines = [f"<b>{html.escape(candidate.prompt)}</b>", *lines]
+        lines = [fill("<b>{prompt}</b>", prompt=candidate.prompt), *lines]
         figures.append(_figure(png.getvalue(), lines))
     means = ", ".join(f"{name} {v:.3f}" for name, v in scores["mean"].items() if v is not None)
     note = "Top to bottom: the true object, colour, shape, normals. One run each, nothing picked."
@@ -115,10 +115,10 @@ def write_retrieval_page(
     figures = []
     for strip, run in zip(strips, result["runs"], strict=True):
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in run["shares"].items())
-        lines = [f"<b>{html.escape(strip.caption)}</b>", shares]
+        lines = [fill("<b>{caption}</b>", caption=strip.caption), shares]
         if run["taken_for"] != run["caption"]:
-            lines.append(f"taken for: {html.escape(run['taken_for'])}")
-        lines.append(f'<span class="note">{html.escape(strip.source)}</span>')
+            lines.append(f"taken for: {run['taken_for']}")
+        lines.append(fill('<span class="note">{source}</span>', source=strip.source))
         figures.append(_figure(strip.png, lines))
     ends = result["interval"]
     means = ", ".join(
@@ -132,22 +132,30 @@ def write_retrieval_page(
 
 
 def _page(
-    title: str, figures: Sequence[str], summary: str, note: str, *, width: int = 140
+    title: str, figures: Sequence[Html], summary: str, note: str, *, width: int = 140
 ) -> bytes:
     """A document of figures, each at least so many pixels wide."""
-    columns = f"grid-template-columns:repeat(auto-fill,minmax({width}px,1fr))"
-    body = (
-        f"<header><p>{len(figures)} results</p><h1>{title}</h1></header>"
-        f"<style>.timeline{{{columns}}}</style>"
-        f'<main><section class="wide"><p>{summary}</p><div class="timeline">'
-        f'{"".join(figures)}</div><p class="note">{note}</p></section></main>'
+    columns = f".timeline{{grid-template-columns:repeat(auto-fill,minmax({width}px,1fr))}}"
+    body = fill(
+        "<header><p>{count} results</p><h1>{title}</h1></header><style>{columns}</style>"
+        '<main><section class="wide"><p>{summary}</p><div class="timeline">{figures}</div>'
+        '<p class="note">{note}</p></section></main>',
+        count=len(figures),
+        title=title,
+        columns=Html(columns),
+        summary=summary,
+        figures=join(figures),
+        note=note,
     )
     return page(title, body).encode()
 
 
-def _figure(png: bytes, lines: Sequence[str]) -> str:
-    picture = f'<img src="{data_uri(png, "image/png")}" alt="">'
-    return f"<figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure>"
+def _figure(png: bytes, lines: Sequence[str]) -> Html:
+    return fill(
+        '<figure><img src="{source}" alt=""><figcaption>{lines}</figcaption></figure>',
+        source=data_uri(png, "image/png"),
+        lines=join(lines, "<br>"),
+    )
 
 
 def _strip(candidate: Candidate, size: int) -> np.ndarray:

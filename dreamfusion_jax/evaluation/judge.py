@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
 from dreamfusion_jax.datasets.library import Truth, load_truth
 from dreamfusion_jax.datasets.library import nouns as library_nouns
@@ -18,6 +17,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.io import read_json
+from dreamfusion_jax.prompts.reading import with_article
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.scene.render import Scene
 

@@ -17,7 +17,7 @@ import PIL.Image
 from jaxtyping import Float, Int
 from scipy import linalg
 
-from dreamfusion_jax.datasets.captions import view_words, with_article
+from dreamfusion_jax.datasets.captions import view_words
 from dreamfusion_jax.datasets.colours import colour_words
 from dreamfusion_jax.datasets.library import box_downsample, load_library, load_truth
 from dreamfusion_jax.diffusion.cfg import to_image_range
@@ -27,6 +27,7 @@ from dreamfusion_jax.diffusion.samplers import ancestral_sample
 from dreamfusion_jax.evaluation.judge import Judge, close_up
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
 from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.prompts.reading import with_article
 from dreamfusion_jax.prompts.views import VIEW_WORDS
 
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

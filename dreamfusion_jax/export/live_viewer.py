@@ -133,8 +133,8 @@ class LiveViewer:
         gui = self.server.gui
         gui.configure_theme(show_logo=False, show_share_button=False)
         gui.add_markdown(f"## {as_markdown(title)}")
-        waits = "its program is compiled, which takes up to some minutes" if training else ""
-        self._status = gui.add_markdown(f"Nothing to show yet{': ' * bool(waits)}{waits}.")
+        waits = " The first steps are compiled, which may take some minutes." if training else ""
+        self._status = gui.add_markdown(f"Nothing to show yet.{waits}")
         self._kind = gui.add_dropdown("Show", KINDS, initial_value="shaded")
         with gui.add_folder("Light"):
             self._follows = gui.add_checkbox("above the camera", True)

@@ -23,12 +23,11 @@ from dreamfusion_jax.prompts.meaning import (
 
 COLOUR_WORDS = ("red", "orange", "yellow", "green", "blue", "purple")
 _ARTICLES = ("a", "an", "the", "my", "your", "his", "her", "our", "their", "some", "this", "one")
-# "a photo of", "a bunch of": not what is to be made, which follows.
-_PICTURES = (
-    "photo photograph picture image render rendering model drawing painting sculpture statue"
-)
-_PARTS = "pair bunch piece slice set stack pile group couple kind type lot number loaf"
-_CARRIERS = frozenset(f"{_PICTURES} {_PARTS} closeup view shot toy figurine figure".split())
+# What is to be made follows these. "a photo of" says nothing of it, "a statue of" does.
+_NAMELESS = "photo photograph picture image render rendering model closeup view shot pair kind type"
+_MADE_OF = "drawing painting sculpture statue bunch piece slice set stack pile group couple lot "
+_MADE_OF += "number loaf toy figurine figure"
+_CARRIERS = frozenset(f"{_NAMELESS} {_MADE_OF}".split())
 # Where a first noun phrase ends.
 _ENDS = frozenset(
     "of in on at with without wearing and or beside near next by under over above behind between "
@@ -36,7 +35,7 @@ _ENDS = frozenset(
     "standing sitting lying riding eating playing dressed carrying against through like as".split()
 )
 # Nouns that end in -ing, and others after which a phrase does not end.
-_NOT_VERBS = frozenset("rocking washing swimming camping rowing writing dining racing sitting "
+_NOT_VERBS = frozenset("rocking washing swimming camping rowing writing dining racing "
                        "folding shopping sitting whistling hanging wedding living king ring string "
                        "wing building thing bowling".split())  # fmt: skip
 _ADJECTIVES = frozenset(
@@ -63,16 +62,13 @@ class Reading:
     left_out: tuple[str, ...] = ()
 
 
-def read_prompt(
-    prompt: str, names: Sequence[str], *, colours: bool = True, replace: bool = True
-) -> Reading:
+def read_prompt(prompt: str, names: Sequence[str], *, colours: bool = True) -> Reading:
     """Read a prompt as one that names one of `names`, and perhaps a color.
 
     Args:
       prompt: in English.
       names: what a prior knows, nouns and their synonyms; none means that it knows everything.
       colours: whether it knows COLOUR_WORDS too.
-      replace: whether a noun may be read as a name that is near in meaning.
 
     Raises:
       UserError: the prompt names nothing that is known, or near to it. The message says what is.
@@ -82,7 +78,7 @@ def read_prompt(
     words = list(words_of(prompt))
     phrase = first_phrase(prompt)
     name, replaced = _known_at_end(phrase, prompt, names), None
-    if name is None and replace and phrase:
+    if name is None and phrase:
         replaced = nearest_name(phrase[-1], names)
         name = replaced.name if replaced else None
     if name is None:
@@ -97,7 +93,8 @@ def read_prompt(
     return Reading(told, name, replaced, tuple(dict.fromkeys(ignored)))
 
 
-_SILENT = TEMPLATE_WORDS | _CARRIERS | frozenset((*_ARTICLES, "4k", "8k", "hd", "highly", "very"))
+_SILENT = TEMPLATE_WORDS | frozenset((*_NAMELESS.split(), *_ARTICLES))
+_SILENT |= {"4k", "8k", "hd", "highly", "very"}
 
 
 def first_phrase(prompt: str) -> list[str]:

@@ -8,8 +8,8 @@ import numpy as np
 import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from dreamfusion_jax.datasets.captions import with_article
 from dreamfusion_jax.datasets.judge_views import JudgeViews
+from dreamfusion_jax.prompts.reading import with_article
 from dreamfusion_jax.prompts.tokenizer import tokenize, train_tokenizer
 from dreamfusion_jax.prompts.views import VIEW_WORDS, view_index
 from dreamfusion_jax.train.batches import Augmentation, backgrounds, place

@@ -88,7 +88,7 @@ def train(
         # As one program: one small one for each operation would take seconds to compile.
         start = jax.jit(begin)(seed_keys)
         state = runs.restore(start)
-        if config.init and not int(state.step):
+        if config.get("init") and not int(state.step):
             state = jax.jit(begin)(seed_keys, _other_scene(config.init, tasks[0].scene, start))
         devices = tasks[0].devices
         step, state = int(state.step), replicate(state, devices)

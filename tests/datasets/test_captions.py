@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 
-from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption, view_words, with_article
+from dreamfusion_jax.datasets.captions import CaptionParts, sample_caption, view_words
 from dreamfusion_jax.datasets.colours import (
     CENTRE_HUE,
     colour_words,
@@ -13,6 +13,7 @@ from dreamfusion_jax.datasets.colours import (
     rgb_to_hsv,
 )
 from dreamfusion_jax.datasets.library import load_library
+from dreamfusion_jax.prompts.reading import with_article
 
 BEAR = CaptionParts("teddy bear", ("teddy", "stuffed bear"), "bedroom", "brown")
 

@@ -47,6 +47,8 @@ def test_nouns_and_synonyms_are_themselves():
         ("a cute cat wearing a hat", "a cat", ("cute", "wearing", "hat")),
         ("a DSLR photo of an automobile, zoomed out", "a car", ()),
         ("a red armchair", "a red armchair", ()),
+        ("a photo of a stone statue of a horse", "a horse", ("stone", "statue")),
+        ("a slice of bread, 4k", "bread", ("slice",)),
         ("a purple metal table with a green vase", "a purple table", ("metal", "green", "vase")),
     ],
 )
@@ -63,8 +65,6 @@ def test_colors_that_a_prior_does_not_know_are_left_out():
 def test_replacements_are_told():
     reading = read_prompt("a mug", NAMES)
     assert reading.replaced.word == "mug" and reading.told == "a cup"
-    with pytest.raises(UserError, match="no 'mug'"):
-        read_prompt("a mug", NAMES, replace=False)
 
 
 def test_refusals_name_what_is_near_and_the_way_out():

@@ -10,7 +10,12 @@ import pytest
 from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, write_config
+from dreamfusion_jax.train.checkpoint import (
+    FOLDER,
+    restore_run,
+    scene_to_start_from,
+    write_config,
+)
 from dreamfusion_jax.train.loop import Callbacks, forget_programs
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.task import make_tasks
@@ -61,6 +66,26 @@ def test_interrupted_run_equals_an_unbroken_one(
             file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(UserError, match="cannot be read"):
         restore_run(tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", ["mlp", "grid"])
+def test_a_run_starts_from_the_scene_of_another(
+    tiny_config, ball_prior, train_one, tmp_path, field
+):
+    first = tiny_config(field)
+    before = train_one(first, ball_prior, tmp_path / "first")
+    write_config(tmp_path / "first", first)
+    still = {"optim__learning_rate": 1e-12, "optim__tables__learning_rate": 1e-12}
+    still |= {"optim__final_learning_rate": 0.0, "optim__tables__final_learning_rate": 0.0}
+    config = tiny_config(field, init=str(tmp_path / "first"), seed=7, train__steps=4, **still)
+    after = train_one(config, ball_prior, tmp_path / "second")
+    assert int(after.step) == 4
+    pairs = zip(*map(jax.tree.leaves, (before.params, after.params)), strict=True)
+    for a, b in pairs:
+        np.testing.assert_allclose(a, b, atol=1e-8)
+    with pytest.raises(UserError, match="another kind or size"):
+        scene_to_start_from(tmp_path / "first", Scene())
 
 
 @pytest.mark.slow
