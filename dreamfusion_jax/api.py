@@ -103,20 +103,17 @@ def sample(
     embeddings = model.encode([prompt] * count + [""])  # before the parameters are asked for
     key = jax.random.key(seed)
     rows = []
-    try:
-        if method in ("both", "ancestral", "ddim"):
-            settings = {"steps": steps, "guidance_weight": guidance_weight}
-            if model.latent_shape != model.image_shape:
-                settings["percentile"] = None  # latents have no range to keep
-            eta = 0.0 if method == "ddim" else 1.0
-            rows.append(samplers.sample(model, model.params, key, embeddings, eta=eta, **settings))
-        if method in ("both", "sds"):
-            settings = {"steps": sds_steps, "guidance_weight": sds_guidance_weight}
-            rows.append(optimise_images(model, model.params, embeddings, key, **settings))
-    finally:  # compiled programs hold on to their static arguments, here a whole model
-        samplers.sample.clear_cache()
-        optimise_images.clear_cache()
-    decode = jax.jit(lambda params, z: to_image_range(model.to_images(params, z)))
+    if method in ("both", "ancestral", "ddim"):
+        settings = {"steps": steps, "guidance_weight": guidance_weight}
+        if model.latent_shape != model.image_shape:
+            settings["percentile"] = None  # latents have no range to keep
+        eta = 0.0 if method == "ddim" else 1.0
+        rows.append(samplers.sample(model, model.params, key, embeddings, eta=eta, **settings))
+    if method in ("both", "sds"):
+        settings = {"steps": sds_steps, "guidance_weight": sds_guidance_weight}
+        rows.append(optimise_images(model, model.params, embeddings, key, **settings))
+    compiled = model.architecture()  # what a program is compiled with stays in memory with it
+    decode = jax.jit(lambda params, z: to_image_range(compiled.to_images(params, z)))
     # One image at a time: a decoder needs gigabytes for several.
     decoded = [[decode(model.params, z[None])[0] for z in row] for row in rows]
     pictures = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]

@@ -36,7 +36,7 @@ from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
-from dreamfusion_jax.train.loop import Callbacks, forget_programs, train
+from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.parallel import (
     check_devices,
     check_hosts_agree,
@@ -205,25 +205,23 @@ def _optimise(
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
     prompts = [job.told for job in jobs]
     devices = device_count(config.train.views)
-    tasks = make_tasks(config, _priors(config, prompts), devices)
+    prior_at = _priors(config, prompts)
+    tasks = make_tasks(config, prior_at, devices)
     _say_views(config.train.views, tasks[0].views, devices)
     if is_first_host() and config.guidance.loss != SIMILARITY and not config.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
-            warn_unknown_words(tasks[0].prior, prompt, config.prior)
+            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
     on_first_host(lambda: [_claim(job, config) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
     if look:
         look()
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
-    try:
-        for group in plan(jobs, config.train.scenes, config.train.steps):
-            train(config, tasks, group, callbacks=callbacks, progress=progress)
-            if export and len(group) < len(jobs) and is_first_host():
-                _export_new(group, progress)
-            if look:
-                look()
-    finally:
-        forget_programs()
+    for group in plan(jobs, config.train.scenes, config.train.steps):
+        train(config, tasks, prior_at, group, callbacks=callbacks, progress=progress)
+        if export and len(group) < len(jobs) and is_first_host():
+            _export_new(group, progress)
+        if look:
+            look()
     leave_hosts()
     if not export or not is_first_host():
         return [read_result(job.workdir) for job in jobs]

@@ -37,7 +37,7 @@ class Caption:
     views: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class EmpiricalPrior(PixelSpace):
     """A `Prior` without training: the posterior mean over captioned cut-out pictures.
 
@@ -46,12 +46,12 @@ class EmpiricalPrior(PixelSpace):
     pictures; a row of `TextEmbeddings.states` [1, n] marks those that match.
     """
 
-    params: dict[str, Any]
-    captions: tuple[Caption, ...]
+    params: dict[str, Any] | None = dataclasses.field(compare=False, repr=False)
+    captions: tuple[Caption, ...] = dataclasses.field(compare=False, repr=False)
     image_shape: tuple[int, int, int]
     schedule: Schedule = CosineSchedule()
     background_std: float = 0.6
-    poses: Camera | None = None  # of the pictures
+    poses: Camera | None = dataclasses.field(default=None, compare=False)  # of the pictures
 
     @classmethod
     def from_pictures(
@@ -70,6 +70,10 @@ class EmpiricalPrior(PixelSpace):
         foreground *= opacity
         params = {"foreground": jnp.asarray(foreground), "behind": jnp.asarray(1 - opacity[:, 0])}
         return cls(params, tuple(captions), (height, width, 3), **kwargs)
+
+    def architecture(self) -> "EmpiricalPrior":
+        """Return it without its pictures and what is said of them."""
+        return dataclasses.replace(self, params=None, captions=(), poses=None)
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
         """Marks the pictures that match each prompt; no match at all marks every picture."""

@@ -50,9 +50,20 @@ class Prior(Protocol):
     def cameras(self, prompt: str) -> Camera | None:
         """From where it has seen what a prompt says, a batch; None where it cannot tell."""
 
+    def architecture(self) -> "Prior":
+        """Return it without parameters and words, for programs to be compiled for.
+
+        Such are equal, and hash alike, where the same program fits: a compiled program is found
+        again by them, and keeps no parameters in memory.
+        """
+
 
 class UnknownCameras:
     """What the priors have in common that cannot tell from where they have seen things."""
+
+    def architecture(self) -> Any:
+        """Return it as it is."""
+        return self
 
     def cameras(self, prompt: str) -> Camera | None:
         """None."""

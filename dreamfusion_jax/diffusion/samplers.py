@@ -25,9 +25,6 @@ def dynamic_threshold(
     return jnp.clip(x, -s, s) / s
 
 
-@functools.partial(
-    jax.jit, static_argnames=("prior", "steps", "guidance_weight", "eta", "percentile")
-)
 def sample(
     prior: Prior,
     params: Any,
@@ -55,6 +52,19 @@ def sample(
       percentile: of dynamic thresholding (0-100), for images; None leaves predictions as
         they are.
     """
+    settings = (steps, guidance_weight, eta, percentile)
+    return _sample(prior.architecture(), settings, params, key, embeddings)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sample(
+    prior: Prior,
+    settings: tuple[int, float, float, float | None],
+    params: Any,
+    key: Key[Array, ""],
+    embeddings: TextEmbeddings,
+) -> Float[Array, "batch height width channels"]:
+    steps, guidance_weight, eta, percentile = settings
     batch = embeddings.mask.shape[0] - 1
     times = jnp.linspace(1.0, 0.0, steps + 1)
     start = jax.random.normal(jax.random.fold_in(key, steps), (batch, *prior.latent_shape))

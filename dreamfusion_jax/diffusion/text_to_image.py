@@ -49,18 +49,17 @@ def eps_from_prediction(
     return sigma * z_t + alpha * prediction
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class TextToImagePrior(PixelSpace):
     """A frozen text-to-image model that fulfils the `Prior` protocol.
 
-    `params` has the two trees "unet" and "text_encoder". Compared and hashed by identity, so
-    that it can be a static argument of a compiled function.
+    `params` has the two trees "unet" and "text_encoder".
     """
 
     unet: UNet
-    text_encoder: T5Encoder
-    tokenizer: tokenizers.Tokenizer
-    params: Any
+    text_encoder: T5Encoder | None
+    tokenizer: tokenizers.Tokenizer | None = dataclasses.field(compare=False)
+    params: Any = dataclasses.field(compare=False, repr=False)
     image_shape: tuple[int, int, int]
     tokens: int
     prediction: str = "v"
@@ -97,6 +96,10 @@ class TextToImagePrior(PixelSpace):
             prediction=config["prediction"],
             schedule=CosineSchedule(t_max=config["t_max"]),
         )
+
+    def architecture(self) -> "TextToImagePrior":
+        """Return it without its parameters and its tokenizer."""
+        return dataclasses.replace(self, params=None, tokenizer=None)
 
     @functools.cached_property
     def _encode(self):

@@ -82,7 +82,7 @@ def denoising_errors(
     eps = np.asarray(jax.random.normal(jax.random.key(seed), x.shape))
     prompts = shown.prompts()
     embeddings = prior.encode([prompts[i] for i in chosen])
-    eps_hat = jax.jit(prior.eps_hat)
+    eps_hat = jax.jit(prior.architecture().eps_hat)
     errors: dict[float, Any] = {t: [] for t in TIMES}
     for start in range(0, len(x), _BATCH):
         rows = slice(start, start + _BATCH)
@@ -102,17 +102,14 @@ def draw(
 ) -> Float[np.ndarray, "n size size 3"]:
     """One picture of each prompt in [0, 1], by ancestral sampling."""
     embeddings = prior.encode([*prompts, ""])
-    run = jax.jit(
-        lambda params, key, rows: to_image_range(
-            ancestral_sample(prior, params, key, rows, steps=steps, guidance_weight=guidance_weight)
-        )
-    )
+    settings = {"steps": steps, "guidance_weight": guidance_weight}
     pictures = []
     for start in range(0, len(prompts), _BATCH):
         index = np.minimum(np.arange(start, start + _BATCH), len(prompts) - 1)
         rows = jax.tree.map(lambda leaf, i=index: leaf[np.append(i, len(prompts))], embeddings)
         key = jax.random.fold_in(jax.random.key(seed), start)
-        pictures.append(np.asarray(run(prior.params, key, rows)))
+        drawn = ancestral_sample(prior, prior.params, key, rows, **settings)
+        pictures.append(np.asarray(to_image_range(drawn)))
     return np.concatenate(pictures)[: len(prompts)]
 
 

@@ -14,10 +14,6 @@ from dreamfusion_jax.guidance.sds import sds_gradient
 from dreamfusion_jax.types import TextEmbeddings
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("prior", "steps", "learning_rate", "guidance_weight", "t_range", "weighting"),
-)
 def optimise_images(
     prior: Prior,
     params: Any,
@@ -49,6 +45,19 @@ def optimise_images(
     Returns:
       Images in the model's range [-1, 1], or latents.
     """
+    settings = (steps, learning_rate, guidance_weight, t_range, weighting)
+    return _optimise_images(prior.architecture(), settings, params, embeddings, key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _optimise_images(
+    prior: Prior,
+    settings: tuple[int, float, float, tuple[float, float], str],
+    params: Any,
+    embeddings: TextEmbeddings,
+    key: PRNGKeyArray,
+) -> Float[Array, "batch height width channels"]:
+    steps, learning_rate, guidance_weight, t_range, weighting = settings
     shape = (embeddings.mask.shape[0] - 1, *prior.latent_shape)
     limit = 1.0 if prior.latent_shape == prior.image_shape else jnp.inf
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)

@@ -130,14 +130,18 @@ class CLIPNetwork(nn.Module):
         return jnp.exp(self.logit_scale)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Clip:
     """A published model, an `ImageTextModel`."""
 
     network: CLIPNetwork
-    params: Any
-    tokenizer: PublishedTokenizer
+    params: Any = dataclasses.field(compare=False, repr=False)
+    tokenizer: PublishedTokenizer | None = dataclasses.field(compare=False)
     preprocessing: Preprocessing
+
+    def architecture(self) -> "Clip":
+        """Return it without its parameters and its tokenizer."""
+        return dataclasses.replace(self, params=None, tokenizer=None)
 
     @property
     def image_size(self) -> int:

@@ -122,15 +122,19 @@ def network_from_config(config: dict[str, Any], vocab_size: int) -> DualEncoderN
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class DualEncoder:
     """A trained model of this package, an `ImageTextModel`."""
 
     network: DualEncoderNetwork
-    params: Any
-    tokenizer: tokenizers.Tokenizer
+    params: Any = dataclasses.field(compare=False, repr=False)
+    tokenizer: tokenizers.Tokenizer | None = dataclasses.field(compare=False)
     image_size: int
     tokens: int
+
+    def architecture(self) -> "DualEncoder":
+        """Return it without its parameters and its tokenizer."""
+        return dataclasses.replace(self, params=None, tokenizer=None)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "DualEncoder":

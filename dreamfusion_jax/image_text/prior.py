@@ -17,7 +17,7 @@ from dreamfusion_jax.io import read_json
 from dreamfusion_jax.types import TextEmbeddings
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class ImageTextPrior(UnknownCameras):
     """What the training loop asks of a prior, with vectors for embeddings: states [rows, 1, D].
 
@@ -26,6 +26,10 @@ class ImageTextPrior(UnknownCameras):
 
     model: ImageTextModel
     image_shape: tuple[int, int, int]
+
+    def architecture(self) -> "ImageTextPrior":
+        """Return it without the model's parameters and words."""
+        return dataclasses.replace(self, model=self.model.architecture())
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

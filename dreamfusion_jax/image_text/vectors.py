@@ -30,6 +30,9 @@ class ImageTextModel(Protocol):
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
         """Unit vectors of texts."""
 
+    def architecture(self) -> "ImageTextModel":
+        """Return it without parameters and words; equal where the same program fits."""
+
 
 def unit(x: Float[Array, "b width"]) -> Float[Array, "b width"]:
     """Rows of length 1."""

@@ -24,7 +24,6 @@ from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
     broadcast,
     compile_steps,
-    forget_tasks,
     is_first_host,
     on_first_host,
     replicate,
@@ -55,6 +54,7 @@ class Callbacks:
 def train(
     config: ml_collections.ConfigDict,
     tasks: Sequence[Task],
+    prior_at: Callable[[int], Prior | ImageTextPrior],
     jobs: Sequence[Job],
     *,
     callbacks: Callbacks = Callbacks(),
@@ -69,6 +69,7 @@ def train(
     Args:
       config: of all the scenes.
       tasks: what `make_tasks` makes of the config, one after the other.
+      prior_at: gives the frozen model for views of so many pixels a side.
       jobs: the scenes to optimise together.
       callbacks: what happens besides, on the host that writes.
       progress: whether to show a progress bar.
@@ -96,7 +97,8 @@ def train(
         prompts = tasks[0].view_prompts.prompts(*told)
 
         @functools.lru_cache(maxsize=1)
-        def frozen(prior: Prior | ImageTextPrior):
+        def frozen(image_size: int):
+            prior = prior_at(image_size)
             embeddings = prior.encode(prompts)  # before the parameters are asked for
             own = own_cameras(prior, told) if tasks[0].own_cameras else None
             return replicate((prior.params, embeddings, own, seed_keys), devices)
@@ -109,7 +111,7 @@ def train(
             while step < total:
                 began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
                 count = min(config.train.steps_per_call, task.until - step)
-                state, metrics = _program(task, count)(state, *frozen(task.prior))
+                state, metrics = _program(task, count)(state, *frozen(task.image_size))
                 metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
@@ -148,15 +150,9 @@ def _other_scene(workdir: str, scene: Scene, start: TrainState) -> Any:
     return broadcast(like if found is None else found)
 
 
-@functools.lru_cache(maxsize=4)  # the last call may be shorter than the others
+@functools.lru_cache(maxsize=8)  # a run has up to four: two sizes, whose last calls are shorter
 def _program(task: Task, count: int) -> Callable:
     return compile_steps(task, count)
-
-
-def forget_programs() -> None:
-    """Lets go of the compiled programs, and of the priors that belong to them."""
-    _program.cache_clear()
-    forget_tasks()
 
 
 def _preview(function: Callable, step: int, blur: Any, scene: Scene, job: Job, params: Any):

@@ -100,12 +100,9 @@ def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | No
     `devices` may be those of a machine that is not here, to compile for it.
     """
 
-    held = [task]  # JAX keeps the function for ever, and shall not keep the prior with it
-    _held_tasks.append(held)
-
     def many_steps(state, *frozen_and_index):
         def body(state, _):
-            return train_step(held[0], state, *frozen_and_index)
+            return train_step(task, state, *frozen_and_index)
 
         return jax.lax.scan(body, state, None, length=num_steps)
 
@@ -117,16 +114,6 @@ def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | No
         donate_argnums=0,
         devices=devices,
     )
-
-
-_held_tasks: list[list[Task]] = []
-
-
-def forget_tasks() -> None:
-    """Lets go of the tasks of all programs, and so of their priors; none can be traced again."""
-    for held in _held_tasks:
-        held.clear()
-    _held_tasks.clear()
 
 
 def _call(program, indices, state, *frozen):

@@ -1,6 +1,7 @@
 """From a config to the task that the step is compiled for."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,8 @@ from dreamfusion_jax.types import Camera
 CAMERAS = RANDOM, OF_PRIOR = ("random", "of_prior")
 AXIS = "batch"  # the mapped axis of devices
 SIMILARITY = "similarity"  # the loss that an image-text model guides with
+# The parts of a config that the compiled step depends on.
+_PARTS = ("scene", "camera", "light", "blur", "guidance", "regularisers", "optim", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Task:
     own_cameras: bool  # the prior's, where it has any
     lights: LightDistribution
     blur: Ramp
-    prior: Prior | ImageTextPrior
+    prior: Prior | ImageTextPrior  # its architecture: the parameters are arguments
     view_prompts: ViewPrompts
     guidance: Guidance | Similarity
     regularisers: Regularisers
@@ -77,7 +80,10 @@ def make_tasks(
 def make_task(
     config: ml_collections.ConfigDict, prior: Prior | ImageTextPrior, devices: int
 ) -> Task:
-    """Builds everything that is fixed during a run at one size of the views.
+    """Return everything that is fixed during a run at one size of the views.
+
+    Of equal configs and architectures it is the same task, so that its compiled programs are found
+    again by the next run of this process.
 
     Args:
       config: of the run.
@@ -88,6 +94,22 @@ def make_task(
     Raises:
       UserError: a value of the config makes no sense.
     """
+    parts = ml_collections.ConfigDict({name: config[name] for name in _PARTS})
+    key = _Settings(parts.to_json(sort_keys=True), parts)
+    return _make_task(key, config.prior, prior.architecture(), devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """A part of a config, compared by what it says."""
+
+    text: str
+    config: ml_collections.ConfigDict = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=8)
+def _make_task(settings: _Settings, name: str, prior: Prior | ImageTextPrior, devices: int) -> Task:
+    config = settings.config
     _check_intervals(config.train)
     guidance, regularisers, train = config.guidance, config.regularisers, config.train
     _one_of("guidance.loss", guidance.loss, (*LOSSES, SIMILARITY))
@@ -98,7 +120,7 @@ def make_task(
     _one_of("scene.colour_space", config.scene.colour_space, ("rgb", "latent"))
     if config.scene.colour_space == "latent" and prior.latent_shape[-1] != CHANNELS:
         raise UserError(
-            f"scene.colour_space is 'latent', but the prior {config.prior!r} works on images "
+            f"scene.colour_space is 'latent', but the prior {name!r} works on images "
             "themselves; choose 'rgb', or a prior like Stable Diffusion."
         )
     _one_of("camera.name", config.camera.name, CAMERAS)

@@ -33,6 +33,9 @@ class MeanColour:
         vectors = np.array([colours[text] for text in texts], np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    def architecture(self):
+        return self
+
 
 PRIOR = ImageTextPrior(MeanColour(), (12, 12, 3))
 

@@ -77,7 +77,7 @@ def train_one(config, prior, workdir, **how) -> TrainState:
     how.setdefault("progress", False)
     prior_at = prior if callable(prior) else lambda size: prior
     tasks = make_tasks(config, prior_at, device_count(config.train.views))
-    return take_scene(train(config, tasks, jobs, **how), 0)
+    return take_scene(train(config, tasks, prior_at, jobs, **how), 0)
 
 
 class Stopped(Exception):

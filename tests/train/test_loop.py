@@ -1,5 +1,8 @@
+import contextlib
 import dataclasses
 import gc
+import logging
+import re
 import signal
 import weakref
 
@@ -16,7 +19,7 @@ from dreamfusion_jax.train.checkpoint import (
     scene_to_start_from,
     write_config,
 )
-from dreamfusion_jax.train.loop import Callbacks, forget_programs
+from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.task import make_tasks
 
@@ -89,14 +92,32 @@ def test_a_run_starts_from_the_scene_of_another(
 
 
 @pytest.mark.slow
-def test_nothing_keeps_a_prior_after_its_run(tiny_config, sized_ball_prior, train_one, tmp_path):
-    prior = sized_ball_prior(8)
-    alive = weakref.ref(prior)
-    train_one(tiny_config(), prior, tmp_path)
-    forget_programs()
-    del prior
+def test_a_second_run_keeps_no_prior_and_compiles_nothing(
+    tiny_config, sized_ball_prior, train_one, tmp_path
+):
+    alive = []
+    for i in range(2):
+        prior = sized_ball_prior(8)
+        alive.append(weakref.ref(prior))
+        with jax.log_compiles(i == 1), _compiled() as names:
+            train_one(tiny_config(seed=i), prior, tmp_path / str(i))
+        del prior
     gc.collect()
-    assert alive() is None
+    assert [reference() for reference in alive] == [None, None]
+    assert "many_steps" not in names
+
+
+@contextlib.contextmanager
+def _compiled():
+    """Yields the names of what JAX says that it compiles, where it is asked to say so."""
+    names = set()
+    handler = logging.Handler()
+    handler.emit = lambda record: names.update(re.findall(r"Compiling (\S+)", record.getMessage()))
+    logging.getLogger("jax").addHandler(handler)
+    try:
+        yield names
+    finally:
+        logging.getLogger("jax").removeHandler(handler)
 
 
 @pytest.mark.slow

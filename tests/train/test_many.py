@@ -25,7 +25,7 @@ def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_
     config = tiny_config(**SHAMPOO)
     jobs = [Job(prompt, 0, tmp_path / prompt) for prompt in PROMPTS]
     task = make_task(config, ball_prior, device_count(config.train.views))
-    together = train(config, [task], jobs, progress=False)
+    together = train(config, [task], lambda size: ball_prior, jobs, progress=False)
     for i, job in enumerate(jobs):
         with config.unlocked():
             config.prompt = job.prompt
@@ -54,14 +54,14 @@ def test_scenes_that_were_saved_at_different_steps_go_on_together(
     task = make_task(config, ball_prior, device_count(config.train.views))
     whole = [Job(prompt, 0, tmp_path / "whole" / prompt) for prompt in PROMPTS]
     broken = [Job(prompt, 0, tmp_path / "broken" / prompt) for prompt in PROMPTS]
-    expected = train(config, [task], whole, progress=False)
+    expected = train(config, [task], lambda size: ball_prior, whole, progress=False)
     seen = []
     preview = Callbacks(lambda job, step, scene, params: seen.append((job.prompt, step)))
-    train(config, [task], broken, callbacks=preview, progress=False)
+    train(config, [task], lambda size: ball_prior, broken, callbacks=preview, progress=False)
     assert seen == [(prompt, step) for step in (4, 8) for prompt in PROMPTS]
 
     Checkpoints(broken[1].workdir / FOLDER).drop_after(4)  # killed between two saves
-    resumed = train(config, [task], broken, progress=False)
+    resumed = train(config, [task], lambda size: ball_prior, broken, progress=False)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     for job in broken:

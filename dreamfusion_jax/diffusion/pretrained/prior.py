@@ -31,7 +31,7 @@ _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class PretrainedPrior(UnknownCameras):
     """A published model that fulfils the `Prior` protocol.
 
@@ -42,12 +42,16 @@ class PretrainedPrior(UnknownCameras):
 
     unet: UNet
     vae: VAE | None  # None: the model works on pixels
-    text: TextReader
+    text: TextReader | None = dataclasses.field(compare=False)
     schedule: DiscreteSchedule
     prediction: str
     image_shape: tuple[int, int, int]
     latent_shape: tuple[int, int, int]
-    read: Callable[[], dict[str, Any]]
+    read: Callable[[], dict[str, Any]] | None = dataclasses.field(compare=False)
+
+    def architecture(self) -> "PretrainedPrior":
+        """Return it without its parameters and its text encoder."""
+        return dataclasses.replace(self, text=None, read=None)
 
     @functools.cached_property
     def params(self) -> dict[str, Any]:
