@@ -95,7 +95,10 @@ def _drop_hidden(
     outwards = 1.0 if volume.sum() > 0 else -1.0
     seen = outwards * volume > 0
     keep = (seen & (area >= _FLOATER_SHARE * area[seen].sum()))[label]
-    mesh = trimesh.Trimesh(vertices, faces[keep], process=True)
+    # Unprocessed: two vertices at one point, of edges that end there, would be made one, and the
+    # surface be no longer closed.
+    mesh = trimesh.Trimesh(vertices, faces[keep], process=False)
+    mesh.remove_unreferenced_vertices()
     if mesh.volume < 0:
         mesh.invert()
     return mesh

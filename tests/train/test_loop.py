@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import re
@@ -206,6 +207,7 @@ def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, t
 def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, tmp_path):
     sizes = []
 
+    @functools.cache
     def prior_at(size):
         sizes.append(size)
         return sized_ball_prior(size)
