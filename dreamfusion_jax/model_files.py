@@ -101,10 +101,12 @@ def check_fields(config: Any, kinds: Mapping[str, Kind], where: str) -> None:
             )
 
 
-def check_divides(divisor: int, number: int, what: str) -> None:
-    """Raise a UserError where a number is no multiple of a divisor; `what` says which they are."""
+def check_divides(field: str, divisor: int, what: str, number: int) -> None:
+    """Raise a UserError where a field does not divide a number; `field` starts the message."""
     if number % divisor:
-        raise UserError(f"{what}, but {divisor} does not divide {number}; fetch it again")
+        raise UserError(
+            f"{field}={divisor}, which does not divide {what} ({number}); fetch it again"
+        )
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -156,7 +156,8 @@ def _check_described(path: Path, name: str, described: Any) -> None:
     known = isinstance(described, dict) and all(
         field in described and kind.holds(described[field]) for field, kind in _FIELDS.items()
     )
-    if not known:
+    # A tensor without numbers may have any shape in its other axes: no shape that overflows.
+    if not known or math.prod(max(n, 1) for n in described["shape"]) > _LARGEST:
         raise _damaged(path, f"its header says nothing that can be read of {shown(name)}")
     if described["dtype"] not in _DTYPES:
         raise UserError(
