@@ -90,29 +90,34 @@ def text_reader(folder: ModelFolder, dtype: Any) -> TextReader:
     config = folder.config("text_encoder")
     kind = _kind(config)
     tensors = folder.tensors("text_encoder", dtype)
-    if kind == "t5":
-        encoder = t5_from_config(config, dtype)
-        check_t5(encoder, tensors)
-        width, tokens = encoder.d_model, IF_TOKENS
-        encode = functools.partial(stream_t5, encoder, tensors)
-        prepare = _lower
-    elif kind == "clip":
-        whole = config.get("model_type") == "clip"
-        encoder = clip_text_from_config(part_config(config, "text") if whole else config, dtype)
-        shapes = _clip_shapes(encoder)
-        check_published(tensors, shapes, clip_name)
-        width, tokens = encoder.hidden_size, encoder.max_position_embeddings
-        encode = functools.partial(_encode_clip, encoder, tensors, shapes)
-        prepare = str
-    else:
+    if kind not in ("t5", "clip"):
         raise UserError(
             f"{folder.path}/text_encoder is of the kind {shown(kind)}; T5 encoders (DeepFloyd IF) "
             "and CLIP text models (Stable Diffusion) are supported."
         )
+    try:
+        encoder = t5_from_config(config, dtype) if kind == "t5" else _clip_encoder(config, dtype)
+    except UserError as error:
+        raise UserError(f"{folder.path}: {error}") from error
+    if kind == "t5":
+        check_t5(encoder, tensors)
+        width, tokens = encoder.d_model, IF_TOKENS
+        encode = functools.partial(stream_t5, encoder, tensors)
+    else:
+        shapes = _clip_shapes(encoder)
+        check_published(tensors, shapes, clip_name)
+        width, tokens = encoder.hidden_size, encoder.max_position_embeddings
+        encode = functools.partial(_encode_clip, encoder, tensors, shapes)
     tokenizer = load_published_tokenizer(folder.path / "tokenizer", kind)
     check_ids(tokenizer.largest, encoder.vocab_size, f"{folder.path}/tokenizer")
     cache = EmbeddingCache(_fingerprint(folder.path, tensors.paths, dtype))
-    return TextReader(tokenizer, tokens, width, encode, cache, prepare)
+    return TextReader(tokenizer, tokens, width, encode, cache, _lower if kind == "t5" else str)
+
+
+def _clip_encoder(config: dict[str, Any], dtype: Any) -> CLIPTextEncoder:
+    """The encoder of a config, or of the text part of a whole CLIPModel's."""
+    whole = config.get("model_type") == "clip" or "text_config" in config
+    return clip_text_from_config(part_config(config, "text") if whole else config, dtype)
 
 
 def _lower(text: str) -> str:
@@ -185,7 +190,8 @@ def check_t5(encoder: T5Encoder, tensors: Tensors) -> None:
     if differ:
         raise UserError(
             f"The weights in {tensors.paths[0].parent} do not fit the config.json beside them "
-            f"({len(differ)} tensors differ, the first is {shown(differ[0])[1:-1]}); use the pair as published."
+            f"({len(differ)} tensors differ, the first is {shown(differ[0])}); use the pair as "
+            "published."
         )
 
 

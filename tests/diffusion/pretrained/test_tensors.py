@@ -55,7 +55,7 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (damaged({"w": [GOOD]}), "can be read of 'w'"),
         (damaged({"w": GOOD | {"shape": [2.0]}}), "can be read of 'w'"),
         (damaged({"w": GOOD | {"shape": [float("inf")]}}), "can be read of 'w'"),
-        (damaged({"w": GOOD | {"shape": [10**12, 10**12]}}), "another size"),
+        (damaged({"w": GOOD | {"shape": [10**12, 10**12]}}), "can be read of 'w'"),
         (damaged({"w": GOOD | {"shape": [1] * 100_000}}), "can be read of 'w'"),
         (damaged({"w": GOOD | {"data_offsets": [-8, 0]}}), "can be read of 'w'"),
         (damaged({"w": GOOD | {"data_offsets": [4, 12]}}, b"\0" * 12), "begin where another ends"),
