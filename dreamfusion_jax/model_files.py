@@ -71,8 +71,13 @@ def either(*kinds: Kind) -> Kind:
 
 NULL = Kind("null", lambda value: value is None)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-WORD = Kind("a text", lambda value: isinstance(value, str) and len(value) < 1000)
+WORD = Kind("a text", lambda value: is_text(value) and len(value) < 1000)
 TABLE = Kind("a table", lambda value: isinstance(value, dict))
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a value is a text that can be encoded, as half a UTF-16 pair cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def shown(value: Any) -> str:

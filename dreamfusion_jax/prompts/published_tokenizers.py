@@ -20,6 +20,7 @@ from dreamfusion_jax.model_files import (
     check_fields,
     check_is_file,
     either,
+    is_text,
     read_config,
     shown,
     shown_error,
@@ -134,11 +135,11 @@ def _vocabulary(path: Path) -> dict[str, int]:
     check_is_file(path)
     vocabulary = _read(path, read_json)
     kind = whole(0, _LARGEST_ID)
-    wrong = [name for name, number in vocabulary.items() if not kind.holds(number)]
-    if wrong or len(set(vocabulary.values())) != len(vocabulary):
+    sound = all(is_text(name) and kind.holds(number) for name, number in vocabulary.items())
+    if not sound or len(set(vocabulary.values())) != len(vocabulary):
         raise UserError(
-            f"The tokenizer {path} cannot be read: its ids are not whole numbers, each once; fetch "
-            "it again."
+            f"The tokenizer {path} cannot be read: its ids are not whole numbers, each of one "
+            "token; fetch it again."
         )
     return vocabulary
 
