@@ -288,7 +288,7 @@ class UNet(nn.Module):
 _ACTIVATION = one_of(*ACTIVATIONS)
 _WIDTH, _DEPTH = whole(), whole(1, 16)
 _MOST_STAGES = 8
-_MOST_BLOCKS = 1000
+_MOST_BLOCKS = 256
 _PER_STAGE_KIND = each(_WIDTH, _MOST_STAGES)
 _KINDS = {
     "in_channels": _WIDTH,

@@ -125,7 +125,7 @@ def test_odd_sides_are_halved_and_doubled_again():
         params = upsample.init(jax.random.key(1), x)
         rows, columns = (np.arange(n) * s // n for n, s in zip(size, (3, 4), strict=True))
         nearest = x[:, rows][:, :, columns]
-        expected = conv3x3(2, None).apply({"params": params["params"]["conv"]}, nearest)
+        expected = conv3x3(2, "conv").apply({"params": params["params"]["conv"]}, nearest)
         np.testing.assert_allclose(upsample.apply(params, x), expected, atol=1e-5)
 
 

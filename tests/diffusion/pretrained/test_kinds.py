@@ -82,21 +82,24 @@ def test_models_without_a_unet_are_named(tmp_path, parts, name, told):
             load_prior(str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_what_averaging_left_behind_is_ignored(sd, part):
-    left = {"model_ema.decay": np.float32(0.99), "model_ema.num_updates": np.int32(3)}
+    left = {"model_ema.decay": np.full(1, 0.99, np.float32), "model_ema.num_updates": np.full(1, 3)}
     rewrite(weights(sd, part), lambda t: t | left | {"model_ema.conv_in.weight": np.ones(3)})
     prior = load_pretrained(sd)
     if part == "vae":
         assert prior.params["vae"].keys() >= {"encoder", "decoder"}
 
 
+@pytest.mark.slow
 def test_only_weights_that_were_not_averaged(sd):
     path = weights(sd, "unet")
     path.rename(path.with_name("diffusion_pytorch_model.non_ema.safetensors"))
     load_pretrained(sd)
 
 
+@pytest.mark.slow
 def test_the_text_part_of_a_whole_clip_model_is_read(sd_folder, sd):
     config = json.loads((sd / "text_encoder" / "config.json").read_text())
     whole = {"model_type": "clip", "text_config": config, "vision_config": {"hidden_size": 8}}
@@ -116,6 +119,7 @@ def narrower(tensors):
     return tensors | {name: tensors[name][:, :-1].copy()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("to", "told"),
     [
@@ -129,6 +133,7 @@ def test_clip_text_weights_are_checked_before_the_first_prompt(sd, to, told):
         load_pretrained(sd)
 
 
+@pytest.mark.slow
 def test_parts_of_different_models_are_named(sd, deepfloyd):
     change(sd / "text_encoder" / "config.json", vocab_size=100)
     rewrite(
@@ -182,6 +187,7 @@ def test_pointers_in_place_of_tokenizers_are_named(deepfloyd):
         text_reader(ModelFolder(deepfloyd), jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_hubs_cache_is_its_snapshot(if_folder, tmp_path):
     root = tmp_path / "models--us--tiny"
     old, new = (root / "snapshots" / name for name in ("a" * 40, "b" * 40))
@@ -226,6 +232,7 @@ def test_an_index_cannot_lead_out_of_its_folder(sd, name):
         load_pretrained(sd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 9, [9, 9], [8, 8]])
 def test_sides_that_are_odd(sd, size):
     change(sd / "unet" / "config.json", sample_size=size)
