@@ -148,9 +148,8 @@ class AddedKVAttention(nn.Module):
 
     def _normalise_text(self, text):
         if self.cross_norm == "group_norm":
-            return nn.GroupNorm(CROSS_GROUPS, epsilon=1e-5, dtype=self.dtype, name="norm_cross")(
-                text
-            )
+            how = {"epsilon": 1e-5, "dtype": self.dtype, "name": "norm_cross"}
+            return nn.GroupNorm(CROSS_GROUPS, **how)(text)
         if self.cross_norm == "layer_norm":
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
         return text

@@ -30,7 +30,7 @@ from dreamfusion_jax.types import TextEmbeddings
 _LARGEST_SIDE = 1024
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
 # The class that each part may have, and what others are.
-_CLASSES = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",)}
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 _OTHER_CLASSES = {
     "AutoencoderTiny": "a small stand-in for a VAE",
     "AsymmetricAutoencoderKL": "a VAE for inpainting",
@@ -139,8 +139,8 @@ def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
     text = text_reader(folder, dtype)
     if text.width != unet.text_width:
         raise UserError(
-            f"{path} is not of one model: its text encoder's states have {text.width} numbers, and "
-            f"its UNet reads {unet.text_width}; use the parts as published."
+            f"{path} is not of one model: its text encoder gives states of {text.width}, and "
+            f"its UNet reads states of {unet.text_width}; use the parts as published."
         )
     check_fits(f"{path.name}", sum(parameter_bytes(n.shapes, dtype) for n in networks.values()))
     return PretrainedPrior(
@@ -193,11 +193,11 @@ def _check_classes(folder: ModelFolder) -> None:
         )
     for part, known in _CLASSES.items():
         name = folder.config(part).get("_class_name") if folder.has(part) else None
-        if name is not None and name not in known:
+        if name is not None and name != known:
             meant = _OTHER_CLASSES.get(name) if isinstance(name, str) else None
             raise UserError(
                 f"{folder.path}/{part} is of the class {shown(name)}"
-                f"{f', {meant}' if meant else ''}: it is not supported; {known[0]} is."
+                f"{f', {meant}' if meant else ''}: it is not supported; {known} is."
             )
 
 

@@ -81,7 +81,9 @@ class Tensors(Mapping[str, np.ndarray]):
             for name, entry in _entries(path):
                 if name in self._entries:
                     first = self._entries[name].path.name
-                    raise UserError(f"{path} and {first} beside it both hold the tensor {name!r}.")
+                    raise UserError(
+                        f"{path} and {first} beside it both hold the tensor {shown(name)}."
+                    )
                 self._entries[name] = entry
         self._scales = self._take_scales()
 
@@ -90,19 +92,18 @@ class Tensors(Mapping[str, np.ndarray]):
         scales = {}
         for name in [name for name in self._entries if name.endswith(_SCALES)]:
             stem = name.removesuffix(_SCALES)
-            whole, scale = self._entries.get(f"{stem}.weight"), self._entries[name]
-            fits = whole is not None and whole.dtype == np.int8 and len(whole.shape) == 2
-            if not fits or scale.dtype != np.float32 or scale.shape != whole.shape[:1]:
+            matrix, scale = self._entries.get(f"{stem}.weight"), self._entries[name]
+            fits = matrix is not None and matrix.dtype == np.int8 and len(matrix.shape) == 2
+            if not fits or scale.dtype != np.float32 or scale.shape != matrix.shape[:1]:
                 raise _damaged(scale.path, f"{shown(name)} are scales, but of no matrix of 8 bits")
+            layout = self._entries.pop(stem + _LAYOUT, None)
             # 0 is a matrix as it is, others are in the order of a GPU's registers.
-            if stem + _LAYOUT in self._entries and np.any(self[stem + _LAYOUT]):
+            if layout is not None and np.any(_mapped(layout)):
                 raise UserError(
                     f"{scale.path} holds matrices of 8 bits in the layout of one GPU; fetch the "
                     "fp16 variant of the model."
                 )
-            scales[f"{stem}.weight"] = np.asarray(self[name]) / 127
-            del self._entries[name]
-            self._entries.pop(stem + _LAYOUT, None)
+            scales[f"{stem}.weight"] = np.asarray(_mapped(self._entries.pop(name))) / 127
         return scales
 
     @property
@@ -111,21 +112,24 @@ class Tensors(Mapping[str, np.ndarray]):
         return {name: entry.shape for name, entry in self._entries.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        entry = self._entries[name]
-        if not math.prod(entry.shape):
-            return np.zeros(entry.shape, entry.dtype)
-        try:
-            array = np.memmap(entry.path, entry.dtype, "r", entry.offset, entry.shape)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{entry.path} changed while it was read ({error}).") from error
-        scales = getattr(self, "_scales", {})
-        return array * scales[name][:, None] if name in scales else array
+        array = _mapped(self._entries[name])
+        return array * self._scales[name][:, None] if name in self._scales else array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _mapped(entry: _Entry) -> np.ndarray:
+    """A tensor as it is stored."""
+    if not math.prod(entry.shape):
+        return np.zeros(entry.shape, entry.dtype)
+    try:
+        return np.memmap(entry.path, entry.dtype, "r", entry.offset, entry.shape)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{entry.path} changed while it was read ({error}).") from error
 
 
 def _entries(path: Path) -> list[tuple[str, _Entry]]:

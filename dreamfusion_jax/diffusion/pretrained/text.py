@@ -261,5 +261,7 @@ def _fingerprint(folder: Path, weights: Sequence[Path], dtype: Any) -> str:
         for path in weights:
             digest.update(f"{path.name} {file_digest(path)}".encode())
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); fetch it again.") from error
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}); fetch it again."
+        ) from error
     return digest.hexdigest()[:32]
