@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+CROSS_GROUPS = 32  # of the norm of text states
 # Logits are computed for some of the queries at a time where all would be more than these.
 MOST_LOGITS = 2**26
 _CACHED_LOGITS = 2**19  # what a CPU's cache holds: the most of one head at a time
@@ -147,7 +148,8 @@ class AddedKVAttention(nn.Module):
 
     def _normalise_text(self, text):
         if self.cross_norm == "group_norm":
-            return nn.GroupNorm(32, epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
+            how = {"epsilon": 1e-5, "dtype": self.dtype, "name": "norm_cross"}
+            return nn.GroupNorm(CROSS_GROUPS, **how)(text)
         if self.cross_norm == "layer_norm":
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_cross")(text)
         return text

@@ -1,6 +1,7 @@
 """Finding a prior by name or folder."""
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,13 @@ from dreamfusion_jax.datasets.library import (
     read_index,
 )
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
-from dreamfusion_jax.diffusion.pretrained.folder import is_model_folder
+from dreamfusion_jax.diffusion.pretrained.folder import is_model_folder, resolved
 from dreamfusion_jax.diffusion.pretrained.hub import fetch, is_hub_id
 from dreamfusion_jax.diffusion.pretrained.prior import load_pretrained
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json
+from dreamfusion_jax.model_files import WORD, check_fields, each, read_config
 from dreamfusion_jax.prompts.meaning import mentions
 from dreamfusion_jax.prompts.reading import COLOUR_WORDS
 from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
@@ -70,7 +71,7 @@ def load_prior(
         return TextToImagePrior.load(SHIPPED / "furniture_unet", jnp.dtype(dtype))
     if not is_published(name):
         return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
-    path = Path(name) if Path(name).is_dir() else fetch(name, jnp.dtype(dtype))
+    path = resolved(Path(name)) if os.path.isdir(name) else fetch(name, jnp.dtype(dtype))
     return load_pretrained(path, jnp.dtype(dtype))
 
 
@@ -88,7 +89,9 @@ def known_names(name_or_path: str) -> tuple[str, ...]:
     if is_published(name):
         return ()
     folder = SHIPPED / "furniture_unet" if name == "furniture-unet" else Path(name)
-    return tuple(_model_config(folder).get("names", ()))
+    config = _model_config(folder)
+    check_fields(config, {"names": each(WORD, most=100_000, least=0)}, f"{folder}/config.json")
+    return tuple(config.get("names", ()))
 
 
 def has_own_size(name_or_path: str) -> bool:
@@ -103,9 +106,13 @@ def has_pictures(name_or_path: str) -> bool:
 
 
 def is_published(name_or_path: str) -> bool:
-    """Whether a prior is a published model (so large that one copy of it has to do)."""
-    path = Path(name_or_path)
-    return is_model_folder(path) if path.is_dir() else is_hub_id(name_or_path)
+    """Whether a prior is a published model (so large that one copy of it has to do).
+
+    What stands on this machine is never taken for the id of a model on the hub.
+    """
+    if os.path.isdir(name_or_path):
+        return is_model_folder(resolved(Path(name_or_path)))
+    return is_hub_id(name_or_path) and not os.path.lexists(name_or_path)
 
 
 def warn_unknown_words(prior: Prior, prompt: str, name: str) -> None:
@@ -223,15 +230,20 @@ def _model_folder(path: Path) -> Path:
 
 
 def _model_config(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
+    if os.path.isfile(path):
+        raise UserError(
+            f"{path} is a file, and a prior is a folder: that of a model in the layout of "
+            "diffusers (from a single file, its from_single_file and save_pretrained write one)."
+        )
+    if not os.path.isdir(path):
         raise UserError(
             f"There is no prior {str(path)!r}: give embedded, furniture-views, furniture-unet, "
             "the folder of a model, or its id on the hub."
         )
     try:
-        return read_json(path / "config.json")
-    except (OSError, ValueError) as error:
+        return read_config(path / "config.json")
+    except OSError as error:
         raise UserError(
             f"{path} is not a model folder that can be read: it has no model_index.json, as the "
-            "published models do, and its config.json is missing or damaged."
+            f"published models do, and its config.json cannot be read ({error.strerror})."
         ) from error

@@ -18,12 +18,18 @@ from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.prior import PixelSpace
 from dreamfusion_jax.diffusion.schedules import CosineSchedule
-from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
+from dreamfusion_jax.diffusion.unet import UNet, check_size, unet_from_config
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json
+from dreamfusion_jax.model_files import TABLE, check_fields, number, one_of, read_config, whole
 from dreamfusion_jax.prompts.t5 import T5Encoder, t5_from_config
-from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize, unknown_words
+from dreamfusion_jax.prompts.tokenizer import (
+    check_ids,
+    largest_id,
+    load_tokenizer,
+    tokenize,
+    unknown_words,
+)
 from dreamfusion_jax.types import TextEmbeddings
 
 PREDICTIONS = ("eps", "v")
@@ -70,9 +76,11 @@ class TextToImagePrior(PixelSpace):
         """Reads a model folder; UserError where it is missing, damaged or inconsistent."""
         folder = pathlib.Path(folder)
         config = _read_config(folder / "config.json")
-        networks = networks_from_config(config, dtype)
+        networks = _checked_networks(config, folder, dtype)
         params = load_params(folder / "model.safetensors", param_shapes(*networks, config), dtype)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
+        vocabulary = networks[1].vocab_size
+        check_ids(largest_id(tokenizer), vocabulary, f"{folder}/tokenizer.json")
         return cls.build(config, tokenizer, params, dtype)
 
     @classmethod
@@ -85,13 +93,13 @@ class TextToImagePrior(PixelSpace):
     ) -> "TextToImagePrior":
         """The prior of a config (the content of config.json), a tokenizer and parameters."""
         unet, text_encoder = networks_from_config(config, dtype)
-        size, channels = config["image_size"], config["unet"].get("in_channels", 3)
+        size = config["image_size"]
         return cls(
             unet,
             text_encoder,
             tokenizer,
             params,
-            image_shape=(size, size, channels),
+            image_shape=(size, size, unet.in_channels),
             tokens=config["tokens"],
             prediction=config["prediction"],
             schedule=CosineSchedule(t_max=config["t_max"]),
@@ -154,8 +162,31 @@ def save_prior(
 def networks_from_config(
     config: dict[str, Any], dtype: Any = jnp.float32
 ) -> tuple[UNet, T5Encoder]:
-    """The UNet and the text encoder of a model folder's config."""
-    return unet_from_config(config["unet"], dtype), t5_from_config(config["text_encoder"], dtype)
+    """The UNet and the text encoder of a model folder's config.
+
+    Raises:
+      UserError: values make no sense, or the two do not fit together.
+    """
+    unet = unet_from_config(config["unet"], dtype)
+    text_encoder = t5_from_config(config["text_encoder"], dtype)
+    if unet.text_width != text_encoder.d_model:
+        raise UserError(
+            f"the text encoder's d_model is {text_encoder.d_model}, and the UNet reads states of "
+            f"{unet.text_width}; use a config as published"
+        )
+    return unet, text_encoder
+
+
+def _checked_networks(
+    config: dict[str, Any], folder: pathlib.Path, dtype: Any
+) -> tuple[UNet, T5Encoder]:
+    """`networks_from_config`, with the folder in what is said of wrong values."""
+    try:
+        unet, text_encoder = networks_from_config(config, dtype)
+        check_size(unet, config["image_size"], "image_size")
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return unet, text_encoder
 
 
 def init_params(
@@ -179,22 +210,25 @@ def param_shapes(unet: UNet, text_encoder: T5Encoder, config: dict[str, Any]) ->
     return jax.eval_shape(lambda k: init_params(unet, text_encoder, config, k), key)
 
 
+_KINDS = {
+    "image_size": whole(1, 1024),
+    "tokens": whole(2, 1024),
+    "prediction": one_of(*PREDICTIONS),
+    "t_max": number(1e-3, 1),
+    "unet": TABLE,
+    "text_encoder": TABLE,
+}
+
+
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
     try:
-        config = read_json(path)
+        config = read_config(path)
     except OSError as error:
         raise UserError(
             f"{path.parent} is not a model folder: {path.name} cannot be read ({error.strerror}); "
             "give the folder that holds config.json and model.safetensors"
         ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); fetch it again") from error
-    needed = {"unet", "text_encoder", "image_size", "tokens", "prediction", "t_max"}
-    missing = sorted(needed - set(config)) if isinstance(config, dict) else sorted(needed)
-    if missing:
+    if missing := sorted(_KINDS.keys() - set(config)):
         raise UserError(f"{path} lacks {', '.join(missing)}: it is not a model of this package")
-    if config["prediction"] not in PREDICTIONS:
-        raise UserError(
-            f"{path} has prediction={config['prediction']!r}; it must be one of {PREDICTIONS}"
-        )
+    check_fields(config, _KINDS, str(path))
     return config

@@ -15,9 +15,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dreamfusion_jax.diffusion.attention import AddedKVAttention, TextTimeEmbedding
+from dreamfusion_jax.diffusion.attention import (
+    CROSS_GROUPS,
+    AddedKVAttention,
+    TextTimeEmbedding,
+)
 from dreamfusion_jax.diffusion.transformer import ImageTransformer
 from dreamfusion_jax.diffusion.unet_blocks import (
+    ACTIVATIONS,
     Downsample,
     DownStage,
     MidStage,
@@ -29,6 +34,19 @@ from dreamfusion_jax.diffusion.unet_blocks import (
     conv3x3,
 )
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import (
+    FLAG,
+    NULL,
+    WORD,
+    check_divides,
+    check_fields,
+    each,
+    either,
+    number,
+    one_of,
+    shown,
+    whole,
+)
 
 
 class Kind(NamedTuple):
@@ -142,10 +160,16 @@ class UNet(nn.Module):
             kept.extend(states)
         x = self._mid()(x, *context)
         for i, name in enumerate(self.up_block_types):
-            stage = self._up(i, last - i, UP_KINDS[name], i < last)
-            kept, states = kept[: -stage.layers], kept[-stage.layers :]
-            x = stage(x, states, *context)
+            layers = self.layers_per_block + 1
+            kept, states = kept[:-layers], kept[-layers:]
+            size = kept[-1].shape[1:3] if i < last else None
+            x = self._up(i, last - i, UP_KINDS[name], size)(x, states, *context)
         return self._head(x)
+
+    @property
+    def text_width(self) -> int:
+        """How many numbers the text states have that are handed in."""
+        return self.encoder_hid_dim or self.cross_attention_dim
 
     def _condition(self, timesteps, text, text_mask):
         """The time embedding, with the pooled text added, and the projected text states."""
@@ -192,18 +216,19 @@ class UNet(nn.Module):
             name="mid_block",
         )
 
-    def _up(self, index: int, level: int, kind: Kind, resize: bool) -> UpStage:
+    def _up(self, index: int, level: int, kind: Kind, size: tuple[int, int] | None) -> UpStage:
+        """The stage at a level of the way up; `size` is the next one's, if there is one."""
         channels = self.block_out_channels[level]
         resnet = self._resnet(channels, kind)
         if kind.resample == "resnet":
             resample = functools.partial(resnet, resample="up")
         else:
-            resample = functools.partial(Upsample, channels, dtype=self.dtype)
+            resample = functools.partial(Upsample, channels, size, dtype=self.dtype)
         return UpStage(
             layers=self.layers_per_block + 1,
             resnet=resnet,
             attention=self._attention(level, kind, self.only_cross_attention[level]),
-            resample=resample if resize else None,
+            resample=None if size is None else resample,
             name=f"up_blocks_{index}",
         )
 
@@ -260,6 +285,41 @@ class UNet(nn.Module):
         return depth_to_space(x, self.patch_size).astype(jnp.float32)
 
 
+_ACTIVATION = one_of(*ACTIVATIONS)
+_WIDTH, _DEPTH = whole(), whole(1, 16)
+_MOST_STAGES = 8
+_MOST_BLOCKS = 256
+_PER_STAGE_KIND = each(_WIDTH, _MOST_STAGES)
+_KINDS = {
+    "in_channels": _WIDTH,
+    "out_channels": _WIDTH,
+    "block_out_channels": each(whole(4), _MOST_STAGES),
+    "layers_per_block": _DEPTH,
+    "down_block_types": each(WORD, _MOST_STAGES),
+    "mid_block_type": WORD,
+    "up_block_types": each(WORD, _MOST_STAGES),
+    "attention_head_dim": either(_WIDTH, _PER_STAGE_KIND),
+    "cross_attention_dim": _WIDTH,
+    "transformer_layers_per_block": either(_DEPTH, each(_DEPTH, _MOST_STAGES)),
+    "only_cross_attention": either(FLAG, each(FLAG, _MOST_STAGES)),
+    "mid_block_only_cross_attention": either(FLAG, NULL),
+    "use_linear_projection": FLAG,
+    "encoder_hid_dim": either(_WIDTH, NULL),
+    "addition_embed_type_num_heads": _WIDTH,
+    "resnet_skip_time_act": FLAG,
+    "resnet_out_scale_factor": number(1e-3, 1e3),
+    "mid_block_scale_factor": number(1e-3, 1e3),
+    "act_fn": _ACTIVATION,
+    "time_embedding_dim": either(_WIDTH, NULL),
+    "time_embedding_act_fn": either(_ACTIVATION, NULL),
+    "timestep_post_act": either(_ACTIVATION, NULL),
+    "flip_sin_to_cos": FLAG,
+    "freq_shift": whole(0, 1),
+    "norm_num_groups": _WIDTH,
+    "norm_eps": number(1e-12, 1),
+    "patch_size": whole(1, 64),
+}
+
 # Settings of diffusers' config that would change the network in ways this one does not know.
 _ONLY = {
     "addition_embed_type": (None, "text"),
@@ -301,12 +361,17 @@ _PER_STAGE = ("attention_head_dim", "transformer_layers_per_block", "only_cross_
 def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
     """The UNet that a diffusers `config.json` (or the embedded model's) describes.
 
-    Raises UserError where the config asks for a block or a setting that is not built here.
+    Raises:
+      UserError: the config asks for a block or a setting that is not built here, or its values
+        make no sense.
     """
+    where = "the UNet's config.json"
+    check_fields(config, {}, where)
     config = _DEFAULTS | config
     for key, values in _ONLY.items():
         if config.get(key, values[0]) not in values:
             raise _unsupported(key, config[key], values)
+    check_fields(config, _KINDS, where)
     _check_blocks(config)
     stages = len(config["block_out_channels"])
     only_cross = config["only_cross_attention"]
@@ -321,6 +386,7 @@ def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
                 f"the UNet's config.json has {stages} block_out_channels, but {key} has "
                 f"{len(config[key])} entries"
             )
+    _check_widths(config, where)
     fields = {f.name for f in dataclasses.fields(UNet)} - {"parent", "name", "dtype"}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in fields}
     return UNet(**values, dtype=dtype)
@@ -338,8 +404,51 @@ def _check_blocks(config: dict[str, Any]) -> None:
                 raise _unsupported(key, name, tuple(kinds))
 
 
+def _check_widths(config: dict[str, Any], where: str) -> None:
+    """Raises a UserError for widths that groups or heads do not divide, and for too many blocks."""
+    config = {field.name: field.default for field in dataclasses.fields(UNet)} | config
+    widths, heads = config["block_out_channels"], config["attention_head_dim"]
+    ways = zip(config["down_block_types"], reversed(config["up_block_types"]), strict=True)
+    for level, (down, up) in enumerate(ways):
+        channels = f"the channels of stage {level}", widths[level]
+        check_divides(f"{where} has norm_num_groups", config["norm_num_groups"], *channels)
+        attends = DOWN_KINDS[down].attention or UP_KINDS[up].attention
+        if attends or level == len(widths) - 1:  # the last one's are the middle's too
+            check_divides(f"{where} has attention_head_dim", heads[level], *channels)
+    if config["cross_attention_norm"] == "group_norm":
+        field = f"{where} has cross_attention_norm='group_norm' of groups"
+        width = config["cross_attention_dim"]
+        check_divides(field, CROSS_GROUPS, "cross_attention_dim", width)
+    if config["addition_embed_type"] == "text":
+        field = f"{where} has addition_embed_type_num_heads"
+        width = config["encoder_hid_dim"] or config["cross_attention_dim"]
+        check_divides(field, config["addition_embed_type_num_heads"], "the text's width", width)
+    blocks = len(widths) * config["layers_per_block"] * max(config["transformer_layers_per_block"])
+    if blocks > _MOST_BLOCKS:
+        raise UserError(
+            f"{where} asks for {blocks} blocks, more than any model has; fetch it again"
+        )
+
+
+def check_size(unet: UNet, size: int, what: str) -> None:
+    """Raise a UserError for a side, called `what`, that a UNet cannot halve at each stage.
+
+    Odd sides are halved and doubled again by convolutions, but not by residual blocks.
+    """
+    check_divides(f"{what} is {size}, and patch_size", unet.patch_size, "it", size)
+    kinds = [DOWN_KINDS[name] for name in unet.down_block_types[:-1]]
+    kinds += [UP_KINDS[name] for name in unet.up_block_types[:-1]]
+    halvings = len(unet.block_out_channels) - 1
+    if size // unet.patch_size % 2**halvings and any(k.resample == "resnet" for k in kinds):
+        raise UserError(
+            f"{what} is {size}, which a UNet of this kind cannot halve {halvings} times: give a "
+            f"multiple of {unet.patch_size * 2**halvings}"
+        )
+
+
 def _unsupported(key: str, value: Any, supported: tuple) -> UserError:
     listed = ", ".join(repr(v) for v in supported)
     return UserError(
-        f"the UNet's config.json has {key}={value!r}, which is not supported; supported: {listed}"
+        f"the UNet's config.json has {key}={shown(value)}, which is not supported; "
+        f"supported: {listed}"
     )

@@ -12,9 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dreamfusion_jax.errors import UserError
-
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
@@ -27,11 +25,7 @@ def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
     """The activation function of that name (diffusers' names); None is the identity."""
     if name is None:
         return lambda x: x
-    if name not in _ACTIVATIONS:
-        raise UserError(
-            f"the activation {name!r} in the model's config.json is not one of {[*_ACTIVATIONS]}"
-        )
-    return _ACTIVATIONS[name]
+    return ACTIVATIONS[name]
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -151,15 +145,21 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width, nearest neighbour, then a convolution."""
+    """Doubles height and width, nearest neighbor, then a convolution.
+
+    What is more than `size` is cut off before the convolution: half of an odd side was rounded up.
+    """
 
     channels: int
+    size: tuple[int, int] | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch h w c"]) -> Float[Array, "batch h2 w2 channels"]:
-        """[B, H, W, C] -> [B, 2 H, 2 W, channels]."""
-        return conv3x3(self.channels, "conv", self.dtype)(upsample(x))
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 channels"]:
+        """[B, H, W, C] -> [B, 2 H, 2 W, channels], or of `size`."""
+        x = upsample(x)
+        height, width = self.size or x.shape[1:3]
+        return conv3x3(self.channels, "conv", self.dtype)(x[:, :height, :width])
 
 
 class Stage(nn.Module):

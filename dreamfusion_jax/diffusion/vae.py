@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.attention import SelfAttention
 from dreamfusion_jax.diffusion.unet_blocks import (
+    ACTIVATIONS,
     Downsample,
     DownStage,
     MidStage,
@@ -26,6 +27,19 @@ from dreamfusion_jax.diffusion.unet_blocks import (
     conv3x3,
 )
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import (
+    FLAG,
+    NULL,
+    WORD,
+    check_divides,
+    check_fields,
+    each,
+    either,
+    number,
+    one_of,
+    shown,
+    whole,
+)
 
 EPS = 1e-6
 
@@ -167,19 +181,43 @@ class VAE(nn.Module):
         return self.decode(self.encode(x))
 
 
+_WIDTH, _MOST_STAGES = whole(), 8
+_BLOCKS = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+_KINDS = {
+    "in_channels": whole(3, 3),
+    "out_channels": whole(3, 3),
+    "latent_channels": _WIDTH,
+    "block_out_channels": each(_WIDTH, _MOST_STAGES),
+    "layers_per_block": whole(1, 16),
+    "norm_num_groups": _WIDTH,
+    "act_fn": one_of(*ACTIVATIONS),
+    "scaling_factor": either(number(1e-6, 1e6), NULL),
+    "shift_factor": either(number(-1e6, 1e6), NULL),
+    "use_quant_conv": either(FLAG, NULL),
+    "use_post_quant_conv": either(FLAG, NULL),
+    "mid_block_add_attention": either(FLAG, NULL),
+} | {key: each(WORD, _MOST_STAGES) for key in _BLOCKS}
+
+
 def vae_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> VAE:
     """The autoencoder that a diffusers AutoencoderKL `config.json` describes.
 
-    Raises UserError where the config asks for a block that is not built here.
+    Raises:
+      UserError: the config asks for a block that is not built here, or its values make no sense.
     """
-    kinds = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
-    for key, kind in kinds.items():
+    where = "the VAE's config.json"
+    check_fields(config, _KINDS, where)
+    for key, kind in _BLOCKS.items():
         for name in config.get(key, ()):
             if name != kind:
                 raise UserError(
-                    f"the VAE's config.json asks for the block {name!r}; only {kind!r} is supported"
+                    f"{where} asks for the block {shown(name)}; only {kind!r} is supported"
                 )
     fields = {f.name for f in dataclasses.fields(VAE)} - {"parent", "name", "dtype"}
     chosen = {k: v for k, v in config.items() if k in fields and v is not None}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
-    return VAE(**values, dtype=dtype)
+    vae = VAE(**values, dtype=dtype)
+    for channels in vae.block_out_channels:
+        field = f"{where} has norm_num_groups"
+        check_divides(field, vae.norm_num_groups, "the channels of a stage", channels)
+    return vae

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import safetensors
 import safetensors.flax
 
+from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import shown
 
 _SCALE = ":scale"  # what the name of an 8-bit tensor's scales ends with
 _SMALL = 4096  # tensors of fewer numbers keep 16 bits: they cost little
@@ -54,27 +56,38 @@ def load_params(
 ) -> dict[str, Any]:
     """Reads what `save_params` wrote, as `dtype`.
 
-    `like` is a tree of arrays or shapes that the file must match. Raises UserError where the
-    file is missing, damaged or of another model.
+    Args:
+      path: of the file.
+      like: a tree of arrays or shapes that the file must match; this is checked before it is read.
+      dtype: of the result.
+
+    Raises:
+      UserError: the file is missing, damaged or of another model.
     """
-    try:
-        flat = safetensors.flax.load_file(str(path))
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
-        raise UserError(f"cannot read the weights {path}: {error}; fetch them again") from error
-    scales = {k.removesuffix(_SCALE): flat.pop(k) for k in [*flat] if k.endswith(_SCALE)}
+    tensors = Tensors([pathlib.Path(path)])
+    scales = {k.removesuffix(_SCALE): k for k in tensors if k.endswith(_SCALE)}
+    shapes = {k: shape for k, shape in tensors.shapes.items() if not k.endswith(_SCALE)}
+    for name, scale in scales.items():
+        if name not in shapes or tensors.shapes[scale] != shapes[name][-1:]:
+            raise UserError(f"the weights {path} have scales for {shown(name)} that do not fit it")
     if like is not None:
-        _check_shapes(path, flat, flax.traverse_util.flatten_dict(like, sep="/"))
-    flat = {k: (v * scales[k] if k in scales else v).astype(dtype) for k, v in flat.items()}
+        _check_shapes(path, shapes, flax.traverse_util.flatten_dict(like, sep="/"))
+    flat = {}
+    for name in shapes:
+        value = jnp.asarray(tensors[name])
+        value = value * tensors[scales[name]] if name in scales else value
+        flat[name] = value.astype(dtype)
     return flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _check_shapes(
-    path: str | os.PathLike, flat: Mapping[str, jax.Array], like: Mapping[str, Any]
+    path: str | os.PathLike, found: Mapping[str, tuple[int, ...]], like: Mapping[str, Any]
 ) -> None:
-    wrong = sorted(set(flat) ^ set(like))
-    wrong += sorted(k for k in set(flat) & set(like) if flat[k].shape != like[k].shape)
+    wrong = sorted(set(found) ^ set(like))
+    wrong += sorted(k for k in set(found) & set(like) if found[k] != like[k].shape)
     if wrong:
         raise UserError(
             f"the weights {path} do not fit the config.json beside them "
-            f"({len(wrong)} tensors differ, the first is {wrong[0]!r}); use the pair as published"
+            f"({len(wrong)} tensors differ, the first is {shown(wrong[0])}); use the pair as "
+            "published"
         )

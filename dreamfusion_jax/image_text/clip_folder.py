@@ -11,16 +11,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamfusion_jax.diffusion.pretrained.convert import load_published
-from dreamfusion_jax.diffusion.pretrained.folder import choose_files
+from dreamfusion_jax.diffusion.pretrained.folder import resolved, weight_files
 from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip import Clip, CLIPNetwork, CLIPVisionEncoder
 from dreamfusion_jax.image_text.preprocessing import MEAN, STD, Preprocessing
-from dreamfusion_jax.io import read_json
-from dreamfusion_jax.prompts.clip import check_activation, clip_text_from_config
+from dreamfusion_jax.model_files import (
+    FLAG,
+    NULL,
+    TABLE,
+    check_fields,
+    each,
+    either,
+    number,
+    read_config,
+    shown,
+    whole,
+)
+from dreamfusion_jax.prompts.clip import (
+    KINDS,
+    check_heads,
+    check_tower,
+    clip_text_from_config,
+    part_config,
+)
 from dreamfusion_jax.prompts.published_tokenizers import load_published_tokenizer
 
 _OPEN_CLIP = "open_clip_config.json"
+_SIDE = whole(1, 2048)  # pixels
+_VISION_KINDS = KINDS | {"patch_size": _SIDE, "image_size": _SIDE}
+_SIZE_KINDS = dict.fromkeys(("crop_size", "size"), either(_SIDE, TABLE, NULL))
+# Of the channels; the names of transformers, and of OpenCLIP.
+_CHANNEL_KINDS = {
+    **dict.fromkeys(("image_mean", "mean"), each(number(-1e3, 1e3), most=3, least=3)),
+    **dict.fromkeys(("image_std", "std"), each(number(1e-6, 1e3), most=3, least=3)),
+}
+_OPEN_CLIP_KINDS = {
+    **dict.fromkeys(("width", "layers", "heads", "head_width", "context_length"), whole()),
+    **dict.fromkeys(("image_size", "patch_size"), _SIDE),
+    "vocab_size": whole(1, 2**22),
+    "mlp_ratio": number(0.01, 100),
+}
 
 
 def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
@@ -34,20 +65,19 @@ def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
     Raises:
       UserError: there is no such folder, it is of another kind, or it is damaged.
     """
-    folder = Path(folder)
+    folder = resolved(Path(folder))
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give that of a CLIP model, or 'embedded'.")
     read = _read_open_clip if _is_open_clip(folder) else _read_transformers
     try:
         network, preprocessing, tensors = read(folder, dtype)
-        size, tokens = preprocessing.size, network.text_model.max_position_embeddings
-        pixels = jnp.zeros((1, size, size, 3))
-        texts = jnp.zeros((1, tokens), jnp.int32), jnp.zeros(1, jnp.int32)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise UserError(
-            f"The configs in {folder} describe no CLIP model ({error}); fetch them again."
-        ) from error
+    except UserError as error:
+        raise UserError(f"{folder} cannot be read as a CLIP model: {error}") from error
+    size, tokens = preprocessing.size, network.text_model.max_position_embeddings
+    shape = jax.ShapeDtypeStruct
+    pixels = shape((1, size, size, 3), jnp.float32)
+    texts = shape((1, tokens), jnp.int32), shape((1,), jnp.int32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), pixels, *texts)["params"]
     tokenizer = load_published_tokenizer(folder, "clip")
     params = load_published(tensors, shapes, dtype, _needed)
     return Clip(network, params, tokenizer, preprocessing)
@@ -67,19 +97,24 @@ def _needed(name: str) -> str | None:
 
 
 def network_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPNetwork:
-    """The networks that transformers' CLIPModel `config.json` describes."""
-    parts = {
-        # The first models were published with each part twice; the second counts.
-        name: {**(config.get(f"{name}_config") or {}), **(config.get(f"{name}_config_dict") or {})}
-        for name in ("vision", "text")
-    }
+    """The networks that transformers' CLIPModel `config.json` describes.
+
+    Raises:
+      UserError: it is of another kind, or its values make no sense.
+    """
+    check_fields(config, {"projection_dim": whole()}, "the CLIP model's config.json")
     fields = {f.name for f in dataclasses.fields(CLIPVisionEncoder)} - {"parent", "name", "dtype"}
-    shape = {k: v for k, v in parts["vision"].items() if k in fields}
-    check_activation(parts["vision"])
-    text = clip_text_from_config(parts["text"], dtype)
-    return CLIPNetwork(
-        CLIPVisionEncoder(**shape, dtype=dtype), text, config.get("projection_dim", 512)
-    )
+    settings = part_config(config, "vision")
+    check_tower(settings, _VISION_KINDS, "image")
+    vision = CLIPVisionEncoder(**{k: settings[k] for k in fields & set(settings)}, dtype=dtype)
+    check_heads(vision.hidden_size, vision.num_attention_heads, "image")
+    if vision.patch_size > vision.image_size:
+        raise UserError(
+            f"the image encoder's config.json has patches of {vision.patch_size} pixels in "
+            f"pictures of {vision.image_size}; fetch it again"
+        )
+    text = clip_text_from_config(part_config(config, "text"), dtype)
+    return CLIPNetwork(vision, text, config.get("projection_dim", 512))
 
 
 def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessing, Tensors]:
@@ -91,11 +126,12 @@ def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preproces
     if config.get("model_type") != "clip":
         raise UserError(
             f"{folder} is no folder of a CLIP model: its config.json is of the kind "
-            f"{config.get('model_type')!r}; one with both towers has 'clip'."
+            f"{shown(config.get('model_type'))}; one with both towers has 'clip'."
         )
     network = network_from_config(config, dtype)
     path = folder / "preprocessor_config.json"
     how = _json(path) if path.is_file() else {}
+    check_fields(how, _SIZE_KINDS | _CHANNEL_KINDS, str(path))
     size = network.vision_model.image_size
     preprocessing = Preprocessing(
         _side(how.get("crop_size"), size),
@@ -109,24 +145,24 @@ def _read_transformers(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preproces
             f"{preprocessing.size} pixels, but the network of its config.json sees {size}; use the "
             "pair as published."
         )
-    names = [p.name for p in folder.iterdir()]
-    return (
-        network,
-        preprocessing,
-        Tensors([folder / n for n in choose_files(names, dtype, str(folder))]),
-    )
+    return network, preprocessing, Tensors(weight_files(folder, dtype))
 
 
 def _side(size: Any, default: int) -> int:
     """Of the ways in which a square or a shorter side has been written."""
     if isinstance(size, Mapping):
+        kinds = dict.fromkeys(("shortest_edge", "height"), either(_SIDE, NULL))
+        check_fields(size, kinds, "a size of pictures in preprocessor_config.json")
         size = size.get("shortest_edge", size.get("height"))
-    return default if size is None else int(size)
+    return default if size is None else size
 
 
 def _read_open_clip(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessing, Tensors]:
-    config = _json(folder / _OPEN_CLIP)
+    path = folder / _OPEN_CLIP
+    config = _json(path)
+    check_fields(config, {"model_cfg": TABLE, "preprocess_cfg": TABLE}, str(path))
     model, how = config.get("model_cfg", {}), config.get("preprocess_cfg", {})
+    check_fields(how, _CHANNEL_KINDS, f"{path}: preprocess_cfg")
     network = network_from_config(_as_transformers(model, folder), dtype)
     size = network.vision_model.image_size
     preprocessing = Preprocessing(
@@ -140,12 +176,18 @@ def _read_open_clip(folder: Path, dtype: Any) -> tuple[CLIPNetwork, Preprocessin
 
 def _as_transformers(model: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """OpenCLIP's `model_cfg` as transformers' config."""
+    path = f"{folder}/{_OPEN_CLIP}"
+    check_fields(model, {"vision_cfg": TABLE, "text_cfg": TABLE}, path)
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
-    if "timm_model_name" in vision or "hf_model_name" in text or "patch_size" not in vision:
+    other = "timm_model_name" in vision or "hf_model_name" in text
+    if other or vision.get("patch_size") is None:
         raise UserError(
             f"The model in {folder} is not of the kind that can be read: a vision transformer with "
             "CLIP's own text encoder (ViT-B/32, B/16, L/14, H/14 ...)."
         )
+    for part in (vision, text):
+        check_fields(part, _OPEN_CLIP_KINDS, path)
+    check_fields(model, {"quick_gelu": FLAG}, path)
     vision = {"width": 768} | vision
     act = "quick_gelu" if model.get("quick_gelu") else "gelu"
 
@@ -207,8 +249,14 @@ class OpenClipTensors(Tensors):
         """Reads the headers, see `Tensors`."""
         super().__init__(paths)
         self._sources: dict[str, tuple[str, _View]] = {}
-        for name in super().shapes:
-            for own, view in _renamed(name.removeprefix("text.")):
+        for name, shape in super().shapes.items():
+            parts = _renamed(name.removeprefix("text."))
+            if len(parts) == 3 and (not shape or shape[0] % 3):
+                raise UserError(
+                    f"{self.paths[0]} is not of an OpenCLIP model: its tensor {shown(name)} has no "
+                    "three parts."
+                )
+            for own, view in parts:
                 self._sources[own] = name, view
 
     @property
@@ -248,6 +296,6 @@ def _renamed(name: str) -> list[tuple[str, _View]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); fetch it again.") from error
+        return read_config(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); fetch it again.") from error

@@ -24,11 +24,19 @@ from dreamfusion_jax.diffusion.unet_blocks import conv3x3
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.vectors import unit
-from dreamfusion_jax.io import read_json
-from dreamfusion_jax.prompts.t5 import T5Encoder
+from dreamfusion_jax.model_files import (
+    TABLE,
+    check_divides,
+    check_fields,
+    each,
+    read_config,
+    whole,
+)
+from dreamfusion_jax.prompts import t5
+from dreamfusion_jax.prompts.t5 import T5Encoder, t5_from_config
 from dreamfusion_jax.prompts.tokenizer import load_tokenizer, tokenize
 
-_NEEDED = {"image_size", "tokens", "width", "image_channels", "image_blocks", "text"}
+_GROUPS = 8  # of the norms
 _BATCH = 64  # pictures that are encoded at a time
 
 
@@ -39,8 +47,8 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """[B, H, W, C] -> the same."""
         channels = x.shape[-1]
-        h = conv3x3(channels, "conv_1")(nn.silu(nn.GroupNorm(8, name="norm_1")(x)))
-        h = conv3x3(channels, "conv_2")(nn.silu(nn.GroupNorm(8, name="norm_2")(h)))
+        h = conv3x3(channels, "conv_1")(nn.silu(nn.GroupNorm(_GROUPS, name="norm_1")(x)))
+        h = conv3x3(channels, "conv_2")(nn.silu(nn.GroupNorm(_GROUPS, name="norm_2")(h)))
         return x + h
 
 
@@ -59,7 +67,7 @@ class ImageTower(nn.Module):
             x = conv3x3(channels, f"down_{i}", strides=(2, 2))(nn.silu(x))
             for j in range(blocks):
                 x = ResidualBlock(name=f"block_{i}_{j}")(x)
-        x = nn.silu(nn.GroupNorm(8, name="norm")(x)).reshape(len(x), -1)
+        x = nn.silu(nn.GroupNorm(_GROUPS, name="norm")(x)).reshape(len(x), -1)
         return unit(nn.Dense(self.width, use_bias=False, name="project")(x))
 
 
@@ -114,11 +122,37 @@ class DualEncoderNetwork(nn.Module):
         return jnp.exp(jnp.minimum(self.logit_scale, np.log(100.0)))
 
 
+_KINDS = {
+    "image_size": whole(1, 1024),
+    "tokens": whole(2, 1024),
+    "width": whole(),
+    "image_channels": each(whole(), most=8),
+    "image_blocks": each(whole(0, 16), most=8),
+    "text": TABLE,
+}
+
+
+def check_config(config: dict[str, Any], where: str) -> None:
+    """Check a model folder's config.json.
+
+    Raises:
+      UserError: it is not of a dual encoder, or its values make no sense.
+    """
+    check_fields(config, _KINDS, where)
+    if missing := sorted(_KINDS.keys() - set(config)):
+        raise UserError(f"{where} is not of a dual encoder: it lacks {missing[0]!r}.")
+    check_fields(config["text"], t5.KINDS, where)
+    if len(config["image_channels"]) != len(config["image_blocks"]):
+        raise UserError(f"{where} has image_channels and image_blocks of different numbers.")
+    for channels in config["image_channels"]:
+        check_divides(f"{where} has groups", _GROUPS, "one of its image_channels", channels)
+
+
 def network_from_config(config: dict[str, Any], vocab_size: int) -> DualEncoderNetwork:
     """The networks of a model folder's config.json."""
     return DualEncoderNetwork(
         ImageTower(config["width"], tuple(config["image_channels"]), tuple(config["image_blocks"])),
-        TextTower(config["width"], T5Encoder(vocab_size=vocab_size, **config["text"])),
+        TextTower(config["width"], t5_from_config(config["text"] | {"vocab_size": vocab_size})),
     )
 
 
@@ -145,18 +179,13 @@ class DualEncoder:
         """
         folder = pathlib.Path(folder)
         try:
-            config = read_json(folder / "config.json")
-        except (OSError, ValueError) as error:
+            config = read_config(folder / "config.json")
+        except OSError as error:
             raise UserError(f"{folder} is no folder of a dual encoder: {error}.") from error
-        if missing := sorted(_NEEDED - set(config)):
-            raise UserError(f"{folder} is no folder of a dual encoder: it lacks {missing[0]!r}.")
+        check_config(config, f"{folder}/config.json")
         tokenizer = load_tokenizer(folder / "tokenizer.json")
-        try:
-            network = network_from_config(config, tokenizer.get_vocab_size())
-            init = functools.partial(init_params, network, config)
-            shapes = jax.eval_shape(init, jax.random.key(0))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{folder}/config.json describes no dual encoder: {error}.") from error
+        network = network_from_config(config, tokenizer.get_vocab_size())
+        shapes = jax.eval_shape(lambda key: init_params(network, config, key), jax.random.key(0))
         params = load_params(folder / "model.safetensors", shapes)
         return cls(network, params, tokenizer, config["image_size"], config["tokens"])
 

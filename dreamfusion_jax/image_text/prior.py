@@ -1,6 +1,7 @@
 """An image-text model in the place of a diffusion prior, for guidance by similarity."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.image_text.clip_folder import load_clip
 from dreamfusion_jax.image_text.dual_encoder import DualEncoder
 from dreamfusion_jax.image_text.vectors import ImageTextModel
-from dreamfusion_jax.io import read_json
+from dreamfusion_jax.model_files import read_config
 from dreamfusion_jax.types import TextEmbeddings
 
 
@@ -50,8 +51,8 @@ class ImageTextPrior(UnknownCameras):
 def is_dual_encoder(folder: str | Path) -> bool:
     """Whether a folder is of the small kind that `dreamfusion train-judge` writes."""
     try:
-        config = read_json(Path(folder) / "config.json")
-    except (OSError, ValueError):
+        config = read_config(Path(folder) / "config.json")
+    except (OSError, ValueError, UserError):
         return False
     return "image_channels" in config
 
@@ -67,7 +68,7 @@ def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextMode
       UserError: there is no such model, or it cannot be read.
     """
     own = is_dual_encoder(folder)
-    if not own and not Path(folder).is_dir():
+    if not own and not os.path.isdir(folder):
         raise UserError(
             f"Guidance by similarity needs an image-text model, and there is no folder {folder}: "
             "give that of a CLIP model with --config.prior=FOLDER."

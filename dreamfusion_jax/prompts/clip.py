@@ -15,6 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import (
+    NULL,
+    TABLE,
+    Kind,
+    check_divides,
+    check_fields,
+    either,
+    number,
+    shown,
+    whole,
+)
 
 
 def quick_gelu(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -168,18 +179,59 @@ class CLIPTextEncoder(nn.Module):
         return norm(encoder(embed(tokens)))
 
 
+# Of a tower of either kind.
+KINDS = {
+    "hidden_size": whole(),
+    "intermediate_size": whole(1, 2**20),
+    "num_hidden_layers": whole(1, 256),
+    "num_attention_heads": whole(1, 1024),
+    "layer_norm_eps": number(1e-12, 1),
+}
+_TEXT_KINDS = KINDS | {
+    "vocab_size": whole(1, 2**22),
+    "max_position_embeddings": whole(2, 4096),
+}
+
+
+def part_config(config: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The config of one of the two parts, "text" or "vision", of a whole CLIPModel's.
+
+    Raises:
+      UserError: it is no table.
+    """
+    names = (f"{part}_config", f"{part}_config_dict")
+    kinds = {name: either(TABLE, NULL) for name in names}
+    check_fields(config, kinds, "the CLIP model's config.json")
+    # The first models were published with each part twice; the second counts.
+    first, second = (config.get(name) or {} for name in names)
+    return {**first, **second}
+
+
 def clip_text_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPTextEncoder:
-    """The encoder that transformers' CLIPTextModel `config.json` describes."""
-    check_activation(config)
+    """The encoder that transformers' CLIPTextModel `config.json` describes.
+
+    Raises:
+      UserError: it is of another kind, or its values make no sense.
+    """
+    check_tower(config, _TEXT_KINDS, "text")
     fields = {f.name for f in dataclasses.fields(CLIPTextEncoder)} - {"parent", "name", "dtype"}
-    return CLIPTextEncoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)
+    encoder = CLIPTextEncoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)
+    check_heads(encoder.hidden_size, encoder.num_attention_heads, "text")
+    return encoder
 
 
-def check_activation(config: Mapping[str, Any]) -> None:
-    """Raises a UserError for the config of a tower with an activation that is not known."""
+def check_tower(config: Mapping[str, Any], kinds: Mapping[str, Kind], part: str) -> None:
+    """Raises a UserError for the config of a tower that makes no sense or that is not known."""
+    where = f"the {part} encoder's config.json"
+    check_fields(config, kinds, where)
     act = config.get("hidden_act", "quick_gelu")
-    if act not in _ACTIVATIONS:
+    if not isinstance(act, str) or act not in _ACTIVATIONS:
         raise UserError(
-            f"the encoder's config.json has hidden_act={act!r}; "
-            f"supported: {', '.join(_ACTIVATIONS)}"
+            f"{where} has hidden_act={shown(act)}; supported: {', '.join(_ACTIVATIONS)}"
         )
+
+
+def check_heads(width: int, heads: int, part: str) -> None:
+    """Raises a UserError where a tower's heads do not divide its width."""
+    field = f"the {part} encoder's config.json has num_attention_heads"
+    check_divides(field, heads, "its hidden_size", width)

@@ -13,10 +13,23 @@ from jaxtyping import Bool, Int
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json
-from dreamfusion_jax.prompts.tokenizer import load_tokenizer
+from dreamfusion_jax.io import read_json, read_text
+from dreamfusion_jax.model_files import (
+    NULL,
+    WORD,
+    check_fields,
+    check_is_file,
+    either,
+    is_text,
+    read_config,
+    shown,
+    shown_error,
+    whole,
+)
+from dreamfusion_jax.prompts.tokenizer import largest_id, load_tokenizer
 
 _LOG = logging.getLogger(__name__)
+_LARGEST_ID = 2**24
 # What CLIP takes for one word, before it is split into pairs of bytes.
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -26,13 +39,14 @@ class PublishedTokenizer:
     """Text to a row of token ids of a fixed length.
 
     `split` gives the ids of a text without special tokens, `start` is what comes before them
-    (none: nothing), `end` after them, `pad` fills the row.
+    (none: nothing), `end` after them, `pad` fills the row. `largest` is the largest id.
     """
 
     split: Callable[[str], Sequence[int]]
     start: int | None
     end: int
     pad: int
+    largest: int
 
     def __call__(
         self, texts: Sequence[str], length: int
@@ -89,20 +103,19 @@ def _clip(folder: Path) -> PublishedTokenizer:
     else:
         tokenizer = load_tokenizer(_existing(folder, "vocab.json with merges.txt"))
     start, end = (_id(tokenizer, t, folder) for t in ("<|startoftext|>", "<|endoftext|>"))
-    pad = _special(folder, "pad_token", "<|endoftext|>")
-    return PublishedTokenizer(_splitter(tokenizer), start, end, _id(tokenizer, pad, folder))
+    pad = _id(tokenizer, _special(folder, "pad_token", "<|endoftext|>"), folder)
+    return PublishedTokenizer(_splitter(tokenizer), start, end, pad, largest_id(tokenizer))
 
 
 def _byte_pairs(folder: Path) -> tokenizers.Tokenizer:
-    try:
-        model = models.BPE.from_file(
-            str(folder / "vocab.json"),
-            str(folder / "merges.txt"),
-            unk_token="<|endoftext|>",
-            end_of_word_suffix="</w>",
-        )
-    except Exception as error:  # the library raises bare Exception
-        raise UserError(f"The tokenizer in {folder} cannot be read ({error}).") from error
+    vocabulary, merges = _vocabulary(folder / "vocab.json"), _merges(folder / "merges.txt")
+    for pair in merges:
+        if missing := [part for part in (*pair, "".join(pair)) if part not in vocabulary]:
+            raise UserError(
+                f"The tokenizer in {folder} merges to {shown(missing[0])}, which its vocab.json "
+                "does not have; fetch it again."
+            )
+    model = models.BPE(vocabulary, merges, unk_token="<|endoftext|>", end_of_word_suffix="</w>")
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -117,20 +130,59 @@ def _byte_pairs(folder: Path) -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def _vocabulary(path: Path) -> dict[str, int]:
+    """The id of each token."""
+    check_is_file(path)
+    vocabulary = _read(path, read_json)
+    kind = whole(0, _LARGEST_ID)
+    sound = all(is_text(name) and kind.holds(number) for name, number in vocabulary.items())
+    if not sound or len(set(vocabulary.values())) != len(vocabulary):
+        raise UserError(
+            f"The tokenizer {path} cannot be read: its ids are not whole numbers, each of one "
+            "token; fetch it again."
+        )
+    return vocabulary
+
+
+def _merges(path: Path) -> list[tuple[str, str]]:
+    """The pairs in the order in which they are merged."""
+    check_is_file(path)
+    lines = _read(path, read_text).split("\n")
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise UserError(
+            f"The tokenizer {path} cannot be read: a line is no pair of tokens; fetch it again."
+        )
+    return pairs
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The tokenizer {path} cannot be read ({shown_error(error)}); fetch it again."
+        ) from error
+
+
 def _t5(folder: Path) -> PublishedTokenizer:
     path = folder / "spiece.model"
     if path.is_file():
+        check_is_file(path)
         pieces = sentencepiece.SentencePieceProcessor()
         try:
             pieces.load(str(path))
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"The tokenizer {path} is damaged ({error}); fetch it again."
+                f"The tokenizer {path} is damaged ({shown_error(error)}); fetch it again."
             ) from error
-        return PublishedTokenizer(pieces.encode, None, pieces.eos_id(), max(pieces.pad_id(), 0))
+        if pieces.eos_id() < 0:
+            raise UserError(f"The tokenizer {path} is damaged: no token ends a text.")
+        pad, largest = max(pieces.pad_id(), 0), pieces.get_piece_size() - 1
+        return PublishedTokenizer(pieces.encode, None, pieces.eos_id(), pad, largest)
     tokenizer = load_tokenizer(_existing(folder, "spiece.model"))
     end, pad = (_id(tokenizer, t, folder) for t in ("</s>", "<pad>"))
-    return PublishedTokenizer(_splitter(tokenizer), None, end, pad)
+    return PublishedTokenizer(_splitter(tokenizer), None, end, pad, largest_id(tokenizer))
 
 
 def _existing(folder: Path, other: str) -> Path:
@@ -150,7 +202,7 @@ def _id(tokenizer: tokenizers.Tokenizer, token: str, folder: Path) -> int:
     found = tokenizer.token_to_id(token)
     if found is None:
         raise UserError(
-            f"The tokenizer in {folder} does not know {token!r}: it is of another kind."
+            f"The tokenizer in {folder} does not know {shown(token)}: it is of another kind."
         )
     return found
 
@@ -159,10 +211,11 @@ def _special(folder: Path, name: str, default: str) -> str:
     """A special token of the folder's settings."""
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
-            value: Any = read_json(folder / file).get(name)
-        except (OSError, ValueError):
+            value = read_config(folder / file).get(name)
+        except OSError:
             continue
         value = value.get("content") if isinstance(value, dict) else value
+        check_fields({name: value}, {name: either(WORD, NULL)}, f"{folder}/{file}")
         if value:
             return value
     return default

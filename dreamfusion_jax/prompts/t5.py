@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import check_fields, number, shown, whole
 
 
 def relative_position_bucket(
@@ -252,13 +253,37 @@ class T5Encoder(nn.Module):
         )
 
 
+KINDS = {
+    "vocab_size": whole(1, 2**22),
+    "d_model": whole(),
+    "num_layers": whole(1, 256),
+    "num_heads": whole(1, 1024),
+    "d_kv": whole(1, 4096),
+    "d_ff": whole(1, 2**20),
+    "relative_attention_num_buckets": whole(4, 4096),
+    "relative_attention_max_distance": whole(2),
+    "layer_norm_epsilon": number(1e-12, 1),
+}
+
+
 def t5_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> T5Encoder:
-    """The encoder that transformers' T5 `config.json` (or the embedded model's) describes."""
+    """The encoder that transformers' T5 `config.json` (or the embedded model's) describes.
+
+    Raises:
+      UserError: it is of another kind, or its values make no sense.
+    """
+    where = "the text encoder's config.json"
+    check_fields(config, KINDS, where)
     kind = config.get("feed_forward_proj", "gated-gelu")
     if kind != "gated-gelu":
         raise UserError(
-            f"the text encoder's config.json has feed_forward_proj={kind!r}; "
-            "only T5 v1.1 ('gated-gelu') is supported"
+            f"{where} has feed_forward_proj={shown(kind)}; only T5 v1.1 ('gated-gelu') is supported"
         )
     fields = {f.name for f in dataclasses.fields(T5Encoder)} - {"parent", "name", "dtype"}
-    return T5Encoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)
+    encoder = T5Encoder(**{k: v for k, v in config.items() if k in fields}, dtype=dtype)
+    if encoder.relative_attention_max_distance <= encoder.relative_attention_num_buckets // 4:
+        raise UserError(
+            f"{where} has a relative_attention_max_distance that is too small for its "
+            "relative_attention_num_buckets; fetch it again"
+        )
+    return encoder

@@ -1,6 +1,7 @@
 """The embedded model's tokenizer: one token a word, over the words of its captions."""
 
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +11,9 @@ from jaxtyping import Bool, Int
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import check_is_file, shown_error
 
+_ANY_TEXT = "A photo of 2 chairs, front view; caf\u00e9 \u6905"
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -34,11 +37,39 @@ def train_tokenizer(captions: Iterable[str], max_words: int = 4096) -> tokenizer
 
 
 def load_tokenizer(path: str | os.PathLike) -> tokenizers.Tokenizer:
-    """Reads a Hugging Face tokenizer.json."""
+    """Reads a Hugging Face tokenizer.json.
+
+    Raises:
+      UserError: it is missing or damaged, or cannot split a text.
+    """
+    path = pathlib.Path(path)
+    check_is_file(path)
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        tokenizer.encode(_ANY_TEXT)
     except Exception as error:  # the library raises bare Exception
-        raise UserError(f"cannot read the tokenizer {path}: {error}; fetch it again") from error
+        raise UserError(
+            f"cannot read the tokenizer {path}: {shown_error(error)}; fetch it again"
+        ) from error
+    return tokenizer
+
+
+def largest_id(tokenizer: tokenizers.Tokenizer) -> int:
+    """Return the largest id of a tokenizer's tokens."""
+    return max(tokenizer.get_vocab().values(), default=0)
+
+
+def check_ids(largest: int, count: int, where: str) -> None:
+    """Check that an encoder that knows `count` tokens knows those up to the largest id.
+
+    Raises:
+      UserError: it does not; `where` names the tokenizer.
+    """
+    if largest >= count:
+        raise UserError(
+            f"{where} has the token {largest}, and the text encoder beside it knows {count}: they "
+            "are not of one model"
+        )
 
 
 def tokenize(
@@ -64,5 +95,7 @@ def tokenize(
 
 def unknown_words(tokenizer: tokenizers.Tokenizer, prompt: str) -> list[str]:
     """The words of the prompt that are not in the vocabulary, in order, each once."""
-    words = re.findall(r"[^\W_]+", tokenizer.normalizer.normalize_str(prompt))
+    normalizer = tokenizer.normalizer
+    plain = prompt if normalizer is None else normalizer.normalize_str(prompt)
+    words = re.findall(r"[^\W_]+", plain)
     return list(dict.fromkeys(w for w in words if tokenizer.token_to_id(w) is None))

@@ -19,7 +19,7 @@ def test_box_downsample_weights_colour_by_opacity():
 def test_unusable_priors_are_refused_with_a_sentence(tmp_path):
     with pytest.raises(UserError, match="no prior 'imagen'"):
         load_prior("imagen")
-    with pytest.raises(UserError, match="config.json is missing"):
+    with pytest.raises(UserError, match="config.json cannot be read"):
         load_prior(str(tmp_path))
     with pytest.raises(UserError, match="48 does not divide"):
         furniture_views(48, ["a teddy bear"])
@@ -35,7 +35,7 @@ def test_a_view_in_the_prompt_does_not_hide_the_other_sides():
 
 def test_a_config_that_is_no_table_is_a_sentence(tmp_path):
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(UserError, match="config.json is missing or damaged"):
+    with pytest.raises(UserError, match="config.json is not valid JSON .it holds a list"):
         known_names(str(tmp_path))
 
 

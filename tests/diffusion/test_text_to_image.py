@@ -86,7 +86,7 @@ def test_bad_folders_are_named(folder, tmp_path):
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"prediction": "x0"}))
-    with pytest.raises(UserError, match="prediction='x0'"):
+    with pytest.raises(UserError, match="prediction='x0', which must be one of 'eps', 'v'"):
         TextToImagePrior.load(tmp_path)
     wider = CONFIG | {"text_encoder": CONFIG["text_encoder"] | {"d_ff": 12}}
     (tmp_path / "config.json").write_text(json.dumps(wider))
@@ -95,5 +95,35 @@ def test_bad_folders_are_named(folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     weights = (folder / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(UserError, match="cannot read the weights"):
+    with pytest.raises(UserError, match="ends before the tensor"):
+        TextToImagePrior.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"image_size": 10**12}, "image_size=1000000000000, which must be"),
+        ({"image_size": 5}, "image_size is 5, and patch_size=2, which does not divide it"),
+        ({"tokens": -3}, "tokens=-3, which must be"),
+        ({"t_max": float("nan")}, "t_max=nan, which must be"),
+        ({"unet": [1]}, "unet=.1., which must be a table"),
+        ({"unet": CONFIG["unet"] | {"norm_num_groups": 3}}, "norm_num_groups=3"),
+        ({"text_encoder": CONFIG["text_encoder"] | {"d_model": 16}}, "d_model is 16, and the UNet"),
+        ({"text_encoder": CONFIG["text_encoder"] | {"num_heads": 1e12}}, "num_heads=1"),
+    ],
+)
+def test_configs_that_make_no_sense_are_named(folder, tmp_path, change, told):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
+    with pytest.raises(UserError, match=told) as caught:
+        TextToImagePrior.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_tokenizer_of_another_model_is_named(folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    train_tokenizer([" ".join(f"w{i}" for i in range(40))]).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="has the token 42, .* knows 16"):
         TextToImagePrior.load(tmp_path)

@@ -9,11 +9,13 @@ import pytest
 
 from dreamfusion_jax.diffusion.pretrained.convert import from_published
 from dreamfusion_jax.diffusion.unet import (
+    check_size,
     depth_to_space,
     space_to_depth,
     timestep_features,
     unet_from_config,
 )
+from dreamfusion_jax.diffusion.unet_blocks import Upsample, conv3x3
 from dreamfusion_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -105,6 +107,28 @@ def test_timestep_features():
     )
 
 
+def test_odd_sides_are_halved_and_doubled_again():
+    """Doubled by the nearest neighbor to the size on the way down, not to an even one."""
+    unet = unet_from_config(UNETS["sd_1_5"] | {"layers_per_block": 1})
+    text = jax.ShapeDtypeStruct((1, 3, 48), jnp.float32)
+    for side in (9, 14, 16):
+        x = jax.ShapeDtypeStruct((1, side, side, 4), jnp.float32)
+        t = jax.ShapeDtypeStruct((1,), jnp.float32)
+        out, _ = jax.eval_shape(unet.init_with_output, jax.random.key(0), x, t, text)
+        assert out.shape == x.shape
+        check_size(unet, side, "sample_size")
+    with pytest.raises(UserError, match="multiple of 8"):
+        check_size(unet_from_config(UNETS["if_i_xl"]), 12, "sample_size")
+    x = jax.random.normal(jax.random.key(0), (1, 3, 4, 2))
+    for size in ((5, 7), (6, 8), (5, 8)):
+        upsample = Upsample(2, size)
+        params = upsample.init(jax.random.key(1), x)
+        rows, columns = (np.arange(n) * s // n for n, s in zip(size, (3, 4), strict=True))
+        nearest = x[:, rows][:, :, columns]
+        expected = conv3x3(2, "conv").apply({"params": params["params"]["conv"]}, nearest)
+        np.testing.assert_allclose(upsample.apply(params, x), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -113,6 +137,11 @@ def test_timestep_features():
         ({"resnet_time_scale_shift": "ada_group"}, "resnet_time_scale_shift"),
         ({"addition_embed_type": "text_time"}, "'text_time'"),
         ({"class_embed_type": "timestep"}, "class_embed_type"),
+        ({"class_embed_type": [1] * 1000}, "class_embed_type=.1, 1, 1, 1, 1, 1, ...."),
+        ({"addition_embed_type_num_heads": 7}, "heads=7, which does not divide the text's width"),
+        ({"cross_attention_dim": 40}, "does not divide cross_attention_dim"),
+        ({"layers_per_block": [1, 2]}, "layers_per_block"),
+        ({"encoder_hid_dim": 0}, "encoder_hid_dim=0"),
     ],
 )
 def test_unsupported_config_is_named(change, named):

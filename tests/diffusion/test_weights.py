@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
@@ -34,3 +35,11 @@ def test_8_bit_weights_are_near_and_half_the_size(tmp_path):
     np.testing.assert_allclose(again["bias"], params["conv"]["bias"], rtol=2**-8)
     whole, half = ((tmp_path / f"{n}.safetensors").stat().st_size for n in ("bfloat16", "int8"))
     assert half < 0.52 * whole
+
+
+@pytest.mark.parametrize("scale", ["b:scale", "conv/kernel:scale"])
+def test_scales_of_no_tensor_are_a_sentence(tmp_path, scale):
+    arrays = {"conv/kernel": np.ones((3, 4), np.int8), scale: np.ones(3, np.float32)}
+    safetensors.numpy.save_file(arrays, tmp_path / "m.safetensors")
+    with pytest.raises(UserError, match="have scales for"):
+        load_params(tmp_path / "m.safetensors")

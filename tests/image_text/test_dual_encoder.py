@@ -62,12 +62,21 @@ def test_what_is_no_dual_encoder_is_a_sentence(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"text": None}, {"width": "8"}, {"image_channels": 8}, {"image_size": None}]
+    "wrong",
+    [
+        {"text": None},
+        {"width": "8"},
+        {"image_channels": 8},
+        {"image_size": None},
+        {"tokens": 10**12},
+        {"image_blocks": [10**9, 1]},
+        {"text": CONFIG["text"] | {"d_ff": float("nan")}},
+    ],
 )
 def test_a_damaged_config_is_a_sentence(folder, tmp_path, wrong):
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG | wrong))
-    with pytest.raises(UserError, match=r"config\.json describes no dual encoder"):
+    with pytest.raises(UserError, match=r"config\.json has .*which must be "):
         DualEncoder.load(tmp_path / "model")
     for name in ("tokenizer.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

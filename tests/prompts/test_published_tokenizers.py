@@ -58,3 +58,25 @@ def test_tokenizers_that_are_not_there_or_damaged(tmp_path):
     (tmp_path / "vocab.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         load_published_tokenizer(tmp_path, "clip")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("vocab.json", '{"a": 4000000000000}', "ids are not whole numbers"),
+        ("vocab.json", '{"a": 1, "b": 1}', "ids are not whole numbers"),
+        ("vocab.json", '{"\\ud800": 1}', "ids are not whole numbers"),
+        ("vocab.json", "[" * 100_000, "nested too deeply"),
+        ("vocab.json", "{}", "which its vocab.json does not have"),
+        ("merges.txt", "a b c\n", "a line is no pair of tokens"),
+        ("special_tokens_map.json", '{"pad_token": 3}', "pad_token=3, which must be a text"),
+        ("special_tokens_map.json", '{"pad_token": {"content": [1]}}', "which must be a text"),
+        ("special_tokens_map.json", '{"pad_token": "\\ud800"}', "which must be a text"),
+        ("special_tokens_map.json", "{", "is not valid JSON"),
+    ],
+)
+def test_what_is_damaged_in_a_clip_tokenizer_is_named(tmp_path, file, text, told):
+    folder = shutil.copytree(GOLDEN / "tokenizers" / "clip", tmp_path / "clip")
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=told):
+        load_published_tokenizer(folder, "clip")

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,15 @@ def test_round_trip_and_damage(tmp_path):
     tokenizer.save(str(tmp_path / "t.json"))
     again = load_tokenizer(tmp_path / "t.json")
     assert again.encode("a teapot, zebra").ids == tokenizer.encode("a teapot, zebra").ids
+    document = json.loads((tmp_path / "t.json").read_text())
+    # One that cannot split what it does not know, and one that leaves texts as they are.
+    for change, fails in (({"model": document["model"] | {"unk_token": "?"}}, True), ({}, False)):
+        (tmp_path / "t.json").write_text(json.dumps(document | {"normalizer": None} | change))
+        if fails:
+            with pytest.raises(UserError, match="cannot read the tokenizer .*t.json"):
+                load_tokenizer(tmp_path / "t.json")
+        else:
+            assert unknown_words(load_tokenizer(tmp_path / "t.json"), "a Teapot") == ["Teapot"]
     (tmp_path / "t.json").write_text("{")
     with pytest.raises(UserError, match="t.json"):
         load_tokenizer(tmp_path / "t.json")

@@ -24,7 +24,16 @@ _TABLES = (
     "token_embedding",
     "position_embedding",
 )
+# What training with averaged weights leaves beside the weights.
+_BOOKKEEPING = re.compile(
+    r"(model_)?ema\..*|decay|num_updates|optimization_step|collected_params(\..*)?"
+)
 Path = tuple[str, ...]
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Whether a tensor is none of the network's, but of how its weights were averaged."""
+    return _BOOKKEEPING.fullmatch(name) is not None
 
 
 def same_name(name: str) -> str:
@@ -112,13 +121,13 @@ def check_published(
     found: dict[Path, str] = {}
     wrong = []
     for name, shape in tensors.shapes.items():
-        renamed = rename(name)
+        renamed = None if is_bookkeeping(name) else rename(name)
         if renamed is None:
             continue
         path = flax_path(renamed, len(shape))
         axes = flax_axes(path, len(shape))
         if path in wanted and wanted[path] != tuple(shape[axis] for axis in axes):
-            wrong.append(f"{name} {list(shape)}")
+            wrong.append(f"{_cut(name)} {list(shape)}")
         found[path] = name
     missing = [".".join(path) for path in wanted if path not in found]
     unknown = [name for path, name in found.items() if path not in wanted]
@@ -134,7 +143,12 @@ def check_published(
 
 def _listed(names: list[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(sorted(names)[:most]) + more
+    return ", ".join(_cut(name) for name in sorted(names)[:most]) + more
+
+
+def _cut(name: str) -> str:
+    """A name as a message shows it: a damaged file may have any."""
+    return ascii(name[:100])[1:-1]
 
 
 def _laid_out(path: Path, array: np.ndarray, dtype: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 from dreamfusion_jax.diffusion.pretrained.folder import INDEX, ModelFolder, choose_files
 from dreamfusion_jax.diffusion.pretrained.prior import check_kind
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json
+from dreamfusion_jax.model_files import read_config
 
 # Ids that many instructions name, but that have left the hub, and where they are found today.
 MIRRORS = {
@@ -83,7 +83,7 @@ def is_complete(folder: Path, dtype: Any) -> bool:
     """
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     try:
-        listed = read_json(folder / INDEX)
+        listed = read_config(folder / INDEX)
         wanted = wanted_files(names, dtype, folder.name)
     except (OSError, ValueError, UserError):
         return False
@@ -101,6 +101,7 @@ def wanted_files(names: list[str], dtype: Any, name: str) -> list[str]:
     """Which of a model's files to fetch."""
     if INDEX not in names:
         raise UserError(f"The model {name} is not in the layout of diffusers: it has no {INDEX}.")
+    names = [n for n in names if ".." not in n.split("/")]  # nothing outside of the folder
     folders = (*_COMPONENTS, *_SETTINGS)
     wanted = [INDEX]
     wanted += [n for n in names if n.split("/")[0] in folders and n.endswith(_SMALL)]

@@ -21,12 +21,37 @@ from dreamfusion_jax.diffusion.pretrained.text import TextReader, text_reader
 from dreamfusion_jax.diffusion.prior import UnknownCameras
 from dreamfusion_jax.diffusion.schedules import DiscreteSchedule, schedule_from_config
 from dreamfusion_jax.diffusion.text_to_image import eps_from_prediction
-from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
+from dreamfusion_jax.diffusion.unet import UNet, check_size, unet_from_config
 from dreamfusion_jax.diffusion.vae import VAE, vae_from_config
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import NULL, check_fields, each, either, shown, whole
 from dreamfusion_jax.types import TextEmbeddings
 
+_LARGEST_SIDE = 1024
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
+# The class that each part may have, and what others are.
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+_OTHER_CLASSES = {
+    "AutoencoderTiny": "a small stand-in for a VAE",
+    "AsymmetricAutoencoderKL": "a VAE for inpainting",
+    "AutoencoderKLTemporalDecoder": "a VAE for video",
+    "ConsistencyDecoderVAE": "a decoder that is a diffusion model itself",
+    "VQModel": "an autoencoder with a codebook",
+    "MultiViewUNetModel": "MVDream's UNet for several views",
+    "UNetMV2DConditionModel": "a UNet for several views",
+    "UNet2DModel": "a UNet without text",
+    "UNet3DConditionModel": "a UNet for video",
+    "UNetMotionModel": "a UNet for video",
+    "UNetSpatioTemporalConditionModel": "a UNet for video",
+    "StableCascadeUNet": "Stable Cascade's UNet",
+    "Kandinsky3UNet": "Kandinsky's UNet",
+}
+# Folders of pipelines that have no UNet.
+_OTHER_PARTS = {
+    "transformer": "a diffusion transformer (as SD3, FLUX and PixArt have)",
+    "decoder": "a cascade of a prior and a decoder (as Stable Cascade has)",
+    "prior": "a prior of image embeddings (as Stable Cascade and Kandinsky have)",
+}
 # What diffusers called the parts of the VAE's attention at first.
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -111,15 +136,21 @@ def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
     """
     folder = ModelFolder(path)
     unet, vae, schedule = check_kind(folder, dtype)
-    size = folder.config("unet").get("sample_size") or 64
+    size = _sample_size(folder, unet)
     latent_shape = (size, size, unet.in_channels)
     factor = 1 if vae is None else vae.factor
     networks = _networks(folder, unet, vae, latent_shape, dtype)
+    text = text_reader(folder, dtype)
+    if text.width != unet.text_width:
+        raise UserError(
+            f"{path} is not of one model: its text encoder gives states of {text.width}, and "
+            f"its UNet reads states of {unet.text_width}; use the parts as published."
+        )
     check_fits(f"{path.name}", sum(parameter_bytes(n.shapes, dtype) for n in networks.values()))
     return PretrainedPrior(
         unet=unet,
         vae=vae,
-        text=text_reader(folder, dtype),
+        text=text,
         schedule=schedule,
         prediction=_prediction(folder.config("scheduler"), path),
         image_shape=(size * factor, size * factor, 3),
@@ -136,6 +167,7 @@ def check_kind(
     Raises:
       UserError: it is no text-to-image model, or of a kind that is not supported.
     """
+    _check_classes(folder)
     try:
         unet = unet_from_config(folder.config("unet"), dtype)
         vae = vae_from_config(folder.config("vae"), dtype) if folder.has("vae") else None
@@ -150,6 +182,44 @@ def check_kind(
             "inpainting, depth or editing take more; give the one for text alone)."
         )
     return unet, vae, schedule
+
+
+def _check_classes(folder: ModelFolder) -> None:
+    """Raises a UserError that says what a model is, where it is of another kind."""
+    index = folder.index()
+    parts = [part for part in _OTHER_PARTS if folder.has(part) or index.get(part)]
+    if parts and not folder.has("unet"):
+        name = index.get("_class_name", "unknown")
+        raise UserError(
+            f"{folder.path} (of the class {shown(name)}) has {_OTHER_PARTS[parts[0]]} in place of "
+            "a UNet: it is not supported; DeepFloyd IF (stage I) and Stable Diffusion 1.x and 2.x "
+            "are."
+        )
+    for part, known in _CLASSES.items():
+        name = folder.config(part).get("_class_name") if folder.has(part) else None
+        if name is not None and name != known:
+            meant = _OTHER_CLASSES.get(name) if isinstance(name, str) else None
+            raise UserError(
+                f"{folder.path}/{part} is of the class {shown(name)}"
+                f"{f', {meant}' if meant else ''}: it is not supported; {known} is."
+            )
+
+
+def _sample_size(folder: ModelFolder, unet: UNet) -> int:
+    """The side of what the UNet sees, in its own pixels."""
+    config, where = folder.config("unet"), f"{folder.path}/unet/config.json"
+    side = whole(1, _LARGEST_SIDE)
+    kind = either(side, each(side, most=2, least=2), NULL)
+    check_fields(config, {"sample_size": kind}, where)
+    size = config.get("sample_size") or 64
+    height, width = size if isinstance(size, list) else (size, size)
+    if height != width:
+        raise UserError(
+            f"{where} has sample_size={size}: models of pictures that are not square are not "
+            "supported."
+        )
+    check_size(unet, height, f"{where}: sample_size")
+    return height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,12 +239,13 @@ def _networks(
         check_published(tensors, shapes, rename)
         return _Network(shapes, lambda: load_published(tensors, shapes, dtype, rename))
 
-    width = unet.encoder_hid_dim or unet.cross_attention_dim
-    inputs = (jnp.zeros((1, *latent_shape)), jnp.zeros(1), jnp.zeros((1, 1, width)))
+    shape = jax.ShapeDtypeStruct
+    inputs = ((1, *latent_shape), (1,), (1, 1, unet.text_width))
+    inputs = tuple(shape(sizes, jnp.float32) for sizes in inputs)
     networks = {"unet": network("unet", unet, inputs)}
     if vae is not None:
         side = 2 * vae.factor
-        networks["vae"] = network("vae", vae, (jnp.zeros((1, side, side, 3)),), vae_name)
+        networks["vae"] = network("vae", vae, (shape((1, side, side, 3), jnp.float32),), vae_name)
     return networks
 
 
@@ -188,8 +259,9 @@ def vae_name(name: str) -> str:
 
 def _prediction(scheduler: dict[str, Any], path: Path) -> str:
     kind = scheduler.get("prediction_type", "epsilon")
-    if kind not in _PREDICTIONS:
+    if not isinstance(kind, str) or kind not in _PREDICTIONS:
         raise UserError(
-            f"{path}/scheduler has prediction_type={kind!r}; supported: {', '.join(_PREDICTIONS)}."
+            f"{path}/scheduler has prediction_type={shown(kind)}; "
+            f"supported: {', '.join(_PREDICTIONS)}."
         )
     return _PREDICTIONS[kind]

@@ -17,12 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from dreamfusion_jax.diffusion.pretrained.convert import from_published, load_published
+from dreamfusion_jax.diffusion.pretrained.convert import (
+    check_published,
+    from_published,
+    is_bookkeeping,
+    load_published,
+)
 from dreamfusion_jax.diffusion.pretrained.folder import ModelFolder
 from dreamfusion_jax.diffusion.pretrained.tensors import Tensors
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import read_file
+from dreamfusion_jax.model_files import shown
 from dreamfusion_jax.prompts.cache import EmbeddingCache, file_digest
-from dreamfusion_jax.prompts.clip import CLIPTextEncoder, clip_text_from_config
+from dreamfusion_jax.prompts.clip import CLIPTextEncoder, clip_text_from_config, part_config
 from dreamfusion_jax.prompts.published_tokenizers import (
     PublishedTokenizer,
     load_published_tokenizer,
@@ -35,6 +42,7 @@ from dreamfusion_jax.prompts.t5 import (
     position_bias,
     t5_from_config,
 )
+from dreamfusion_jax.prompts.tokenizer import check_ids
 from dreamfusion_jax.types import TextEmbeddings
 
 IF_TOKENS = 77  # DeepFloyd IF reads so many of T5's, which itself has no limit
@@ -47,11 +55,13 @@ States = Float[Array, "rows tokens width"]
 class TextReader:
     """Encodes texts with a published encoder, whose states are kept on disk.
 
-    `encode_ids` maps token ids and their mask to states; `prepare` is done to a text first.
+    `encode_ids` maps token ids and their mask to states of so many numbers, the `width`; `prepare`
+    is done to a text first.
     """
 
     tokenizer: PublishedTokenizer
     tokens: int
+    width: int
     encode_ids: Callable[[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]], Any]
     cache: EmbeddingCache
     prepare: Callable[[str], str] = str
@@ -78,44 +88,77 @@ def text_reader(folder: ModelFolder, dtype: Any) -> TextReader:
       UserError: files are missing or damaged, or the encoder is of a kind that is not known.
     """
     config = folder.config("text_encoder")
-    kind = config.get("model_type") or (config.get("architectures") or ["?"])[0]
+    kind = _kind(config)
     tensors = folder.tensors("text_encoder", dtype)
-    tokenizer_folder = folder.path / "tokenizer"
-    cache = EmbeddingCache(_fingerprint(folder.path, tensors.paths, dtype))
-    if kind in ("t5", "T5EncoderModel"):
-        encoder = t5_from_config(config, dtype)
+    if kind not in ("t5", "clip"):
+        raise UserError(
+            f"{folder.path}/text_encoder is of the kind {shown(kind)}; T5 encoders (DeepFloyd IF) "
+            "and CLIP text models (Stable Diffusion) are supported."
+        )
+    try:
+        encoder = t5_from_config(config, dtype) if kind == "t5" else _clip_encoder(config, dtype)
+    except UserError as error:
+        raise UserError(f"{folder.path}: {error}") from error
+    if kind == "t5":
         check_t5(encoder, tensors)
-        return TextReader(
-            load_published_tokenizer(tokenizer_folder, "t5"),
-            IF_TOKENS,
-            functools.partial(stream_t5, encoder, tensors),
-            cache,
-            prepare=lambda text: text.lower().strip(),
-        )
-    if kind in ("clip_text_model", "CLIPTextModel"):
-        encoder = clip_text_from_config(config, dtype)
-        return TextReader(
-            load_published_tokenizer(tokenizer_folder, "clip"),
-            encoder.max_position_embeddings,
-            functools.partial(_encode_clip, encoder, tensors),
-            cache,
-        )
-    raise UserError(
-        f"{folder.path}/text_encoder is of the kind {kind!r}; T5 encoders (DeepFloyd IF) and CLIP "
-        "text models (Stable Diffusion) are supported."
+        width, tokens = encoder.d_model, IF_TOKENS
+        encode = functools.partial(stream_t5, encoder, tensors)
+    else:
+        shapes = _clip_shapes(encoder)
+        check_published(tensors, shapes, clip_name)
+        width, tokens = encoder.hidden_size, encoder.max_position_embeddings
+        encode = functools.partial(_encode_clip, encoder, tensors, shapes)
+    tokenizer = load_published_tokenizer(folder.path / "tokenizer", kind)
+    check_ids(tokenizer.largest, encoder.vocab_size, f"{folder.path}/tokenizer")
+    cache = EmbeddingCache(_fingerprint(folder.path, tensors.paths, dtype))
+    return TextReader(tokenizer, tokens, width, encode, cache, _lower if kind == "t5" else str)
+
+
+def _clip_encoder(config: dict[str, Any], dtype: Any) -> CLIPTextEncoder:
+    """The encoder of a config, or of the text part of a whole CLIPModel's."""
+    whole = config.get("model_type") == "clip" or "text_config" in config
+    return clip_text_from_config(part_config(config, "text") if whole else config, dtype)
+
+
+def _lower(text: str) -> str:
+    """A text as DeepFloyd IF reads it."""
+    return text.lower().strip()
+
+
+def _kind(config: dict[str, Any]) -> Any:
+    """ "t5" or "clip", or what the config says that it is."""
+    classes = config.get("architectures")
+    kind = config.get("model_type") or (
+        classes[0] if isinstance(classes, list) and classes else "?"
     )
+    known = {"t5": "t5", "T5EncoderModel": "t5"}
+    known |= dict.fromkeys(("clip", "clip_text_model", "CLIPTextModel", "CLIPModel"), "clip")
+    return known.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def clip_name(name: str) -> str | None:
-    """The name of a CLIP weight without the prefix that some files have."""
+    """The name of a CLIP text weight without the prefix that some files have.
+
+    None is what else a whole CLIPModel or one with a projection has.
+    """
     name = name.removeprefix("text_model.")
-    return None if name == "embeddings.position_ids" else name
+    other = name.startswith(("vision_model.", "visual_projection.", "text_projection."))
+    unused = other or name in ("embeddings.position_ids", "logit_scale")
+    return None if unused else name
+
+
+def _clip_shapes(encoder: CLIPTextEncoder) -> dict[str, Any]:
+    ids = jax.ShapeDtypeStruct((1, encoder.max_position_embeddings), jnp.int32)
+    return jax.eval_shape(encoder.init, jax.random.key(0), ids)["params"]
 
 
 def _encode_clip(
-    encoder: CLIPTextEncoder, tensors: Tensors, ids: np.ndarray, mask: np.ndarray
+    encoder: CLIPTextEncoder,
+    tensors: Tensors,
+    shapes: dict[str, Any],
+    ids: np.ndarray,
+    mask: np.ndarray,
 ) -> States:
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), jnp.asarray(ids))["params"]
     params = load_published(tensors, shapes, encoder.dtype, clip_name)
     return jax.jit(encoder.apply)({"params": params}, ids)
 
@@ -139,15 +182,16 @@ def check_t5(encoder: T5Encoder, tensors: Tensors) -> None:
         wanted[f"{attention}SelfAttention.o.weight"] = (width, inner)
         wanted |= {f"{dense}DenseReluDense.wi_{j}.weight": (encoder.d_ff, width) for j in (0, 1)}
         wanted[f"{dense}DenseReluDense.wo.weight"] = (width, encoder.d_ff)
-    shapes = dict(tensors.shapes)
+    shapes = {name: shape for name, shape in tensors.shapes.items() if not is_bookkeeping(name)}
     tables = [shapes.pop(name) for name in _TABLES if name in shapes]
     differ = sorted(name for name in {*wanted, *shapes} if wanted.get(name) != shapes.get(name))
-    if not tables:
+    if not tables or any(shape != (encoder.vocab_size, width) for shape in tables):
         differ.append(_TABLES[0])
     if differ:
         raise UserError(
             f"The weights in {tensors.paths[0].parent} do not fit the config.json beside them "
-            f"({len(differ)} tensors differ, the first is {differ[0]}); use the pair as published."
+            f"({len(differ)} tensors differ, the first is {shown(differ[0])}); use the pair as "
+            "published."
         )
 
 
@@ -211,8 +255,13 @@ def _fingerprint(folder: Path, weights: Sequence[Path], dtype: Any) -> str:
     """Tells models apart by their settings and all of their weights."""
     digest = hashlib.sha256(str(jnp.dtype(dtype)).encode())
     settings = [p for name in ("text_encoder", "tokenizer") for p in (folder / name).glob("*")]
-    for path in sorted(p for p in settings if p.suffix in (".json", ".txt", ".model")):
-        digest.update(path.name.encode() + path.read_bytes())
-    for path in weights:
-        digest.update(f"{path.name} {file_digest(path)}".encode())
+    try:
+        for path in sorted(p for p in settings if p.suffix in (".json", ".txt", ".model")):
+            digest.update(path.name.encode() + read_file(path))
+        for path in weights:
+            digest.update(f"{path.name} {file_digest(path)}".encode())
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}); fetch it again."
+        ) from error
     return digest.hexdigest()[:32]

@@ -9,6 +9,8 @@ HALF = ["diffusion_pytorch_model.fp16.safetensors"]
 SHARDS = [f"model.fp16-0000{i}-of-00002.safetensors" for i in (1, 2)]
 OLD_SHARDS = [f"model-0000{i}-of-00002.fp16.safetensors" for i in (1, 2)]
 WHOLE_SHARDS = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+EIGHT_BITS = [f"model.8bit-0000{i}-of-00002.safetensors" for i in (1, 2)]
+NOT_AVERAGED = ["diffusion_pytorch_model.non_ema.safetensors"]
 BESIDE = ["config.json", "model.safetensors.index.json", "pytorch_model.bin", "model.onnx"]
 
 
@@ -22,6 +24,10 @@ BESIDE = ["config.json", "model.safetensors.index.json", "pytorch_model.bin", "m
         (SHARDS + WHOLE_SHARDS + BESIDE, jnp.bfloat16, SHARDS),
         (SHARDS[::-1] + WHOLE_SHARDS[::-1], jnp.float32, WHOLE_SHARDS),
         (OLD_SHARDS, jnp.bfloat16, OLD_SHARDS),
+        (EIGHT_BITS + SHARDS, jnp.float32, SHARDS),
+        (EIGHT_BITS + BESIDE, jnp.float32, EIGHT_BITS),
+        (NOT_AVERAGED + HALF, jnp.float32, HALF),
+        (NOT_AVERAGED + BESIDE, jnp.bfloat16, NOT_AVERAGED),
     ],
 )
 def test_the_variant_that_suits_the_dtype_is_chosen(names, dtype, chosen):
@@ -33,6 +39,8 @@ def test_the_variant_that_suits_the_dtype_is_chosen(names, dtype, chosen):
     [
         (WHOLE_SHARDS[:2], "2 of the 3 files"),
         (["diffusion_pytorch_model.bin"], r"pickles only .*could run any code"),
+        (["diffusion_flax_model.msgpack"], r"in Flax's format only \(.msgpack\)"),
+        (["chair.safetensors"], r"none of a published name \(chair.safetensors\)"),
         (["config.json"], "no .safetensors files"),
         ([], "no .safetensors files"),
     ],

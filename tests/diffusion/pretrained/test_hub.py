@@ -106,6 +106,7 @@ def test_only_what_is_read_is_fetched():
     names += [f"unet/diffusion_pytorch_model{v}.safetensors" for v in ("", ".fp16", ".non_ema")]
     names += ["vae/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt"]
     names += ["safety_checker/model.safetensors", "unet/diffusion_pytorch_model.bin"]
+    names += ["unet/../../config.json", "unet/../diffusion_pytorch_model.bf16.safetensors"]
     half = wanted_files(names, jnp.bfloat16, "us/model")
     assert sorted(half) == [
         "model_index.json",

@@ -76,10 +76,13 @@ def test_deepfloyd(maker, write_if, tmp_path):
     check_schedule(prior, scheduler)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_stable_diffusion(maker, sd_settings, tmp_path, prediction):
+@pytest.mark.parametrize(
+    ("prediction", "size"), [("epsilon", 8), ("v_prediction", 8), ("epsilon", 9)]
+)
+def test_stable_diffusion(maker, sd_settings, tmp_path, prediction, size):
     torch.manual_seed(0)
     unet_config, vae_config, text_config = sd_settings
+    unet_config = unet_config | {"sample_size": size}
     if prediction == "v_prediction":  # as Stable Diffusion 2.1 with 768 pixels
         heads = {"attention_head_dim": [2, 4], "use_linear_projection": True}
         unet_config = unet_config | heads | {"upcast_attention": True}
@@ -100,7 +103,7 @@ def test_stable_diffusion(maker, sd_settings, tmp_path, prediction):
     rng, prompts = np.random.default_rng(0), ["a photo of the chair", ""]
     rows = prior.encode(prompts)
     ids, _ = prior.text.tokenizer(prompts, text_config["max_position_embeddings"])
-    z = rng.standard_normal((2, 8, 8, 4)).astype(np.float32)
+    z = rng.standard_normal((2, size, size, 4)).astype(np.float32)
     image = rng.uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
     with torch.no_grad():
         states = text_encoder(torch.from_numpy(ids).long()).last_hidden_state
