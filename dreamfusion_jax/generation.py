@@ -256,6 +256,7 @@ def _priors(
         config.prior,
         dtype=config.prior_dtype,
         prompts=asked_of_prior(config, prompts),
+        encodes=is_first_host(),
     )
 
     @functools.cache

@@ -22,6 +22,7 @@ from dreamfusion_jax.scene.render import Scene, with_blur
 from dreamfusion_jax.train.checkpoint import scene_to_start_from
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
+    arrays_of_first_host,
     broadcast,
     compile_steps,
     forget_tasks,
@@ -33,6 +34,7 @@ from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
 from dreamfusion_jax.train.task import Task, own_cameras
+from dreamfusion_jax.types import TextEmbeddings
 
 _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 
@@ -97,7 +99,8 @@ def train(
 
         @functools.lru_cache(maxsize=1)
         def frozen(prior: Prior | ImageTextPrior):
-            embeddings = prior.encode(prompts)  # before the parameters are asked for
+            # Before the parameters are asked for, and on one host: text encoders are large.
+            embeddings = TextEmbeddings(**arrays_of_first_host(lambda: vars(prior.encode(prompts))))
             own = own_cameras(prior, told) if tasks[0].own_cameras else None
             return replicate((prior.params, embeddings, own, seed_keys), devices)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.flax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -237,10 +238,24 @@ def on_first_host(function: Callable[[], T]) -> T | None:
     if jax.process_count() == 1:
         return function()
     result, problem = _try(function) if is_first_host() else (None, "")
-    problem = _broadcast_text(problem)
+    problem = _broadcast_bytes(problem.encode()).decode()
     if problem:
         raise UserError(problem)
     return result
+
+
+def arrays_of_first_host(function: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """Calls a function on the first host only and gives its named arrays to all.
+
+    All hosts must call this together; the others need not know shapes or types.
+
+    Raises:
+      UserError: on all hosts, if the function raised anything on the first.
+    """
+    arrays = on_first_host(function)
+    if jax.process_count() == 1:
+        return arrays
+    return safetensors.flax.load(_broadcast_bytes(safetensors.flax.save(arrays or {})))
 
 
 def on_every_host(function: Callable[[], T]) -> T:
@@ -313,8 +328,10 @@ def _listed(hosts: list[int]) -> str:
     return f"hosts {', '.join(map(str, hosts))} differ"
 
 
-def _broadcast_text(text: str, size: int = 2048) -> str:
+def _broadcast_bytes(data: bytes) -> bytes:
+    """The first host's bytes, on all hosts; what the others give does not count."""
+    size = int(broadcast(np.int32(len(data))))
     buffer = np.zeros(size, np.uint8)
-    encoded = np.frombuffer(text.encode()[:size], np.uint8)
-    buffer[: len(encoded)] = encoded
-    return bytes(broadcast(buffer)).rstrip(b"\0").decode(errors="ignore")
+    if is_first_host():
+        buffer[:] = np.frombuffer(data, np.uint8)
+    return bytes(broadcast(buffer))

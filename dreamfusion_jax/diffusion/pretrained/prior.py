@@ -42,7 +42,7 @@ class PretrainedPrior(UnknownCameras):
 
     unet: UNet
     vae: VAE | None  # None: the model works on pixels
-    text: TextReader
+    text: TextReader | None  # None: prompts are encoded elsewhere
     schedule: DiscreteSchedule
     prediction: str
     image_shape: tuple[int, int, int]
@@ -55,7 +55,13 @@ class PretrainedPrior(UnknownCameras):
         return self.read()
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """Encodes prompts, one row each; "" is the unconditional prompt."""
+        """Encodes prompts, one row each; "" is the unconditional prompt.
+
+        Raises:
+          ValueError: the prior was loaded without its text encoder.
+        """
+        if self.text is None:
+            raise ValueError("this prior was loaded with encodes=False")
         return self.text.encode(prompts)
 
     def eps_hat(
@@ -96,10 +102,13 @@ class PretrainedPrior(UnknownCameras):
         return []
 
 
-def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
+def load_pretrained(
+    path: Path, dtype: Any = jnp.float32, *, encodes: bool = True
+) -> PretrainedPrior:
     """The prior of a model folder in the layout of diffusers.
 
-    All files are checked here against their configs, by their headers.
+    All files are checked here against their configs, by their headers, those of the text encoder
+    only where it `encodes`.
 
     Raises:
       UserError: a file is missing, damaged or of another model, a block or setting is not
@@ -115,7 +124,7 @@ def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
     return PretrainedPrior(
         unet=unet,
         vae=vae,
-        text=text_reader(folder, dtype),
+        text=text_reader(folder, dtype) if encodes else None,
         schedule=schedule,
         prediction=_prediction(folder.config("scheduler"), path),
         image_shape=(size * factor, size * factor, 3),
