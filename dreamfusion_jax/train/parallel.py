@@ -143,6 +143,9 @@ def join_hosts(
 ) -> None:
     """Connects this process with those of the other hosts; must come before JAX is used.
 
+    Under Slurm and Open MPI a process that is alone on its node has all GPUs of the node; of
+    several each has one.
+
     Args:
       coordinator: HOST:PORT of process 0. None lets JAX find everything itself, on TPU pods
         and under Slurm, Open MPI or Kubernetes.
@@ -174,6 +177,17 @@ def join_hosts(
         ) from error
     finally:
         watchdog.cancel()
+    if coordinator is None and _alone_on_its_node():
+        # JAX gives every process of such a cluster one GPU, whatever is there for it.
+        for option in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
+            jax.config.update(option, os.environ.get(option.upper(), "all"))
+
+
+def _alone_on_its_node() -> bool:
+    """Whether Slurm or Open MPI has started this process alone on its node."""
+    slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 8(x2),4
+    tasks = {part.partition("(")[0] for part in slurm.split(",")}
+    return tasks == {"1"} or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
 
 
 def leave_hosts() -> None:
