@@ -45,12 +45,14 @@ class Callbacks:
 
     `preview(job, step, scene, params)` is called at every preview and may return a picture for the
     log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
-    over its steps. `params` are to be looked at, see `with_blur`. The optimisation waits while
-    `paused()`.
+    over its steps. `params` are to be looked at, see `with_blur`. Every compiled call, of `count`
+    steps from `step` on, runs within the context `around_call(step, count)`. The optimisation waits
+    while `paused()`.
     """
 
     preview: Callable[[Job, int, Scene, Any], PIL.Image.Image | None] | None = None
     after_call: Callable[[Job, int, dict[str, float], Any], None] | None = None
+    around_call: Callable[[int, int], contextlib.AbstractContextManager] | None = None
     paused: Callable[[], bool] | None = None
 
 
@@ -112,8 +114,10 @@ def train(
             while step < total:
                 began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
                 count = min(config.train.steps_per_call, task.until - step)
-                state, metrics = _program(task, count)(state, *frozen(task.prior))
-                metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
+                around = callbacks.around_call(step, count) if callbacks.around_call else None
+                with around or contextlib.nullcontext():
+                    state, metrics = _program(task, count)(state, *frozen(task.prior))
+                    metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
                 seconds = time.perf_counter() - began

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import sys
 import threading
@@ -13,7 +14,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.flax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -269,7 +269,14 @@ def arrays_of_first_host(function: Callable[[], dict[str, jax.Array]]) -> dict[s
     arrays = on_first_host(function)
     if jax.process_count() == 1:
         return arrays
-    return safetensors.flax.load(_broadcast_bytes(safetensors.flax.save(arrays or {})))
+    given = {name: np.asarray(array) for name, array in (arrays or {}).items()}
+    about = {name: (array.dtype.name, array.shape) for name, array in given.items()}
+    about = json.loads(_broadcast_bytes(json.dumps(about).encode()))
+    received = {}
+    for name, (dtype, shape) in about.items():
+        data = _broadcast_bytes(given[name].tobytes() if given else b"")
+        received[name] = jnp.asarray(np.frombuffer(data, jnp.dtype(dtype)).reshape(shape))
+    return received
 
 
 def on_every_host(function: Callable[[], T]) -> T:
