@@ -50,7 +50,7 @@ class Profile:
         due = step < self._steps.stop and step + count > self._steps.start
         if due and self._first < 0:
             self._first = step
-            self._try(lambda: jax.profiler.start_trace(self._folder))
+            self._try(self._start)
         with jax.profiler.StepTraceAnnotation("call", step_num=step):
             yield
         if self.running and step + count >= self._steps.stop:
@@ -71,6 +71,10 @@ class Profile:
         if self._first < 0:
             wanted = f"{self._steps.start}:{self._steps.stop}"
             print(f"The steps {wanted} were done before: no profile of them.", file=sys.stderr)
+
+    def _start(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)  # JAX would only try when it stops
+        jax.profiler.start_trace(self._folder)
 
     def _stop(self, end: int) -> None:
         self._end = end
