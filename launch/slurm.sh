@@ -6,6 +6,9 @@
 # too, --ntasks-per-node=8 --cpus-per-task=8, but then the node reads the prior eight times.)
 # Slurm sends SIGTERM two minutes before the end, at which the run saves and exits: submit the same
 # again to go on. A job that is preempted is queued again by itself.
+# With IMAGE=dreamfusion.sif it runs in a container, which is made where Docker and Apptainer are:
+#   docker build -f launch/Dockerfile --build-arg EXTRA=cuda -t dreamfusion .
+#   apptainer build dreamfusion.sif docker-daemon:dreamfusion:latest
 #SBATCH --job-name=dreamfusion
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
@@ -21,4 +24,8 @@ if [ $# -eq 0 ]; then
   exit 2
 fi
 cd "${SLURM_SUBMIT_DIR:-.}"
-srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-64}" .venv/bin/dreamfusion generate "$@"
+program=(.venv/bin/dreamfusion)
+if [ -n "${IMAGE:-}" ]; then
+  program=(apptainer run --nv "$IMAGE")
+fi
+srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-64}" "${program[@]}" generate "$@"

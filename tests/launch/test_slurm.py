@@ -36,6 +36,12 @@ def test_the_prompt_is_handed_over_unharmed(tmp_path):
     assert "--cpus-per-task=12" in words and "--kill-on-bad-exit=1" in words
 
 
+def test_in_a_container(tmp_path):
+    done = submit(tmp_path, PROMPT, IMAGE="my image.sif")
+    words = done.stdout.splitlines()[-6:]
+    assert words == ["apptainer", "run", "--nv", "my image.sif", "generate", PROMPT]
+
+
 def test_without_a_prompt_it_says_how(tmp_path):
     done = submit(tmp_path)
     assert done.returncode == 2 and done.stdout == "" and "usage: sbatch" in done.stderr
