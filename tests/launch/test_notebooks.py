@@ -36,7 +36,7 @@ def code_of(path: pathlib.Path) -> list[str]:
 
 def addresses(text: str) -> list[str]:
     """Where the repository is, as far as a text names a place of it."""
-    return re.findall(r"https?://[^\s\"'`]*dreamfusion_jax[^\s\"'`)]*", text)
+    return re.findall(r"https?://[\w./-]*dreamfusion_jax[\w./-]*", text)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -47,7 +47,7 @@ def test_the_address_stands_once(path):
         node.value.value
         for cell in code_of(path)
         for node in ast.parse(cell).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "REPOSITORY"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REPOSITORY"
     )
     assert constant == address
     assert addresses((FOLDER.parents[1] / "README.md").read_text()) == [address]
@@ -64,7 +64,7 @@ def test_installs_from_the_address_outside_of_a_clone(path, tmp_path, monkeypatc
     with pytest.raises(SystemExit, match="Write the repository's address"):
         exec(cell, {})
     assert not commands
-    exec(cell.replace("YOUR-ORG", "acme"), {})
+    exec(cell.replace("com/YOUR-ORG", "com/acme"), {})
     assert commands[-1][-1] == "dreamfusion_jax @ git+https://github.com/acme/dreamfusion_jax"
     (tmp_path / "setup.py").touch()
     exec(cell, {})

@@ -51,7 +51,7 @@ def test_four_devices_give_what_one_gives(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "views"), [(2, 8), (3, 6), (8, 8)])
+@pytest.mark.parametrize(("devices", "views"), [(3, 6), (8, 8)])
 def test_as_many_devices_as_can_share_the_views_give_what_one_gives(
     tiny_config, ball_prior, train_one, tmp_path, request, devices, views
 ):
