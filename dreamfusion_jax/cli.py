@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--view", action="store_true", help="show the scene in the browser while it forms"
     )
     p.add_argument("--port", type=int, default=8080, help="of that page (default: 8080)")
+    _add_profile(p)
     _add_hosts(p)
 
     p = _command(commands, "render", _render, "render a video or pictures of a run")
@@ -230,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         default="outputs/prior",
         help="checkpoints and sample sheets (default: outputs/prior)",
     )
+    _add_profile(p)
 
     p = _command(commands, "train-judge", _train_judge, "train the dual encoder that judges")
     _add_config(p, "judge_furniture")
@@ -266,6 +268,15 @@ def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile",
+        metavar="N:M",
+        help="write a trace of the steps N to M - 1, and of what runs in the same calls, to "
+        "WORKDIR/profile",
+    )
 
 
 def _add_hosts(parser: argparse.ArgumentParser) -> None:
@@ -327,7 +338,7 @@ def _config_overrides(rest: Sequence[str]) -> dict[str, str]:
 # What `generate` and `generate_many` take beside values of the config.
 _ARGUMENTS = {
     *("prompt", "prompts", "config", "workdir", "seeds"),
-    *("progress", "callback", "view", "export"),
+    *("progress", "callback", "view", "profile", "export"),
 }
 
 # The heavy imports stand inside the commands, so that --help is instant.
@@ -341,8 +352,8 @@ def _generate(options: argparse.Namespace) -> None:
     if (options.prompt is None) == (options.prompts is None):
         raise UserError('Give one prompt, for example "a teddy bear", or --prompts=FILE.')
     many = options.prompts is not None or options.seeds is not None
-    if options.view and many:
-        raise UserError("--view shows one scene: give one prompt and one seed.")
+    if many and (options.view or options.profile):
+        raise UserError("--view and --profile are of one scene: give one prompt and one seed.")
     if options.seeds is not None and options.seed is not None:
         raise UserError("Give --seed or --seeds, not both.")
     seeds = None if options.seeds is None else _whole_numbers(options.seeds)
@@ -360,7 +371,7 @@ def _generate(options: argparse.Namespace) -> None:
         results = api.generate_many(prompts, seeds=seeds, **how)
     else:
         view = options.port if options.view else None
-        results = [api.generate(options.prompt, view=view, **how)]
+        results = [api.generate(options.prompt, view=view, profile=options.profile, **how)]
     for result in results if first else ():
         files = [result.video, result.mesh, result.workdir / "report.html"]
         print(f"{result.workdir}: {', '.join(path.name for path in files if path.is_file())}")
@@ -539,7 +550,8 @@ def _train_prior(options: argparse.Namespace) -> None:
     config = load_config(options.config, PRIOR_PARTS)
     override(config, options.overrides)
     data = load_data(config, options.data)
-    print(train_prior(config, data, local_path(options.workdir), init=options.init))
+    how = {"init": options.init, "profile": options.profile}
+    print(train_prior(config, data, local_path(options.workdir), **how))
 
 
 def _train_judge(options: argparse.Namespace) -> None:

@@ -48,6 +48,7 @@ from dreamfusion_jax.train.parallel import (
     several_hosts,
     use_cpu_cores,
 )
+from dreamfusion_jax.train.profile import profiling, steps_to_profile
 from dreamfusion_jax.train.runs import Job, plan
 from dreamfusion_jax.train.task import SIMILARITY, make_tasks
 from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
@@ -61,6 +62,7 @@ def generate(
     progress: bool = True,
     callback: Callable[[int, dict[str, float]], None] | None = None,
     view: int | None = None,
+    profile: str | None = None,
     **overrides: Any,
 ) -> Result:
     """Turns a prompt into a 3D object, or goes on with a run that was interrupted.
@@ -74,6 +76,8 @@ def generate(
       callback: called as callback(step, metrics) every config.train.steps_per_call steps, on the
         first of several hosts, all of which must give one or none.
       view: port of a page on this machine that shows the scene while it forms (extra `[view]`).
+      profile: N:M, the steps from N to M - 1: a trace of the calls that contain them is written to
+        workdir/profile, by the first of several hosts and of its own devices.
       **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
         two underscores stand for the dot: train__steps=500.
 
@@ -86,6 +90,7 @@ def generate(
     check_prompt(prompt)
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path("outputs") / slug(prompt) if workdir is None else local_path(workdir)
+    steps = None if profile is None else steps_to_profile(profile, config.train.steps)
     jobs = [Job(prompt, config.seed, workdir)]
     page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
 
@@ -99,9 +104,10 @@ def generate(
     watched = None if callback is None and view is None else after_call
     # Several hosts cannot wait for one.
     paused = (lambda: page.paused) if page is not None and not several_hosts() else None
-    hooks = Callbacks(after_call=watched, paused=paused)
     try:
-        return _optimise(config, jobs, progress, hooks=hooks)[0]
+        with profiling(steps if is_first_host() else None, workdir) as around:
+            hooks = Callbacks(after_call=watched, around_call=around, paused=paused)
+            return _optimise(config, jobs, progress, hooks=hooks)[0]
     finally:
         if page is not None:
             page.close()
@@ -254,6 +260,7 @@ def _priors(
         config.prior,
         dtype=config.prior_dtype,
         prompts=asked_of_prior(config, prompts),
+        encodes=is_first_host(),
     )
 
     @functools.cache

@@ -46,6 +46,7 @@ def load_prior(
     dtype: str = "float32",
     image_size: int = 32,
     prompts: Sequence[str] = (),
+    encodes: bool = True,
 ) -> Prior:
     """Loads a frozen text-to-image prior.
 
@@ -59,6 +60,8 @@ def load_prior(
         have a size of their own.
       prompts: "furniture-views" reads only the pictures that these match (all by default),
         which is all that is ever asked for where nothing unconditional is.
+      encodes: whether its `encode` will be called. Where not, the text encoder of a published
+        model is left alone: its weights need not be there.
 
     Raises:
       UserError: there is no such prior, or its folder cannot be read.
@@ -72,7 +75,7 @@ def load_prior(
     if not is_published(name):
         return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
     path = resolved(Path(name)) if os.path.isdir(name) else fetch(name, jnp.dtype(dtype))
-    return load_pretrained(path, jnp.dtype(dtype))
+    return load_pretrained(path, jnp.dtype(dtype), encodes=encodes)
 
 
 def check_dtype(dtype: str) -> None:

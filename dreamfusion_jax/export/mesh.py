@@ -65,7 +65,7 @@ def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:
         vertices, faces = fast_simplification.simplify(
             mesh.vertices.astype(np.float32), mesh.faces, target_count=triangles
         )
-        simple = trimesh.Trimesh(vertices, faces, process=True)
+        simple = trimesh.Trimesh(vertices, faces, process=False)
         if simple.is_watertight and simple.is_winding_consistent:
             return simple
         triangles *= 2

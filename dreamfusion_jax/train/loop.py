@@ -22,6 +22,7 @@ from dreamfusion_jax.scene.render import Scene, with_blur
 from dreamfusion_jax.train.checkpoint import scene_to_start_from
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
+    arrays_of_first_host,
     broadcast,
     compile_steps,
     is_first_host,
@@ -32,6 +33,7 @@ from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.runs import Job, Runs
 from dreamfusion_jax.train.state import TrainState, initial_state
 from dreamfusion_jax.train.task import Task, own_cameras
+from dreamfusion_jax.types import TextEmbeddings
 
 _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 
@@ -42,12 +44,14 @@ class Callbacks:
 
     `preview(job, step, scene, params)` is called at every preview and may return a picture for the
     log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
-    over its steps. `params` are to be looked at, see `with_blur`. The optimisation waits while
-    `paused()`.
+    over its steps. `params` are to be looked at, see `with_blur`. Every compiled call, of `count`
+    steps from `step` on, runs within the context `around_call(step, count)`. The optimisation waits
+    while `paused()`.
     """
 
     preview: Callable[[Job, int, Scene, Any], PIL.Image.Image | None] | None = None
     after_call: Callable[[Job, int, dict[str, float], Any], None] | None = None
+    around_call: Callable[[int, int], contextlib.AbstractContextManager] | None = None
     paused: Callable[[], bool] | None = None
 
 
@@ -99,7 +103,8 @@ def train(
         @functools.lru_cache(maxsize=1)
         def frozen(image_size: int):
             prior = prior_at(image_size)
-            embeddings = prior.encode(prompts)  # before the parameters are asked for
+            # Before the parameters are asked for, and on one host: text encoders are large.
+            embeddings = TextEmbeddings(**arrays_of_first_host(lambda: vars(prior.encode(prompts))))
             own = own_cameras(prior, told) if tasks[0].own_cameras else None
             return replicate((prior.params, embeddings, own, seed_keys), devices)
 
@@ -111,8 +116,10 @@ def train(
             while step < total:
                 began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
                 count = min(config.train.steps_per_call, task.until - step)
-                state, metrics = _program(task, count)(state, *frozen(task.image_size))
-                metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
+                around = callbacks.around_call(step, count) if callbacks.around_call else None
+                with around or contextlib.nullcontext():
+                    state, metrics = _program(task, count)(state, *frozen(task.image_size))
+                    metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
                 seconds = time.perf_counter() - began

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import sys
 import threading
@@ -129,6 +130,9 @@ def join_hosts(
 ) -> None:
     """Connects this process with those of the other hosts; must come before JAX is used.
 
+    Under Slurm and Open MPI a process that is alone on its node has all GPUs of the node; of
+    several each has one.
+
     Args:
       coordinator: HOST:PORT of process 0. None lets JAX find everything itself, on TPU pods
         and under Slurm, Open MPI or Kubernetes.
@@ -160,6 +164,17 @@ def join_hosts(
         ) from error
     finally:
         watchdog.cancel()
+    if coordinator is None and _alone_on_its_node():
+        # JAX gives every process of such a cluster one GPU, whatever is there for it.
+        for option in ("jax_cuda_visible_devices", "jax_rocm_visible_devices"):
+            jax.config.update(option, os.environ.get(option.upper(), "all"))
+
+
+def _alone_on_its_node() -> bool:
+    """Whether Slurm or Open MPI has started this process alone on its node."""
+    slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 8(x2),4
+    tasks = {part.partition("(")[0] for part in slurm.split(",")}
+    return tasks == {"1"} or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
 
 
 def leave_hosts() -> None:
@@ -224,10 +239,31 @@ def on_first_host(function: Callable[[], T]) -> T | None:
     if jax.process_count() == 1:
         return function()
     result, problem = _try(function) if is_first_host() else (None, "")
-    problem = _broadcast_text(problem)
+    problem = _broadcast_bytes(problem.encode()).decode()
     if problem:
         raise UserError(problem)
     return result
+
+
+def arrays_of_first_host(function: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """Calls a function on the first host only and gives its named arrays to all.
+
+    All hosts must call this together; the others need not know shapes or types.
+
+    Raises:
+      UserError: on all hosts, if the function raised anything on the first.
+    """
+    arrays = on_first_host(function)
+    if jax.process_count() == 1:
+        return arrays
+    given = {name: np.asarray(array) for name, array in (arrays or {}).items()}
+    about = {name: (array.dtype.name, array.shape) for name, array in given.items()}
+    about = json.loads(_broadcast_bytes(json.dumps(about).encode()))
+    received = {}
+    for name, (dtype, shape) in about.items():
+        data = _broadcast_bytes(given[name].tobytes() if given else b"")
+        received[name] = jnp.asarray(np.frombuffer(data, jnp.dtype(dtype)).reshape(shape))
+    return received
 
 
 def on_every_host(function: Callable[[], T]) -> T:
@@ -300,8 +336,10 @@ def _listed(hosts: list[int]) -> str:
     return f"hosts {', '.join(map(str, hosts))} differ"
 
 
-def _broadcast_text(text: str, size: int = 2048) -> str:
+def _broadcast_bytes(data: bytes) -> bytes:
+    """The first host's bytes, on all hosts; what the others give does not count."""
+    size = int(broadcast(np.int32(len(data))))
     buffer = np.zeros(size, np.uint8)
-    encoded = np.frombuffer(text.encode()[:size], np.uint8)
-    buffer[: len(encoded)] = encoded
-    return bytes(broadcast(buffer)).rstrip(b"\0").decode(errors="ignore")
+    if is_first_host():
+        buffer[:] = np.frombuffer(data, np.uint8)
+    return bytes(broadcast(buffer))

@@ -65,6 +65,7 @@ def fit(
     init: Callable[[TrainingState], TrainingState],
     save: Callable[[TrainingState], None],
     after_call: Callable[[int, TrainingState], None] = lambda step, state: None,
+    around_call: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
     progress: bool = True,
 ) -> None:
     """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
@@ -80,6 +81,7 @@ def fit(
       init: changes the state of a run that has no checkpoint yet.
       save: called at each checkpoint and at the end.
       after_call: called after each compiled call.
+      around_call: the context, of the first step and the number of steps, of each compiled call.
       progress: whether to show a progress bar.
 
     Raises:
@@ -97,8 +99,10 @@ def fit(
         with bar, contextlib.closing(log):
             while step < train.steps:
                 began = time.perf_counter()
-                state, metrics = run(state, data)
-                metrics = {name: np.asarray(values) for name, values in metrics.items()}
+                around = around_call(step, train.steps_per_call) if around_call else None
+                with around or contextlib.nullcontext():
+                    state, metrics = run(state, data)
+                    metrics = {name: np.asarray(values) for name, values in metrics.items()}
                 stop_if_not_finite(step, metrics)
                 step += train.steps_per_call
                 rate = images / (time.perf_counter() - began)

@@ -8,13 +8,14 @@ FOLDER=dreamfusion_jax # on the workers, in the home folder
 parse_arguments() {
   local usage=$1
   shift
-  NAME='' ZONE='' TYPE='' VERSION='' BUCKET='' SPOT='' QUEUED='' DRY_RUN='' REST=()
+  NAME='' ZONE='' TYPE='' VERSION='' BUCKET='' FROM='' SPOT='' QUEUED='' DRY_RUN='' REST=()
   while [ $# -gt 0 ]; do
     case $1 in
       --zone=*) ZONE=${1#*=} ;;
       --type=*) TYPE=${1#*=} ;;
       --version=*) VERSION=${1#*=} ;;
       --bucket=*) BUCKET=${1#*=} ;;
+      --from=*) FROM=${1#*=} ;;
       --spot) SPOT=1 ;;
       --queued) QUEUED=1 ;;
       --dry-run) DRY_RUN=1 ;;
@@ -38,9 +39,13 @@ parse_arguments() {
   done
   [ -n "$NAME" ] || fail "$usage" "the name of the TPU is missing"
   [ -n "$ZONE" ] || fail "$usage" "--zone is missing"
-  # It becomes a part of scripts that the workers run.
-  case ${BUCKET#gs://} in *[!A-Za-z0-9._/-]*) fail "$usage" "--bucket holds other characters than letters, digits and . _ / -" ;; esac
-  case $BUCKET in '' | gs://?*) ;; *) fail "$usage" "--bucket must start with gs://" ;; esac
+  [ -z "$BUCKET" ] || check_bucket "$usage" --bucket "$BUCKET"
+}
+
+# An address becomes a part of scripts that the workers run.
+check_bucket() {
+  case ${3#gs://} in *[!A-Za-z0-9._/-]*) fail "$1" "$2 holds other characters than letters, digits and . _ / -" ;; esac
+  case $3 in gs://?*) ;; *) fail "$1" "$2 must start with gs://" ;; esac
 }
 
 fail() {

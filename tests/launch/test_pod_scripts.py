@@ -73,7 +73,7 @@ def call(script: str, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("script", ["create.sh", "run.sh", "setup.sh", "resume.sh"])
+@pytest.mark.parametrize("script", ["create.sh", "run.sh", "setup.sh", "resume.sh", "weights.sh"])
 def test_help_is_no_error(script):
     done = call(script, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"usage: {script} NAME")
@@ -83,6 +83,18 @@ def test_help_is_no_error(script):
 def test_buckets_that_would_be_commands_are_refused(bucket):
     done = call("run.sh", *PLACE, f"--bucket={bucket}", "--dry-run", "--", "a cat")
     assert done.returncode == 2 and "--bucket" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("source", ["gs://b/$(reboot)", "gs://b; reboot", "gs://", "s3://b"])
+def test_weights_come_from_addresses_and_folders_alone(source):
+    done = call("weights.sh", *PLACE, f"--from={source}", "--bucket=gs://b", "--dry-run")
+    assert done.returncode == 2 and "--from" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.parent.rglob("*.sh")), ids=lambda path: path.name)
+def test_scripts_can_be_parsed(path):
+    done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,6 +190,58 @@ def test_outputs_survive_in_the_bucket(tmp_path, monkeypatch):
     stop(second)
 
 
+RSYNC = """#!/usr/bin/env python3
+import os, pathlib, re, shutil, sys
+options = [a for a in sys.argv[1:] if a.startswith("--")]
+words = [a for a in sys.argv[1:] if not a.startswith("--")]
+assert words[:2] == ["storage", "rsync"] and "--recursive" in options, sys.argv
+exclude = re.compile(next(o for o in options if o.startswith("--exclude=")).partition("=")[2])
+source, target = (
+    pathlib.Path(re.sub("^gs://", os.environ["BUCKETS"] + "/", word)) for word in words[2:]
+)
+for path in source.rglob("*"):
+    name = path.relative_to(source).as_posix()
+    copy = target / name
+    same = copy.exists() and copy.stat().st_size == path.stat().st_size
+    if path.is_file() and not exclude.match(name) and not same:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+        print(name)
+"""
+
+
+def test_weights_reach_every_worker_once(tmp_path):
+    """A folder of this machine, through a bucket; a folder stands in for gcloud's."""
+    tools, worker = tmp_path / "tools", tmp_path / "worker"
+    model, buckets = tmp_path / "my 'IF'", tmp_path / "buckets"
+    for name in ("unet/a.safetensors", "unet/a.bin", "model_index.json"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(name)
+    for folder in (tools, worker, buckets / "b" / "IF-I"):
+        folder.mkdir(parents=True)
+    (tools / "gcloud").write_text(RSYNC)
+    (tools / "gcloud").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "BUCKETS": str(buckets),
+    }
+    up, down = dry_run("weights.sh", f"--from={model}", "--bucket=gs://b/IF-I/")
+    assert up[-2:] == [str(model), "gs://b/IF-I/"] and "--worker=all" in down
+    assert dry_run("weights.sh", "--from=gs://b/IF-I") == [down]
+
+    def copies(command, folder) -> list[str]:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return sorted(done.stdout.split())
+
+    assert copies(up, tmp_path) == ["model_index.json", "unet/a.safetensors"]
+    fetch = ["sh", "-c", down[-1].removeprefix("--command=")]
+    assert copies(fetch, worker) == ["model_index.json", "unet/a.safetensors"]
+    assert (worker / "dreamfusion_jax/models/IF-I/unet/a.safetensors").is_file()
+    (worker / "dreamfusion_jax/models/IF-I/model_index.json").unlink()
+    assert copies(fetch, worker) == ["model_index.json"]  # the rest is there
+
+
 def test_the_life_of_a_pod():
     archive, copy, install = dry_run("setup.sh")
     assert archive[:2] == ["git", "archive"] and archive[-1] == "HEAD"
@@ -190,6 +254,9 @@ def test_the_life_of_a_pod():
     again = dry_run("resume.sh", "--type=v4-32", "--bucket=gs://b", "--spot", "--", PROMPT)
     verbs = [command[4] if command[0] == "gcloud" else command[1] for command in again]
     assert verbs == ["delete", "create", "archive", "scp", "ssh", "ssh", "ssh"]
+    place = ("--type=v4-32", "--bucket=gs://b", "--from=gs://w/IF")
+    again = dry_run("resume.sh", *place, "--", PROMPT)
+    assert "gs://w/IF" in again[5][-1] and "nohup" in again[-1][-1]  # before the run starts
 
 
 @pytest.mark.parametrize(
@@ -201,6 +268,9 @@ def test_the_life_of_a_pod():
         ("run.sh", ["pod", "--zone=z"], "the prompt is missing"),
         ("run.sh", ["pod", "--zone=z", "--bucket=b", "--", "x"], "must start with gs://"),
         ("resume.sh", ["pod", "--zone=z", "--type=t", "--", "x"], "--bucket is missing"),
+        ("weights.sh", ["pod", "--zone=z"], "--from is missing"),
+        ("weights.sh", ["pod", "--zone=z", "--from=."], "--bucket is missing"),
+        ("weights.sh", ["pod", "--zone=z", "--from=/no/such"], "no folder of this machine"),
         ("delete.sh", ["pod", "--zone=z", "--hard"], "unknown option --hard"),
     ],
 )

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from dreamfusion_jax.errors import UserError
@@ -44,3 +48,34 @@ def test_clusters_are_seen_in_the_environment(monkeypatch, environment, visible)
 def test_addresses_are_checked(arguments, message):
     with pytest.raises(UserError, match=message):
         join_hosts(*arguments)
+
+
+VISIBLE = """
+import jax
+from dreamfusion_jax.train.parallel import join_hosts, leave_hosts
+join_hosts()
+print(jax.config.values["jax_cuda_visible_devices"])
+leave_hosts()
+"""
+
+
+@pytest.mark.parametrize(("tasks", "visible"), [("1(x2)", "all"), ("8(x2)", "0"), ("8,1", "0")])
+def test_a_process_alone_on_its_node_has_all_of_its_gpus(tasks, visible):
+    """In a job step of one task, with the variables of Slurm that JAX looks at."""
+    slurm = {
+        "SLURM_JOB_ID": str(os.getpid()),  # the coordinator's port is made of it
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", VISIBLE],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | slurm,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == visible

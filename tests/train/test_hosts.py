@@ -157,3 +157,31 @@ def test_a_coordinator_that_is_not_there(tmp_path):
     )
     assert done.returncode == 2
     assert "cannot reach the coordinator" in done.stderr and "within 3 s" in done.stderr
+
+
+ENCODES = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from dreamfusion_jax.train.parallel import arrays_of_first_host, join_hosts, leave_hosts
+process = int(sys.argv[2])
+join_hosts(f"127.0.0.1:{sys.argv[1]}", 2, process)
+def encode():
+    assert process == 0
+    states = jax.random.normal(jax.random.key(0), (3, 5, 7), jnp.bfloat16)
+    return {"states": states, "mask": np.eye(3, 5, dtype=bool)}
+arrays = arrays_of_first_host(encode)
+print({k: (v.shape, str(v.dtype), np.asarray(v).tobytes().hex()) for k, v in arrays.items()})
+leave_hosts()
+"""
+
+
+def test_arrays_of_the_first_host_reach_the_second_bit_for_bit():
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ENCODES, str(port), str(i)], stdout=subprocess.PIPE, text=True
+        )
+        for i in range(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0].splitlines()[-1] for process in processes)
+    assert first == second and "'bfloat16'" in first and "'bool'" in first

@@ -17,14 +17,15 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 sys.path.insert(0, sys.argv[3])
 from conftest import ball_prior, tiny_config, train_one
-config = tiny_config(field=sys.argv[4])
+config = tiny_config(field=sys.argv[4], train__views=int(sys.argv[5]))
 state = train_one(config, ball_prior(), pathlib.Path(sys.argv[2]))
 print(json.dumps([len(jax.devices()), [x.tolist() for x in jax.tree.leaves(state.params)]]))
 """
 
 
-def run_on(devices: int, workdir, here, field: str) -> list:
-    command = [sys.executable, "-c", PROGRAM, str(devices), str(workdir), str(here), field]
+def run_on(devices: int, workdir, here, field: str, views: int = 4) -> list:
+    settings = map(str, (devices, workdir, here, field, views))
+    command = [sys.executable, "-c", PROGRAM, *settings]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -47,6 +48,19 @@ def test_four_devices_give_what_one_gives(
     # Far from the start: the agreement above says something.
     pairs = zip(*map(jax.tree.leaves, (state.params["field"], early[0]["field"])), strict=True)
     assert max(np.abs(a - b).max() for a, b in pairs) > 0.004
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "views"), [(3, 6), (8, 8)])
+def test_as_many_devices_as_can_share_the_views_give_what_one_gives(
+    tiny_config, ball_prior, train_one, tmp_path, request, devices, views
+):
+    used, on_many = run_on(devices, tmp_path / "many", request.path.parent, "grid", views)
+    assert used == devices and views % devices == 0  # so that all of them work
+    config = tiny_config(field="grid", train__views=views)
+    state = train_one(config, ball_prior, tmp_path / "one")
+    for a, b in zip(jax.tree.leaves(state.params), on_many, strict=True):
+        np.testing.assert_allclose(a, np.array(b), atol=5e-4)
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ class PretrainedPrior(UnknownCameras):
 
     unet: UNet
     vae: VAE | None  # None: the model works on pixels
+    # None: prompts are encoded elsewhere.
     text: TextReader | None = dataclasses.field(compare=False)
     schedule: DiscreteSchedule
     prediction: str
@@ -84,7 +85,13 @@ class PretrainedPrior(UnknownCameras):
         return self.read()
 
     def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
-        """Encodes prompts, one row each; "" is the unconditional prompt."""
+        """Encodes prompts, one row each; "" is the unconditional prompt.
+
+        Raises:
+          ValueError: the prior was loaded without its text encoder.
+        """
+        if self.text is None:
+            raise ValueError("this prior was loaded with encodes=False")
         return self.text.encode(prompts)
 
     def eps_hat(
@@ -125,10 +132,13 @@ class PretrainedPrior(UnknownCameras):
         return []
 
 
-def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
+def load_pretrained(
+    path: Path, dtype: Any = jnp.float32, *, encodes: bool = True
+) -> PretrainedPrior:
     """The prior of a model folder in the layout of diffusers.
 
-    All files are checked here against their configs, by their headers.
+    All files are checked here against their configs, by their headers, those of the text encoder
+    only where it `encodes`.
 
     Raises:
       UserError: a file is missing, damaged or of another model, a block or setting is not
@@ -140,8 +150,8 @@ def load_pretrained(path: Path, dtype: Any = jnp.float32) -> PretrainedPrior:
     latent_shape = (size, size, unet.in_channels)
     factor = 1 if vae is None else vae.factor
     networks = _networks(folder, unet, vae, latent_shape, dtype)
-    text = text_reader(folder, dtype)
-    if text.width != unet.text_width:
+    text = text_reader(folder, dtype) if encodes else None
+    if text is not None and text.width != unet.text_width:
         raise UserError(
             f"{path} is not of one model: its text encoder gives states of {text.width}, and "
             f"its UNet reads states of {unet.text_width}; use the parts as published."
