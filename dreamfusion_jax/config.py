@@ -159,7 +159,7 @@ def _from_file(path: Path) -> ml_collections.ConfigDict:
         spec.loader.exec_module(module)
         get_config = getattr(module, "get_config", None)
         config = get_config() if get_config else None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that ends the program would seem a success
         raise UserError(f"The config file {path} cannot be run ({error!r}).") from error
     if get_config is None:
         raise UserError(f"{path} has no function get_config().")

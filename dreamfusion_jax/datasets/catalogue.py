@@ -7,18 +7,23 @@ textures. Nothing here needs root: a `.deb` is an `ar` archive around a tar file
 
 import dataclasses
 import lzma
+import math
 import pathlib
 import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.prompts.cache import cache_folder, file_digest
 
 PROPERTIES = "PluginFurnitureCatalog.properties"
 _PART = ".part"  # ends the name of a folder that is being unpacked
+_MOST_BYTES = 4 * 1024**3  # of an archive, unpacked
+_LARGEST = 1e6  # centimetres
 HOW_TO_GET = (
     "get it with `apt-get download sweethome3d-furniture` (no root needed) and pass the "
     "path of the .deb file"
@@ -59,8 +64,8 @@ def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = N
 
     Args:
       source: the `.deb`, or a folder with `.sh3f` files or with unpacked catalogues.
-      cache: where a `.deb` is unpacked to (kept and used again); default: a folder in the
-        system's temporary directory.
+      cache: where a `.deb` is unpacked to (kept and used again); default: a folder in the user's
+        cache, named by a digest of the file.
 
     Raises:
       UserError: `source` is missing or holds no catalogue.
@@ -69,8 +74,8 @@ def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = N
     if not source.exists():
         raise UserError(f"The furniture package {source} does not exist: {HOW_TO_GET}.")
     if source.is_file():
-        stem = pathlib.Path(tempfile.gettempdir()) / f"dreamfusion_{source.stem}"
-        folder = pathlib.Path(cache) if cache else stem
+        own = cache_folder() / "furniture" / file_digest(source)[:16]
+        folder = pathlib.Path(cache) if cache else own
         if not _catalogues(folder):
             _whole(unpack_deb, source, folder)
     elif _catalogues(source):
@@ -98,11 +103,19 @@ def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None
     part = folder.with_name(folder.name + _PART)
     shutil.rmtree(part, ignore_errors=True)
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         unpack(source, part)
-    except (EOFError, ValueError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, OSError) as error:
+        shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"{source} is cut short or damaged ({error}): {HOW_TO_GET}.") from error
     if part.is_dir():  # there was something to unpack
         part.replace(folder)
+
+
+# What the archives' readers raise: NotImplementedError for a compression that they do not know,
+# RuntimeError for a password.
+_DAMAGED = (EOFError, ValueError, lzma.LZMAError, zlib.error, tarfile.TarError)
+_DAMAGED += (zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
 def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
@@ -112,6 +125,8 @@ def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
         tarball = _ar_member(deb, "data.tar", scratch_folder)
         with tarfile.open(tarball) as archive:
             members = [m for m in archive.getmembers() if m.name.endswith(".sh3f")]
+            if sum(member.size for member in members) > _MOST_BYTES:
+                raise ValueError(f"it would take more than {_MOST_BYTES:,} bytes")
             archive.extractall(scratch_folder, members=members, filter="data")
         unpack_catalogues(scratch_folder, folder)
 
@@ -120,6 +135,8 @@ def unpack_catalogues(source: pathlib.Path, folder: pathlib.Path) -> None:
     """Unpacks every `.sh3f` file found under `source` into `folder/<its name>/`."""
     for path in sorted(source.rglob("*.sh3f")):
         with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+                raise ValueError(f"{path.name} would take more than {_MOST_BYTES:,} bytes")
             archive.extractall(folder / path.stem)
 
 
@@ -130,6 +147,8 @@ def _ar_member(path: pathlib.Path, prefix: str, folder: pathlib.Path) -> pathlib
             raise UserError(f"{path} is not a Debian package: {HOW_TO_GET}.")
         while header := file.read(60):
             name, size = header[:16].decode().strip().rstrip("/"), int(header[48:58])
+            if size < 0:
+                break
             if name.startswith(prefix):
                 out = folder / name
                 out.write_bytes(file.read(size))
@@ -153,14 +172,29 @@ def parse_properties(text: str) -> dict[int, dict[str, str]]:
 def read_catalogue(path: pathlib.Path) -> list[Entry]:
     """The entries of one `PluginFurnitureCatalog.properties` whose model file exists."""
     parsed = parse_properties(path.read_text(encoding="latin-1"))
-    entries = (_entry(path.parent, fields) for _, fields in sorted(parsed.items()))
+    entries = []
+    for number, fields in sorted(parsed.items()):
+        try:
+            entries.append(_entry(path.parent, fields))
+        except (KeyError, ValueError, OSError) as error:
+            raise UserError(
+                f"The entry {number} of the catalogue {path} is damaged ({error!r}): {HOW_TO_GET}."
+            ) from error
     return [entry for entry in entries if entry.model.is_file()]
 
 
 def _entry(folder: pathlib.Path, fields: dict[str, str]) -> Entry:
     model = folder / fields["model"].lstrip("/")
+    if not model.resolve().is_relative_to(folder.resolve()):
+        raise ValueError("its model lies outside of the catalogue")
     tags = (tag.strip() for tag in fields.get("tags", "").split(","))
     identity = "1 0 0 0 1 0 0 0 1"
+    rotation = tuple(map(float, fields.get("modelRotation", identity).split()))
+    sides = [float(fields[name]) for name in ("width", "depth", "height")]
+    if len(rotation) != 9 or not all(map(math.isfinite, rotation)):
+        raise ValueError("its rotation is no matrix")
+    if not all(0 < side < _LARGEST for side in sides):
+        raise ValueError("its sides are no lengths")
     return Entry(
         uid=f"{folder.name}/{model.stem}",
         name=fields["name"],
@@ -169,8 +203,8 @@ def _entry(folder: pathlib.Path, fields: dict[str, str]) -> Entry:
         creator=fields.get("creator", ""),
         licence=LICENCES.get(folder.name, "see the catalogue"),
         model=model,
-        rotation=tuple(float(v) for v in fields.get("modelRotation", identity).split()),
-        width=float(fields["width"]),
-        depth=float(fields["depth"]),
-        height=float(fields["height"]),
+        rotation=rotation,
+        width=sides[0],
+        depth=sides[1],
+        height=sides[2],
     )

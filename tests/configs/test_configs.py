@@ -106,7 +106,13 @@ def test_configs_from_files(tmp_path):
     assert load_config(str(good)).train.steps == 3
     (tmp_path / "bad.py").write_text("1 / 0\n")
     (tmp_path / "empty.py").write_text("")
-    for name, message in (("bad", "cannot be run"), ("empty", "no function"), ("x", "no config")):
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    for name, message in (
+        ("bad", "cannot be run"),
+        ("ends", "cannot be run"),
+        ("empty", "no function"),
+        ("x", "no config"),
+    ):
         with pytest.raises(UserError, match=message):
             load_config(str(tmp_path / f"{name}.py"))
     with pytest.raises(UserError, match="give one of .*quick"):

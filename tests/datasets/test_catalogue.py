@@ -2,6 +2,7 @@ import io
 import lzma
 import shutil
 import tarfile
+import tempfile
 import zipfile
 
 import pytest
@@ -98,3 +99,42 @@ def test_errors_say_how_to_get_the_package(tmp_path):
     for name in ("missing.deb", "note.deb", "empty", "short.deb", "cut.deb", "new.deb", "bad"):
         with pytest.raises(UserError, match="apt-get download"):
             open_source(tmp_path / name, cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("model#1=../../../secret.obj", "outside of the catalogue"),
+        ("width#1=nan", "no lengths"),
+        ("depth#1=-3", "no lengths"),
+        ("height#1=tall", "tall"),
+        ("modelRotation#1=1 0 0", "no matrix"),
+    ],
+)
+def test_entries_that_make_no_sense_are_named(catalogue, line, message):
+    path = catalogue / "PluginFurnitureCatalog.properties"
+    path.write_text(PROPERTIES + line + "\n", encoding="latin-1")
+    with pytest.raises(UserError, match=f"entry 1 .*{message}"):
+        open_source(catalogue.parent)
+
+
+def test_a_package_is_unpacked_in_the_users_own_cache_by_its_content(
+    catalogue, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DREAMFUSION_CACHE", str(tmp_path / "own"))
+    stray = tmp_path / "tmp" / "dreamfusion_furniture" / "BlendSwap-CC-BY"
+    shutil.copytree(catalogue, stray)  # what others can put into the shared temporary folder
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in catalogue.rglob("*.*"):
+            archive.write(path, path.relative_to(catalogue))
+    tarball = io.BytesIO()
+    with tarfile.open(fileobj=tarball, mode="w:xz") as archive:
+        member = tarfile.TarInfo("./usr/BlendSwap-CC-BY.sh3f")
+        member.size = len(packed.getvalue())
+        archive.addfile(member, io.BytesIO(packed.getvalue()))
+    deb = tmp_path / "furniture.deb"
+    deb.write_bytes(ar({"data.tar.xz": tarball.getvalue()}))
+    check(entries := open_source(deb))
+    assert entries[0].model.is_relative_to(tmp_path / "own")
