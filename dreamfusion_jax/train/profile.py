@@ -40,6 +40,7 @@ class Profile:
     def __init__(self, steps: range, workdir: Path):
         self._steps, self._folder = steps, workdir / FOLDER
         self._first, self._end = -1, -1  # of the recorded steps
+        self._done = 0  # the step that the last call has reached
 
     @contextlib.contextmanager
     def around_call(self, step: int, count: int) -> Iterator[None]:
@@ -53,8 +54,9 @@ class Profile:
             self._try(self._start)
         with jax.profiler.StepTraceAnnotation("call", step_num=step):
             yield
-        if self.running and step + count >= self._steps.stop:
-            self._stop(step + count)
+        self._done = step + count
+        if self.running and self._done >= self._steps.stop:
+            self._stop(self._done)
 
     @property
     def running(self) -> bool:
@@ -64,7 +66,7 @@ class Profile:
     def close(self) -> None:
         """Ends a trace that a stopped run has left open."""
         if self.running:
-            self._stop(self._steps.stop)
+            self._stop(self._done)
 
     def say_if_none(self) -> None:
         """Tells of a run that has ended without any of the steps."""
