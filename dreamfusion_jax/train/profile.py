@@ -13,12 +13,14 @@ from dreamfusion_jax.errors import UserError
 FOLDER = "profile"
 
 
-def steps_to_profile(text: str, steps: int) -> range:
-    """Reads N:M, the steps from N to M - 1 of a run, which are counted from 0.
+def steps_to_profile(text: str | None, steps: int) -> range | None:
+    """Reads N:M, the steps from N to M - 1 of a run, which are counted from 0; None is none.
 
     Raises:
       UserError: it is of another form, empty, or ends after the run.
     """
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+):(\d+)", text, re.ASCII)
     chosen = range(*map(int, match.groups())) if match else range(0)
     if not chosen or chosen.stop > steps:
