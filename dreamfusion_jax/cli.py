@@ -546,11 +546,13 @@ def _train_prior(options: argparse.Namespace) -> None:
     from dreamfusion_jax.io import local_path
     from dreamfusion_jax.train.prior import train_prior
     from dreamfusion_jax.train.prior_data import load_data
+    from dreamfusion_jax.train.profile import steps_to_profile
 
     config = load_config(options.config, PRIOR_PARTS)
     override(config, options.overrides)
+    how = {"init": options.init}
+    how["profile"] = steps_to_profile(options.profile, config.train.steps)
     data = load_data(config, options.data)
-    how = {"init": options.init, "profile": options.profile}
     print(train_prior(config, data, local_path(options.workdir), **how))
 
 

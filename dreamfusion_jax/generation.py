@@ -90,7 +90,7 @@ def generate(
     check_prompt(prompt)
     config = on_every_host(lambda: _resolve(config, overrides))
     workdir = Path("outputs") / slug(prompt) if workdir is None else local_path(workdir)
-    steps = None if profile is None else steps_to_profile(profile, config.train.steps)
+    steps = steps_to_profile(profile, config.train.steps)
     jobs = [Job(prompt, config.seed, workdir)]
     page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
 

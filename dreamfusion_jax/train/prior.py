@@ -30,7 +30,7 @@ from dreamfusion_jax.prompts.t5 import T5Encoder
 from dreamfusion_jax.prompts.tokenizer import train_tokenizer
 from dreamfusion_jax.train.batches import Augmentation, DeviceData, draw_batch, to_device
 from dreamfusion_jax.train.prior_data import CaptionedImages
-from dreamfusion_jax.train.profile import profiling, steps_to_profile
+from dreamfusion_jax.train.profile import profiling
 from dreamfusion_jax.train.supervised import (
     MODEL_FOLDER,
     TrainingState,
@@ -52,7 +52,7 @@ def train_prior(
     *,
     progress: bool = True,
     init: str | Path | None = None,
-    profile: str | None = None,
+    profile: range | None = None,
 ) -> Path:
     """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
 
@@ -63,7 +63,7 @@ def train_prior(
     `init` is the folder of a model whose weights a new run starts from. Words that it does not
     know keep their random start.
 
-    `profile`, N:M, are steps of which a trace is written to `workdir`/profile, see
+    `profile` are steps of which a trace is written to `workdir`/profile, see
     `train.profile.Profile`.
 
     Returns the model's folder. Raises UserError for a loss that is not finite, intervals
@@ -73,7 +73,6 @@ def train_prior(
     check_training(config)
     if not config.train.time_exponent > 0:
         raise UserError(f"train.time_exponent={config.train.time_exponent} must be above 0")
-    steps = None if profile is None else steps_to_profile(profile, config.train.steps)
     claim_workdir(workdir, config)
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())
@@ -94,7 +93,7 @@ def train_prior(
             sheet.draw(step, state.ema)
 
     hooks = {"init": start, "save": save, "after_call": after_call}
-    with profiling(steps, workdir) as hooks["around_call"]:
+    with profiling(profile, workdir) as hooks["around_call"]:
         fit(state, run, device_data, workdir, config.train, **hooks, progress=progress)
     return workdir / MODEL_FOLDER
 

@@ -13,12 +13,14 @@ from dreamfusion_jax.errors import UserError
 FOLDER = "profile"
 
 
-def steps_to_profile(text: str, steps: int) -> range:
-    """Reads N:M, the steps from N to M - 1 of a run, which are counted from 0.
+def steps_to_profile(text: str | None, steps: int) -> range | None:
+    """Reads N:M, the steps from N to M - 1 of a run, which are counted from 0; None is none.
 
     Raises:
       UserError: it is of another form, empty, or ends after the run.
     """
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+):(\d+)", text, re.ASCII)
     chosen = range(*map(int, match.groups())) if match else range(0)
     if not chosen or chosen.stop > steps:
@@ -40,6 +42,7 @@ class Profile:
     def __init__(self, steps: range, workdir: Path):
         self._steps, self._folder = steps, workdir / FOLDER
         self._first, self._end = -1, -1  # of the recorded steps
+        self._done = 0  # the step that the last call has reached
 
     @contextlib.contextmanager
     def around_call(self, step: int, count: int) -> Iterator[None]:
@@ -53,8 +56,9 @@ class Profile:
             self._try(self._start)
         with jax.profiler.StepTraceAnnotation("call", step_num=step):
             yield
-        if self.running and step + count >= self._steps.stop:
-            self._stop(step + count)
+        self._done = step + count
+        if self.running and self._done >= self._steps.stop:
+            self._stop(self._done)
 
     @property
     def running(self) -> bool:
@@ -64,7 +68,7 @@ class Profile:
     def close(self) -> None:
         """Ends a trace that a stopped run has left open."""
         if self.running:
-            self._stop(self._steps.stop)
+            self._stop(self._done)
 
     def say_if_none(self) -> None:
         """Tells of a run that has ended without any of the steps."""

@@ -57,7 +57,7 @@ def two_colours():
 def test_learns_colours_and_resumes_exactly(stops_after_a_checkpoint, tmp_path):
     """Words choose colours after 200 steps; 100 + 100 steps give the same bits as 200."""
     data = two_colours()
-    how = {"progress": False, "profile": "120:130"}
+    how = {"progress": False, "profile": range(120, 130)}
     folder = train_prior(small_config(200), data, tmp_path / "whole", **how)
     assert list((tmp_path / "whole" / "profile").rglob("*.xplane.pb"))
     prior = TextToImagePrior.load(folder)

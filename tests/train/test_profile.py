@@ -45,12 +45,12 @@ def test_the_trace_covers_the_calls_of_the_steps(
     assert "were done before" in capsys.readouterr().err and not traces(tmp_path / "again")
 
 
-def test_a_stopped_run_leaves_its_trace(tmp_path):
+def test_a_stopped_run_leaves_its_trace(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt), profiling(range(100), tmp_path) as around:
         with around(0, 2):
             pass
         raise KeyboardInterrupt
-    assert len(traces(tmp_path)) == 1
+    assert len(traces(tmp_path)) == 1 and "The steps 0:2 are" in capsys.readouterr().err
 
 
 def test_a_trace_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
