@@ -9,6 +9,7 @@ import pathlib
 import re
 import stat
 import struct
+import sys
 import tempfile
 import time
 import warnings
@@ -184,7 +185,7 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < float("inf")  # neither is NaN
+    return number and abs(value) < sys.float_info.max  # NaN is not, nor a whole number beyond all
 
 
 def read_picture(

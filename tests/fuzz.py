@@ -91,7 +91,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     picture = folder / "picture.png"
     noise = np.random.default_rng(0).integers(0, 255, (9, 7, 4), np.uint8)
     PIL.Image.fromarray(noise).save(picture)
-    found["picture"] = Kind([picture], lambda: read_picture(picture).shape)
+    found["picture"] = Kind([picture], lambda: _picture(picture))
     found["prompts"] = Kind([_text(folder / "p.txt", "a table\n# b\na chair\n")], lambda: None)
     found["prompts"].read = lambda: read_prompts(folder / "p.txt")
     poses = [{"azimuth": 10.0 * i, "elevation": 15.0} for i in range(3)]
@@ -109,6 +109,13 @@ def kinds(folder: Path) -> dict[str, Kind]:
         archive.writestr("a.obj", "v 0 0 0\n")
     found["catalogue"] = Kind([catalogue], lambda: _catalogue(catalogue.parent))
     return found | _models(folder)
+
+
+def _picture(path: Path) -> Any:
+    try:
+        return read_picture(path).shape
+    except (OSError, ValueError) as error:  # what it promises; its callers name the picture
+        raise UserError(f"{path} cannot be read ({error}).") from error
 
 
 def _catalogue(folder: Path) -> Any:

@@ -114,7 +114,7 @@ def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None
 
 # What the archives' readers raise: NotImplementedError for a compression that they do not know,
 # RuntimeError for a password.
-_DAMAGED = (EOFError, ValueError, lzma.LZMAError, zlib.error, tarfile.TarError)
+_DAMAGED = (EOFError, ValueError, IndexError, lzma.LZMAError, zlib.error, tarfile.TarError)
 _DAMAGED += (zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 

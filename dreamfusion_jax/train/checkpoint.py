@@ -176,7 +176,7 @@ def restore_run(workdir: str | Path, step: int | None = None) -> Run:
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
     try:
-        scene = Scene.from_config(config.scene)
+        scene, blur = Scene.from_config(config.scene), Ramp(**config.blur)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{workdir}/config.json was not written by this version of the program "
@@ -187,7 +187,7 @@ def restore_run(workdir: str | Path, step: int | None = None) -> Run:
         params, step = _newest_scene(folder, like)
     else:
         params = _scene_at(folder, like, step)
-    params = with_blur(params, Ramp(**config.blur)(step))
+    params = with_blur(params, blur(step))
     return Run(_with_export_settings(config), scene, params, step)
 
 
