@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.model_files import shown
 
 
 @runtime_checkable
@@ -110,7 +111,7 @@ def schedule_from_config(config: dict[str, Any]) -> DiscreteSchedule:
     flow = config.get("use_flow_sigmas") or not str(kind).startswith(_SAMPLERS)
     if flow:
         raise UserError(
-            f"the scheduler's config is of a {kind}: models of another process than DDPM's "
+            f"the scheduler's config is of a {shown(kind)}: models of another process than DDPM's "
             "(flow matching, EDM) are not supported; choose another one"
         )
     betas = np.array(_betas(config), np.float64)
@@ -154,7 +155,7 @@ def _betas(config: dict[str, Any]) -> list[float] | tuple[float, ...]:
         return trained
     if not isinstance(kind, str) or kind not in _BETAS:
         raise UserError(
-            f"the scheduler's config has beta_schedule={kind!r}; supported: {', '.join(_BETAS)}"
+            f"the scheduler's config has beta_schedule={shown(kind)}; supported: {', '.join(_BETAS)}"
         )
     return _BETAS[kind](count, *ends)
 

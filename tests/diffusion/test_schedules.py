@@ -77,12 +77,15 @@ def test_schedules_of_configs():
         {"_class_name": "EDMEulerScheduler"},
         {"_class_name": "FlowMatchEulerDiscreteScheduler"},
         {"_class_name": ["DDPMScheduler"]},
+        {"_class_name": ["DDPMScheduler"] * 1000},
+        {"beta_schedule": "x" * 5000},
         {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True},
     ],
 )
 def test_what_is_no_schedule_is_refused(config):
-    with pytest.raises(UserError, match="scheduler's config"):
+    with pytest.raises(UserError, match="scheduler's config") as caught:
         schedules.schedule_from_config(config)
+    assert len(str(caught.value)) < 400
 
 
 def test_rescaled_betas_end_without_signal():
