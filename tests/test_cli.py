@@ -122,7 +122,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 def test_unreadable_model_folder(capsys, tmp_path):
     (tmp_path / "config.json").write_text("{")
     code, output = run(capsys, "generate", "a cat", f"--config.prior={tmp_path}")
-    assert code == 2 and "missing or damaged" in output
+    assert code == 2 and "config.json is not valid JSON" in output
 
 
 def config_for(prompt: str):

@@ -155,7 +155,8 @@ def _betas(config: dict[str, Any]) -> list[float] | tuple[float, ...]:
         return trained
     if not isinstance(kind, str) or kind not in _BETAS:
         raise UserError(
-            f"the scheduler's config has beta_schedule={shown(kind)}; supported: {', '.join(_BETAS)}"
+            f"the scheduler's config has beta_schedule={shown(kind)}; "
+            f"supported: {', '.join(_BETAS)}"
         )
     return _BETAS[kind](count, *ends)
 

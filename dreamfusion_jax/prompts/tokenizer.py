@@ -47,7 +47,10 @@ def load_tokenizer(path: str | os.PathLike) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
         tokenizer.encode(_ANY_TEXT)
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:
+        # The library raises bare Exception, and what its Rust code panics with is not even one.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserError(
             f"cannot read the tokenizer {path}: {shown_error(error)}; fetch it again"
         ) from error

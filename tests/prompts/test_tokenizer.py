@@ -60,6 +60,16 @@ def test_round_trip_and_damage(tmp_path):
         load_tokenizer(tmp_path / "t.json")
 
 
+def test_a_template_with_a_token_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    train_tokenizer(CAPTIONS).save(str(path))
+    found = json.loads(path.read_text())
+    found["post_processor"]["special_tokens"] = {}
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="cannot read the tokenizer"):
+        load_tokenizer(path)
+
+
 def test_over_long_prompt():
     with pytest.raises(UserError, match="9 words"):
         tokenize(train_tokenizer(CAPTIONS), ["a teapot " * 4 + "photo"], 8)
