@@ -131,7 +131,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def shown_error(error: Exception) -> str:
+def shown_error(error: BaseException) -> str:
     """Return an exception's message, cut where it repeats much of a file."""
     text = str(error)
     return text if len(text) <= 200 else f"{text[:200]}..."

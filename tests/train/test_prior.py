@@ -96,7 +96,7 @@ def check_start_from(data, model, workdir):
     with pytest.raises(UserError, match="another architecture"):
         train_prior(config, more, workdir.with_name("wide"), progress=False, init=model)
     config = small_config(100).unlock()
-    config.model.text_encoder.d_model = 16
+    config.model.text_encoder.num_layers = 2
     with pytest.raises(UserError, match="another architecture"):
         train_prior(config, more, workdir.with_name("words"), progress=False, init=model)
 

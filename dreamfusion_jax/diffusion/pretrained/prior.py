@@ -77,7 +77,7 @@ class PretrainedPrior(UnknownCameras):
 
     def architecture(self) -> "PretrainedPrior":
         """Return it without its parameters and its text encoder."""
-        return dataclasses.replace(self, text=None, read=None)
+        return dataclasses.replace(self, text=None, read=dict)
 
     @functools.cached_property
     def params(self) -> dict[str, Any]:
