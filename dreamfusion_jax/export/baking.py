@@ -5,8 +5,9 @@ import numpy as np
 import PIL.Image
 import trimesh
 import xatlas
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32, UInt8
 from scipy import ndimage
+from tqdm.auto import tqdm
 
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.scene.render import Scene, field_at
@@ -35,7 +36,12 @@ def with_vertex_colours(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> tr
 
 
 def with_texture(
-    scene: Scene, params: dict, mesh: trimesh.Trimesh, size: int = 1024
+    scene: Scene,
+    params: dict,
+    mesh: trimesh.Trimesh,
+    size: int = 1024,
+    *,
+    progress: bool = False,
 ) -> trimesh.Trimesh:
     """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
 
@@ -47,19 +53,14 @@ def with_texture(
       params: the scene's parameters.
       mesh: of `extract_mesh`.
       size: width and height of the texture in pixels.
+      progress: whether to show a progress bar.
     """
     vertex, faces, uv = unwrap(mesh, size)
     normals = mesh.vertex_normals[vertex]
-    points, directions, row, column = _texels(mesh.vertices[vertex], normals, faces, uv, size)
-    depth = _DEPTH * float(mesh.extents.max())
-    image = np.zeros((size, size, 3), np.uint8)
-    image[row, column] = to_uint8(surface_colours(scene, params, points, directions, depth))
-    empty = np.ones((size, size), bool)
-    empty[row, column] = False
-    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    image = _texture(scene, params, mesh, (vertex, faces, uv), size, progress)
     material = trimesh.visual.material.PBRMaterial(
         name="albedo",
-        baseColorTexture=PIL.Image.fromarray(image[tuple(nearest)]),
+        baseColorTexture=PIL.Image.fromarray(image),
         metallicFactor=0.0,
         roughnessFactor=1.0,
         doubleSided=True,
@@ -132,40 +133,53 @@ def _ray_colours(
     return np.einsum("vs,vsc->vc", weights, albedo) / weights.sum(1, keepdims=True)
 
 
-def _texels(
-    vertices: Float[np.ndarray, "corners 3"],
-    normals: Float[np.ndarray, "corners 3"],
-    faces: Int[np.ndarray, "faces 3"],
-    uv: Float[np.ndarray, "corners 2"],
+def _texture(
+    scene: Scene,
+    params: dict,
+    mesh: trimesh.Trimesh,
+    charts: tuple[np.ndarray, np.ndarray, np.ndarray],
     size: int,
-) -> tuple[
-    Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]
-]:
-    """Points and unit normals of the texels whose centres lie in a triangle; their row, column."""
-    face, weights, column, row = rasterise(uv[faces] * size, size)
-    corners = faces[face]
-    points = np.einsum("nk,nkd->nd", weights, vertices[corners])
-    directions = np.einsum("nk,nkd->nd", weights, normals[corners])
-    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
-    return points, directions, size - 1 - row, column
+    progress: bool,
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The albedo at the texels whose centers lie in a chart, the nearest one at all others."""
+    vertex, faces, uv = charts
+    vertices, normals = mesh.vertices[vertex], mesh.vertex_normals[vertex]
+    triangles = uv[faces] * size
+    depth = _DEPTH * float(mesh.extents.max())
+    owner = covering(triangles, size)
+    image = np.zeros((size, size, 3), np.uint8)
+    rows = max(1, _CELLS_PER_BATCH // size)
+    with tqdm(total=size, desc="texture", unit="row", disable=not progress) as bar:
+        for start in range(0, size, rows):
+            y, x = np.nonzero(owner[start : start + rows] >= 0)
+            y += start
+            face = owner[y, x]
+            weights = barycentric(triangles[face], x, y)
+            points = np.einsum("nk,nkd->nd", weights, vertices[faces[face]])
+            outward = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
+            outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+            colours = surface_colours(scene, params, points, outward, depth)
+            image[size - 1 - y, x] = to_uint8(colours)
+            bar.update(min(rows, size - start))
+    empty = owner[::-1] < 0
+    del owner
+    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
+    return image[tuple(nearest)]
 
 
-def rasterise(
+def covering(
     triangles: Float[np.ndarray, "faces 3 2"], size: int
-) -> tuple[
-    Int[np.ndarray, "n"], Float[np.ndarray, "n 3"], Int[np.ndarray, "n"], Int[np.ndarray, "n"]
-]:
-    """The cells of a grid whose centres (i + 1/2, j + 1/2) lie in triangles.
+) -> Int32[np.ndarray, "size size"]:
+    """The number of the triangle, x to the right and y up, that each cell's center lies in.
 
-    Returns:
-      Of each such cell its triangle, the barycentric coordinates of its centre, and its x and y;
-      a cell in several triangles comes once.
+    Of a grid of cells at [y, x] with centers (x + 1/2, y + 1/2). Of several triangles it is one
+    of them; -1 where there is none.
     """
     low = np.clip(np.floor(triangles.min(1)), 0, size - 1).astype(np.int64)
     high = np.clip(np.ceil(triangles.max(1)), 1, size).astype(np.int64)
     extent = np.maximum(high - low, 1)
     count = extent.prod(1)
-    owner = np.full((size, size), -1, np.int64)
+    owner = np.full((size, size), -1, np.int32)
     # So many cells at a time as bound the memory, whatever the size.
     batch = (np.cumsum(count) - count) // _CELLS_PER_BATCH
     for faces in np.split(np.arange(len(count)), np.flatnonzero(np.diff(batch)) + 1):
@@ -174,17 +188,15 @@ def rasterise(
         offset = np.arange(len(face)) - np.repeat(np.cumsum(cells) - cells, cells)
         x = low[face, 0] + offset % extent[face, 0]
         y = low[face, 1] + offset // extent[face, 0]
-        inside = (_barycentric(triangles[face], x, y) >= 0).all(1)
-        owner[x[inside], y[inside]] = face[inside]
-    x, y = np.nonzero(owner >= 0)
-    face = owner[x, y]
-    return face, _barycentric(triangles[face], x, y), x, y
+        inside = (barycentric(triangles[face], x, y) >= 0).all(1)
+        owner[y[inside], x[inside]] = face[inside]
+    return owner
 
 
-def _barycentric(
+def barycentric(
     triangles: Float[np.ndarray, "n 3 2"], x: Int[np.ndarray, "n"], y: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n 3"]:
-    """Of the centres of cells; negative in flat triangles."""
+    """The barycentric coordinates of cells' centers (x + 1/2, y + 1/2); negative in flat triangles."""
     a, b, c = triangles.transpose(1, 0, 2)
     p = np.stack([x + 0.5, y + 0.5], 1)
     parts = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], 1)

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from dreamfusion_jax.export.baking import rasterise, unwrap, with_texture, with_vertex_colours
+from dreamfusion_jax.export import baking
+from dreamfusion_jax.export.baking import (
+    barycentric,
+    covering,
+    unwrap,
+    with_texture,
+    with_vertex_colours,
+)
 from dreamfusion_jax.export.mesh import extract_mesh
 
 CENTRE = np.array([0.1, 0.0, 0.05])
@@ -52,22 +59,30 @@ def test_charts_do_not_overlap(mesh):
     area = np.abs(
         np.cross(*(np.pad(corners[:, i] - corners[:, 0], [(0, 0), (0, 1)]) for i in (1, 2)))
     )
-    face, *_ = rasterise(corners * 512, 512)
+    covered = (covering(corners * 512, 512) >= 0).sum()
     # As many cells are covered as there is area: nothing is covered twice.
-    assert len(face) == pytest.approx(area[:, 2].sum() / 2 * 512**2, rel=0.02)
+    assert covered == pytest.approx(area[:, 2].sum() / 2 * 512**2, rel=0.02)
 
 
-def test_rasterise_covers_a_square_once():
-    square = np.array([[[1, 1], [5, 1], [1, 5]], [[5, 1], [5, 5], [1, 5]]], float)
-    face, weights, x, y = rasterise(square, 8)
+def test_a_square_is_covered_and_nothing_else():
+    square = np.array([[[1, 1], [5, 1], [1, 6]], [[5, 1], [5, 6], [1, 6]]], float)
+    owner = covering(square, 8)
+    y, x = np.nonzero(owner >= 0)
     assert sorted(zip(x.tolist(), y.tolist(), strict=True)) == [
-        (i, j) for i in range(1, 5) for j in range(1, 5)
+        (i, j) for i in range(1, 5) for j in range(1, 6)
     ]
-    corners = np.einsum("nk,nkd->nd", weights, square[face])
+    weights = barycentric(square[owner[y, x]], x, y)
+    corners = np.einsum("nk,nkd->nd", weights, square[owner[y, x]])
     np.testing.assert_allclose(corners, np.stack([x, y], 1) + 0.5)
 
 
-def test_rasterise_takes_either_orientation_and_leaves_out_what_is_flat():
+def test_triangles_of_either_orientation_cover_and_flat_ones_do_not():
     flipped = np.array([[[1, 1], [1, 5], [5, 1]], [[0, 0], [4, 4], [2, 2]]], float)
-    face, *_ = rasterise(flipped, 8)
-    assert set(face) == {0}
+    assert set(covering(flipped, 8).ravel().tolist()) == {-1, 0}
+
+
+def test_a_texture_made_in_parts_is_the_same(ball, params, mesh, monkeypatch):
+    whole = with_texture(ball, params, mesh, 128).visual.material.baseColorTexture
+    monkeypatch.setattr(baking, "_CELLS_PER_BATCH", 1000)
+    parts = with_texture(ball, params, mesh, 128).visual.material.baseColorTexture
+    np.testing.assert_allclose(*(np.asarray(x, int) for x in (parts, whole)), atol=1)
