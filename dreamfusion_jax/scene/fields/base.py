@@ -26,9 +26,10 @@ class Field(nn.Module):
     `radius` bounds where it is asked. `blob_scale` lambda_tau and `blob_std` sigma_tau shape the
     Gaussian that is added to the density before its exp, or with `blob_after_exp` to the density
     itself, where nothing can remove it; `density_offset` shifts the logarithm of the field's own
-    density everywhere (0 in the paper, negative values start from emptier space). The albedo has `channels`, of which
-    the first three are its color. `points_per_chunk` bounds how many points are worked on at a
-    time: their activations are computed again in the backward pass. 0 takes all at once.
+    density everywhere (0 in the paper, negative values start from emptier space). The albedo has
+    `channels`, of which the first three are its color. `points_per_chunk` bounds how many points
+    are worked on at a time: their activations are computed again in the backward pass. 0 takes all
+    at once.
     """
 
     not_in_config: ClassVar[tuple[str, ...]] = ("channels", "radius")  # the scene's to say
