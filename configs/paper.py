@@ -40,6 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
             "frequencies": 8,
             "blob_scale": 5.0,
             "blob_std": 0.2,
+            # True takes the paper at its word: the blob is then in the scene for good.
+            "blob_after_exp": False,
             "density_offset": 0.0,
             # Bounds the memory: 1.1 GB beside a UNet of IF-I-XL's size instead of 8.4, for 8 % of
             # the step's time on a v4 chip (launch/tpu/compile_check.py; 0 takes all at once).

@@ -58,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
             "by_products": False,
             "blob_scale": 5.0,
             "blob_std": 0.2,
+            "blob_after_exp": False,
             "density_offset": -3.0,
             "points_per_chunk": 0,
         }

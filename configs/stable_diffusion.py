@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
             "normal_step": 0.01,
             "blob_scale": 5.0,
             "blob_std": 0.2,
+            "blob_after_exp": False,
             "density_offset": 0.0,
             "points_per_chunk": 2**17,  # normals ask the field seven times for each point
         }

@@ -39,7 +39,9 @@ def sample(
     """Draws one image (or its latents) per prompt, in the model's range, from t = 1 to t = 0.
 
     Song et al. 2021, Eq. 12, at evenly spaced times: eta = 0 is the deterministic DDIM,
-    eta = 1 is DDPM's ancestral sampling with the posterior variance.
+    eta = 1 is DDPM's ancestral sampling with the posterior variance. The last step ends at the
+    predicted image x_hat, without noise (DreamFusion, Figure 7), also where the schedule's own
+    t = 0 has some, as that of published models.
 
     Args:
       prior: the denoiser; its parameters come separately, as `params`.
@@ -73,7 +75,10 @@ def _sample(
         t, s = jnp.full(batch, times[i]), jnp.full(batch, times[i + 1])
         eps = guided_eps(prior, params, z, t, embeddings, guidance_weight=guidance_weight)
         noise = jax.random.normal(jax.random.fold_in(key, i), z.shape)
-        return _move(prior.schedule, z, eps, t, s, noise, eta, percentile), None
+        alpha_s, sigma_s = prior.schedule.alpha_sigma(s)
+        last = i == steps - 1
+        to = jnp.where(last, 1.0, alpha_s), jnp.where(last, 0.0, sigma_s)
+        return _move(prior.schedule.alpha_sigma(t), to, z, eps, noise, eta, percentile), None
 
     return jax.lax.scan(step, start, jnp.arange(steps))[0]
 
@@ -85,10 +90,10 @@ def ancestral_sample(
     return sample(prior, params, key, embeddings, eta=1.0, **kwargs)
 
 
-def _move(schedule, z_t, eps, t, s, noise, eta, percentile):
+def _move(alpha_sigma_t, alpha_sigma_s, z_t, eps, noise, eta, percentile):
     """From z_t to z_s, s < t, given the noise that was predicted in z_t."""
     alpha_t, sigma_t, alpha_s, sigma_s = (
-        a[:, None, None, None] for a in (*schedule.alpha_sigma(t), *schedule.alpha_sigma(s))
+        a[:, None, None, None] for a in (*alpha_sigma_t, *alpha_sigma_s)
     )
     x = (z_t - sigma_t * eps) / alpha_t
     if percentile is not None:

@@ -1,32 +1,15 @@
-import ast
-import pathlib
-
 import pytest
 
 from dreamfusion_jax.config import config_names, load_config, override
-from dreamfusion_jax.configs.ablations import ROWS
+from dreamfusion_jax.configs.ablations import FIGURE_6, ROWS
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
 
-TABLE = pathlib.Path(__file__).parent.parent / "golden" / "paper_numbers.md"
 
-
-def rows() -> list[tuple[str, str]]:
-    cells = [line.split("|")[1:3] for line in TABLE.read_text().splitlines() if line[:1] == "|"]
-    return [(key.strip(), value.strip()) for key, value in cells[2:]]
-
-
-@pytest.mark.parametrize(("key", "value"), rows())
-def test_paper_config_has_the_papers_numbers(key, value):
-    entry = load_config("paper")
-    for part in key.split("."):
-        entry = entry[part]
-    assert entry == (value if isinstance(entry, str) else ast.literal_eval(value))
-
-
-def test_opacity_weight_is_within_the_papers_range():
-    opacity = load_config("paper").regularisers.opacity
-    assert 1e-3 <= opacity.start == opacity.end <= 5e-3
+def test_penalty_weights_are_within_the_papers_ranges():
+    penalties = load_config("paper").regularisers
+    assert 1e-3 <= penalties.opacity.start == penalties.opacity.end <= 5e-3
+    assert 1e-3 <= penalties.orientation.end <= 1e-1
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -123,3 +106,12 @@ def test_configs_from_files(tmp_path):
 def test_rows_of_the_ablation_table_differ_from_the_default(row):
     config, default = load_config(f"ablations.{row}"), load_config("quick")
     assert config.is_locked and (config.to_dict() != default.to_dict()) == (row != "lighting")
+
+
+def test_figure_6_adds_to_the_row_before():
+    assert [*FIGURE_6] == ["base", "views", "view_prompts", "lighting", "textureless"]
+    changes = [load_config(f"ablations.{row}") for row in FIGURE_6]
+    assert [c.camera.azimuth_range == (0.0, 360.0) for c in changes] == [False] + 4 * [True]
+    assert [c.guidance.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
+    assert [c.light.lit_probability > 0 for c in changes] == 3 * [False] + 2 * [True]
+    assert [c.light.textureless_probability for c in changes] == 4 * [0.0] + [0.5]

@@ -12,6 +12,7 @@ from dreamfusion_jax.diffusion.schedules import (
     DiscreteSchedule,
     Schedule,
     scaled_linear_betas,
+    squaredcos_betas,
 )
 from dreamfusion_jax.types import TextEmbeddings
 
@@ -66,6 +67,24 @@ def test_moments_of_a_gaussian(eta, schedule):
     # 12,288 values: standard errors 0.0027 and 0.0019; the rest is the size of the steps.
     assert float(x.mean()) == pytest.approx(float(0.5 - missing), abs=0.012)
     assert float(x.std()) == pytest.approx(0.3, rel=0.04)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("betas", [scaled_linear_betas(), squaredcos_betas()])
+def test_the_last_step_ends_at_the_predicted_image(eta, betas):
+    """Without noise, also where the first discrete step has some: x_hat is the mean itself."""
+    prior = GaussianPrior(0.0, DiscreteSchedule(betas))
+    x = sample(
+        prior,
+        None,
+        jax.random.key(0),
+        embeddings([0.5, 0.0]),
+        steps=3,
+        guidance_weight=0.0,
+        eta=eta,
+        percentile=None,
+    )
+    np.testing.assert_allclose(x, 0.5, atol=1e-4)
 
 
 def test_guidance_moves_the_mean_as_the_paper_defines_it():

@@ -121,6 +121,29 @@ def test_keys_per_image_make_images_independent_of_the_batch():
     np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
 
 
+def test_subtracting_the_noise_lowers_the_variance():
+    prior, seen = dataclasses.replace(PRIOR, std=0.2), {}
+
+    class Recorder(GaussianPrior):
+        def eps_hat(self, params, z_t, t, embeddings):
+            seen["eps_hat"] = prior.eps_hat(params, z_t, t, embeddings)
+            return seen["eps_hat"]
+
+    x = jnp.broadcast_to(PARAMS["mean"], (100, *SHAPE))
+    gradient, aux = sds.sds_gradient(Recorder(), PARAMS, x, rows(100), KEY, guidance_weight=0.0)
+    with_noise = aux.weight[:, None, None, None] * seen["eps_hat"]
+    assert float(gradient.std()) < 0.5 * float(with_noise.std())
+    # The mean, an unbiased estimate of the same, is 0 at the mode.
+    assert abs(float(gradient.mean())) < 0.01 and abs(float(with_noise.mean())) < 0.05
+
+
+def test_times_are_uniform_over_their_range():
+    _, aux = sds.sds_gradient(PRIOR, PARAMS, images(4000), rows(4000), KEY, guidance_weight=0.0)
+    assert float(aux.t.min()) == pytest.approx(0.02, abs=2e-3) and float(aux.t.min()) >= 0.02
+    assert float(aux.t.max()) == pytest.approx(0.98, abs=2e-3) and float(aux.t.max()) <= 0.98
+    assert float(aux.t.mean()) == pytest.approx(0.5, abs=0.02)
+
+
 def test_unknown_weighting_is_refused():
     with pytest.raises(ValueError, match="squared"):
         sds.sds_gradient(PRIOR, PARAMS, images(1), rows(1), KEY, weighting="squared")
@@ -140,3 +163,18 @@ def test_sds_in_image_space_reaches_a_mode_of_the_empirical_prior():
     distance = np.abs(np.asarray(x)[:, None] - modes[None]).mean((2, 3, 4))
     assert np.all(distance.min(axis=1) < 0.1)
     np.testing.assert_array_equal(distance.argmin(axis=1) // 2, [0, 0, 1])
+
+
+@pytest.mark.parametrize("width", [8, 5])
+def test_mirrored_images_equal_their_mirror_image(width):
+    """What is distilled is then the mean of the only picture and its mirror image."""
+    rng = np.random.default_rng(4)
+    rgba = rng.random((1, width, width, 4)).astype(np.float32)
+    rgba[..., 3] = 1
+    prior = EmpiricalPrior.from_pictures(rgba, [Caption("cat", (), ("front view",))])
+    embeddings = prior.encode(["a cat", ""])
+    settings = {"steps": 200, "learning_rate": 0.1, "guidance_weight": 0.0}
+    x = optimise_images(prior, prior.params, embeddings, KEY, mirrored=True, **settings)
+    np.testing.assert_array_equal(x, x[:, :, ::-1])
+    picture = 2 * rgba[..., :3] - 1
+    np.testing.assert_allclose(x, (picture + picture[:, :, ::-1]) / 2, atol=0.1)

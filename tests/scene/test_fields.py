@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.scene.fields import Field, MlpField
+from dreamfusion_jax.scene.encoding import integrated_encoding
+from dreamfusion_jax.scene.fields import Field, GridField, HashGridField, MlpField
 
 
 class Ball(Field):
@@ -77,6 +78,60 @@ def test_the_blob_is_added_before_the_exp(points):
     with_blob, without = (density(MlpField(blob_scale=scale, **sizes)) for scale in (5.0, 0.0))
     blob = 5.0 * np.exp(-np.sum(np.asarray(points) ** 2, -1) / (2 * 0.2**2))
     np.testing.assert_allclose(with_blob / without, np.exp(blob), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        functools.partial(MlpField, width=16, blocks=1, frequencies=3),
+        functools.partial(GridField, cells=8, levels=2),
+        functools.partial(HashGridField, levels=2, base_cells=4, cells=8, log2_table=8),
+    ],
+)
+def test_the_blob_may_be_added_after_the_exp(points, kind):
+    params = jax.jit(kind().init)(jax.random.key(0), points, 0.0)
+
+    def densities(**settings):
+        field = kind(density_offset=-1.0, **settings)
+
+        def both(x):
+            prepared = field.prepare(params, 0.0)
+            return field.density(prepared, x, 0.0), field.query(prepared, x, 0.0).density
+
+        return np.array(jax.jit(both)(points))
+
+    blob = 5.0 * np.exp(-np.sum(np.asarray(points) ** 2, -1) / (2 * 0.2**2))
+    for after in (True, False):
+        without = densities(blob_scale=0.0, blob_after_exp=after)
+        expected = without + blob if after else without * np.exp(blob)
+        np.testing.assert_allclose(densities(blob_after_exp=after), expected, rtol=1e-3)
+
+
+def test_a_negative_blob_cannot_be_added_after_the_exp():
+    with pytest.raises(ValueError, match="blob_scale is -1"):
+        MlpField(blob_scale=-1.0, blob_after_exp=True)
+
+
+def test_the_network_is_the_papers(points):
+    """Residual blocks of two layers with swish, layer norm after each; exp and sigmoid."""
+    field = MlpField(width=8, blocks=2, frequencies=3, blob_scale=0.0)
+    params = jax.jit(field.init)(jax.random.key(0), points, 0.0)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+
+    def dense(name, x):
+        return x @ p[name]["kernel"] + p[name]["bias"]
+
+    def swish(x):
+        return x / (1 + np.exp(-x))
+
+    h = dense("stem", np.asarray(integrated_encoding(points, 1e-3, 3), np.float64))
+    for i in range(2):
+        h = h + dense(f"block{i}_out", swish(dense(f"block{i}_in", swish(h))))
+        h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-6)
+    heads = dense("heads", swish(h))
+    out = jax.jit(lambda x: field.query(params, x, 1e-3, normals=False))(points)
+    np.testing.assert_allclose(out.density, np.exp(heads[:, 0]), rtol=1e-4)
+    np.testing.assert_allclose(out.albedo, 1 / (1 + np.exp(-heads[:, 1:])), rtol=1e-4)
 
 
 def test_the_paper_sized_field_has_its_parts():

@@ -19,6 +19,7 @@ from dreamfusion_jax.scene.render import (
     density_at,
     field_at,
     init_params,
+    prepare,
     render_rays,
     with_blur,
 )
@@ -192,6 +193,11 @@ def test_grids_are_read_in_chunks(scene, params):
     again, albedo = field_at(scene, params, points, chunk=33)
     np.testing.assert_allclose(again, density, rtol=1e-5)
     assert albedo.shape == (100, 3) and np.all((albedo > 0) & (albedo < 1))
+
+
+def test_the_fields_variance_is_the_square_of_lambda_sigma(scene, params):
+    assert float(prepare(scene, params, blur=0.05).variance) == pytest.approx(2.5e-3)
+    assert float(prepare(scene, params).variance) == pytest.approx(4e-6)  # after the annealing
 
 
 def test_scenes_are_seen_with_the_blur_that_they_are_given(scene, params):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dreamfusion_jax.registry import check_at_least
 from dreamfusion_jax.types import FieldOutput
 
 # exp(15) per unit length is opaque within a hundred-thousandth of the scene; the
@@ -23,10 +24,12 @@ class Field(nn.Module):
     of one rendering share work, and `query` and `density` where they are not calls of the module.
 
     `radius` bounds where it is asked. `blob_scale` lambda_tau and `blob_std` sigma_tau shape the
-    Gaussian that is added to the density before its exp; `density_offset` shifts it everywhere (0
-    in the paper, negative values start from emptier space). The albedo has `channels`, of which
-    the first three are its color. `points_per_chunk` bounds how many points are worked on at a
-    time: their activations are computed again in the backward pass. 0 takes all at once.
+    Gaussian that is added to the density before its exp, or with `blob_after_exp` to the density
+    itself, where nothing can remove it; `density_offset` shifts the logarithm of the field's own
+    density everywhere (0 in the paper, negative values start from emptier space). The albedo has
+    `channels`, of which the first three are its color. `points_per_chunk` bounds how many points
+    are worked on at a time: their activations are computed again in the backward pass. 0 takes all
+    at once.
     """
 
     not_in_config: ClassVar[tuple[str, ...]] = ("channels", "radius")  # the scene's to say
@@ -34,8 +37,14 @@ class Field(nn.Module):
     radius: float = 1.4
     blob_scale: float = 5.0
     blob_std: float = 0.2
+    blob_after_exp: bool = False
     density_offset: float = 0.0
     points_per_chunk: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.blob_after_exp:
+            check_at_least(self, blob_scale=0)
 
     def __call__(
         self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
@@ -44,10 +53,19 @@ class Field(nn.Module):
         raise TypeError(f"{type(self).__name__} has no __call__")
 
     @nn.nowrap
-    def blob(self, mean: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
-        """Return what is added to the log density: lambda_tau exp(-|mu|^2 / (2 sigma_tau^2))."""
-        squared = jnp.sum(mean**2, -1)
-        return self.blob_scale * jnp.exp(-squared / (2 * self.blob_std**2)) + self.density_offset
+    def with_blob(
+        self, head: Float[Array, "*batch"], mean: Float[Array, "*batch 3"]
+    ) -> Float[Array, "*batch"]:
+        """Return the log density at means: a network's output, its offset and the blob.
+
+        The blob is lambda_tau exp(-|mu|^2 / (2 sigma_tau^2)) (paper appendix A.2).
+        """
+        exponent = -jnp.sum(mean**2, -1) / (2 * self.blob_std**2)
+        if not self.blob_after_exp:
+            return head + (self.blob_scale * jnp.exp(exponent) + self.density_offset)
+        if self.blob_scale == 0:
+            return head + self.density_offset
+        return jnp.logaddexp(head + self.density_offset, math.log(self.blob_scale) + exponent)
 
     @nn.nowrap
     def prepare(self, params: Any, variance: float | Float[Array, ""]) -> Any:

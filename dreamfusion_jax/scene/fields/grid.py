@@ -85,7 +85,7 @@ class GridField(Field):
         """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I)."""
         (flat,) = self._interpolate([self.grid(variance)], mean.reshape(-1, 3))
         values = flat.reshape(*mean.shape[:-1], -1)
-        return values[..., 0] + self.blob(mean), nn.sigmoid(values[..., 1:])
+        return self.with_blob(values[..., 0], mean), nn.sigmoid(values[..., 1:])
 
     @nn.nowrap
     def prepare(self, params: Any, variance: float | Float[Array, ""]) -> GridTables:
@@ -101,9 +101,8 @@ class GridField(Field):
         """Return the density tau alone."""
 
         def some(flat):
-            return density_of(
-                self._interpolate([prepared.density], flat)[0][:, 0] + self.blob(flat)
-            )
+            (values,) = self._interpolate([prepared.density], flat)
+            return density_of(self.with_blob(values[:, 0], flat))
 
         return self.in_chunks(some, points)
 
@@ -117,7 +116,7 @@ class GridField(Field):
             tables = [prepared.values, prepared.gradient] if normals else [prepared.values]
             values, *gradient = self._interpolate(tables, flat)
             return FieldOutput(
-                density=density_of(values[:, 0] + self.blob(flat)),
+                density=density_of(self.with_blob(values[:, 0], flat)),
                 albedo=nn.sigmoid(values[:, 1:]),
                 normals=outward(gradient[0][:, :3]) if normals else None,
             )
@@ -131,7 +130,7 @@ class GridField(Field):
         corners = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
         # The opacity of a cell, not its log density: what happens deep inside and far outside,
         # where nothing is seen, does not turn the normal.
-        density = density_of(log_density + self.blob(corners))
+        density = density_of(self.with_blob(log_density, corners))
         opacity = 1 - jnp.exp(-density * spacing)
         for _ in range(self.smoothing):
             opacity = smooth(opacity)

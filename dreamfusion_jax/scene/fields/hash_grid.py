@@ -76,7 +76,7 @@ class HashGridField(Field):
             h = nn.relu(nn.Dense(self.width, name=f"hidden{i}")(h))
         heads = nn.Dense(1 + self.channels, name="heads")(h)
         heads = heads.reshape(*mean.shape[:-1], -1)
-        return heads[..., 0] + self.blob(mean), nn.sigmoid(heads[..., 1:])
+        return self.with_blob(heads[..., 0], mean), nn.sigmoid(heads[..., 1:])
 
     @nn.nowrap
     def cells_of(self, level: int) -> int:

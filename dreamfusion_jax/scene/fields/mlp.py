@@ -31,4 +31,4 @@ class MlpField(Field):
             residual = nn.Dense(self.width, name=f"block{i}_out")(nn.silu(residual))
             h = nn.LayerNorm(name=f"norm{i}")(h + residual)
         heads = nn.Dense(1 + self.channels, name="heads")(nn.silu(h))
-        return heads[..., 0] + self.blob(mean), nn.sigmoid(heads[..., 1:])
+        return self.with_blob(heads[..., 0], mean), nn.sigmoid(heads[..., 1:])
