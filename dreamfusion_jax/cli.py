@@ -474,6 +474,7 @@ def _export(options: argparse.Namespace) -> None:
             threshold=options.threshold,
             centered=options.centered,
             step=options.step,
+            progress=True,
         )
     )
 

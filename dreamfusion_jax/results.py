@@ -28,7 +28,12 @@ from dreamfusion_jax.export.video import (
     write_turntable,
     write_video,
 )
-from dreamfusion_jax.export.view_settings import check_mesh, check_pictures, view_settings
+from dreamfusion_jax.export.view_settings import (
+    check_mesh,
+    check_pictures,
+    mesh_memory,
+    view_settings,
+)
 from dreamfusion_jax.io import local_path
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
@@ -184,6 +189,7 @@ def export_mesh(
     threshold: float | None = None,
     centered: bool = False,
     step: int | None = None,
+    progress: bool = False,
 ) -> Path:
     """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
 
@@ -201,6 +207,7 @@ def export_mesh(
       centered: keep the scene's origin, the middle of the object. Else it stands on 0, as slicers
         and viewers expect: in .glb and .obj y is 0 at its lowest point, in .stl z.
       step: of the checkpoint; by default the newest.
+      progress: whether to say how much memory it takes, and to show progress bars.
 
     Raises:
       UserError: an argument is out of its range, `workdir` is no run, or the scene has no surface.
@@ -214,9 +221,15 @@ def export_mesh(
     if threshold is not None and not 0 < threshold < math.inf:
         raise UserError(f"The threshold is {threshold}; it is a density, above 0.")
     run = restore_run(workdir, step)
-    mesh = extract_mesh(run.scene, run.params, resolution, triangles, level=threshold)
-    if out.suffix.lower() in TEXTURED:
-        mesh = with_texture(run.scene, run.params, mesh, texture_size)
+    textured = out.suffix.lower() in TEXTURED
+    if progress:
+        need = mesh_memory(resolution, texture_size if textured else 0)
+        print(f"Extracting the mesh takes about {need:.1f} GB of memory.", file=sys.stderr)
+    mesh = extract_mesh(
+        run.scene, run.params, resolution, triangles, level=threshold, progress=progress
+    )
+    if textured:
+        mesh = with_texture(run.scene, run.params, mesh, texture_size, progress=progress)
     elif out.suffix.lower() == ".ply":
         mesh = with_vertex_colours(run.scene, run.params, mesh)
     write_mesh(mesh, out, millimetres=millimetres, centered=centered)

@@ -1,22 +1,24 @@
 """The colours of a scene on a mesh: at its vertices, or in a texture."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import trimesh
 import xatlas
-from jaxtyping import Float, Int, Int32, UInt8
-from scipy import ndimage
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.export.images import to_uint8
-from dreamfusion_jax.scene.render import Scene, field_at
-from dreamfusion_jax.scene.volume import rendering_weights
+from dreamfusion_jax.scene.render import Prepared, Scene, prepare_once
+from dreamfusion_jax.scene.volume import composite, rendering_weights
 
 # Where a point takes its colour from, along the normal, out to in, in units of _DEPTH.
 _DEPTHS = np.array([1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0])
 _DEPTH = 1 / 96  # of the mesh's longest side
-_POINTS_PER_CALL = 65536
+_RAYS_PER_CALL = 8192
 _CHART_MARGIN = 4  # texels between charts
 _CELLS_PER_BATCH = 2**20
 
@@ -45,7 +47,7 @@ def with_texture(
 ) -> trimesh.Trimesh:
     """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
 
-    Between charts the texture continues the nearest colour, so that seams do not show through
+    Between charts the texture continues the colours near by, so that seams do not show through
     filtering and smaller copies. The material is rough and no metal.
 
     Args:
@@ -108,29 +110,36 @@ def surface_colours(
       normals: of unit length, outwards.
       depth: how far outside of the surface the rays begin.
     """
+    ready = prepare_once(scene, params)
     colours = np.empty((len(points), 3), np.float32)
-    for start in range(0, len(points), _POINTS_PER_CALL):
-        part = slice(start, start + _POINTS_PER_CALL)
-        colours[part] = _ray_colours(scene, params, points[part], normals[part], depth * _DEPTHS)
+    for start in range(0, len(points), _RAYS_PER_CALL):
+        rays = np.stack([x[start : start + _RAYS_PER_CALL] for x in (points, normals)])
+        padded = np.pad(
+            rays.astype(np.float32), [(0, 0), (0, _RAYS_PER_CALL - rays.shape[1]), (0, 0)]
+        )
+        part = _ray_colours(scene, ready, *padded, depth * _DEPTHS)
+        colours[start : start + _RAYS_PER_CALL] = part[: rays.shape[1]]
     return colours
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _ray_colours(
     scene: Scene,
-    params: dict,
-    points: Float[np.ndarray, "n 3"],
-    normals: Float[np.ndarray, "n 3"],
-    depths: Float[np.ndarray, "samples"],
-) -> Float[np.ndarray, "n 3"]:
-    samples = (points[:, None] + depths[:, None] * normals[:, None]).astype(np.float32)
-    shape, samples = samples.shape[:2], samples.reshape(-1, 3)
-    density, albedo = field_at(scene, params, samples)
-    density, albedo = density.reshape(shape), albedo.reshape(*shape, 3)
-    lengths = -np.diff(depths, append=2 * depths[-1] - depths[-2])
-    lengths = jnp.broadcast_to(jnp.asarray(lengths, jnp.float32), shape)
-    weights = np.asarray(rendering_weights(jnp.asarray(density), lengths))
+    ready: Prepared,
+    points: Float[Array, "n 3"],
+    normals: Float[Array, "n 3"],
+    depths: Float[Array, "samples"],
+) -> Float[Array, "n 3"]:
+    samples = points[:, None] + depths[:, None] * normals[:, None]
+    out = scene.field.query(ready.tables, samples.reshape(-1, 3), ready.variance, normals=False)
+    shape = samples.shape[:2]
+    inside = jnp.linalg.norm(samples, axis=-1) < scene.radius
+    density = jnp.where(inside, out.density.reshape(shape), 0.0)
+    lengths = -jnp.diff(depths, append=2 * depths[-1] - depths[-2])
+    weights = rendering_weights(density, jnp.broadcast_to(lengths, shape))
     weights = weights + 1e-6  # where there is nothing at all: their mean
-    return np.einsum("vs,vsc->vc", weights, albedo) / weights.sum(1, keepdims=True)
+    colours = composite(weights, out.albedo[:, :3].reshape(*shape, 3))
+    return colours / weights.sum(1, keepdims=True)
 
 
 def _texture(
@@ -141,7 +150,7 @@ def _texture(
     size: int,
     progress: bool,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """The albedo at the texels whose centers lie in a chart, the nearest one at all others."""
+    """The albedo at the texels whose centers lie in a chart, what is near at all others."""
     vertex, faces, uv = charts
     vertices, normals = mesh.vertices[vertex], mesh.vertex_normals[vertex]
     triangles = uv[faces] * size
@@ -161,10 +170,33 @@ def _texture(
             colours = surface_colours(scene, params, points, outward, depth)
             image[size - 1 - y, x] = to_uint8(colours)
             bar.update(min(rows, size - start))
-    empty = owner[::-1] < 0
-    del owner
-    nearest = ndimage.distance_transform_edt(empty, return_distances=False, return_indices=True)
-    return image[tuple(nearest)]
+    fill(image, owner[::-1] >= 0)
+    return image
+
+
+def fill(image: UInt8[np.ndarray, "height width 3"], known: Bool[np.ndarray, "height width"]):
+    """Set in place what is not known to the mean of what is near and known.
+
+    By pulling and pushing (Gortler et al. 1996, "The Lumigraph", section 3.4): from copies of half
+    the size. So the smaller copies that are shown from far away are means of what is known, too.
+    """
+    height, width = known.shape
+    if known.all() or max(height, width) == 1:
+        return
+    half = ((height + 1) // 2, (width + 1) // 2)
+    total, count = np.zeros((*half, 3), np.uint16), np.zeros(half, np.uint8)
+    parts = [(image[i::2, j::2], known[i::2, j::2]) for i in (0, 1) for j in (0, 1)]
+    for colours, there in parts:
+        h, w = there.shape
+        np.add(total[:h, :w], colours, out=total[:h, :w], where=there[..., None])
+        count[:h, :w] += there
+    total //= np.maximum(count, 1)[..., None]
+    smaller = total.astype(np.uint8)
+    del total
+    fill(smaller, count > 0)
+    for colours, there in parts:
+        h, w = there.shape
+        np.copyto(colours, smaller[:h, :w], where=~there[..., None])
 
 
 def covering(
@@ -196,7 +228,7 @@ def covering(
 def barycentric(
     triangles: Float[np.ndarray, "n 3 2"], x: Int[np.ndarray, "n"], y: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n 3"]:
-    """The barycentric coordinates of cells' centers (x + 1/2, y + 1/2); negative in flat triangles."""
+    """The barycentric coordinates of (x + 1/2, y + 1/2); negative in flat triangles."""
     a, b, c = triangles.transpose(1, 0, 2)
     p = np.stack([x + 0.5, y + 0.5], 1)
     parts = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], 1)

@@ -41,3 +41,12 @@ def check_mesh(resolution: int, triangles: int, texture_size: int) -> None:
         raise UserError(f"The triangle budget is {triangles}; it must be 0 (all) or at least 100.")
     if not 64 <= texture_size <= 8192:
         raise UserError(f"The texture size is {texture_size}; it must be within 64 and 8192.")
+
+
+def mesh_memory(resolution: int, texture_size: int) -> float:
+    """Return about how many GB a mesh takes to make, as measured with the shipped prior's scenes.
+
+    The surface and the texture are worked on in parts, one after the other; what grows is their
+    result.
+    """
+    return 0.6 + max(1.1 * (resolution / 1024) ** 2, 0.8 * (texture_size / 8192) ** 2)

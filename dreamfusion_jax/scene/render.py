@@ -241,7 +241,7 @@ def density_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> Float[np.ndarray, "n"]:
     """Density at points, 0 outside the bounding sphere; bounded memory."""
-    ready = _prepare(scene, params)
+    ready = prepare_once(scene, params)
     density = _in_chunks(functools.partial(_density, scene.field, ready), points, chunk)
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
@@ -250,13 +250,13 @@ def field_at(
     scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
     """Density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
-    ready = _prepare(scene, params)
+    ready = prepare_once(scene, params)
     both = _in_chunks(functools.partial(_field, scene.field, ready), points, chunk)
     inside = np.linalg.norm(points, axis=-1) < scene.radius
     return np.where(inside, both[:, 0], 0.0), both[:, 1:]
 
 
-_prepare = jax.jit(prepare, static_argnums=0)
+prepare_once = jax.jit(prepare, static_argnums=0)  # for all that is asked of a finished scene
 
 
 @functools.partial(jax.jit, static_argnums=0)

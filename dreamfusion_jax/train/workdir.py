@@ -20,7 +20,8 @@ PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimised beside.
-_ADDED = {"init": ""}  # keys that older runs lack, and what they mean by that
+# Keys that older runs lack, and what they mean by that.
+_ADDED = {"init": "", "scene.field.blob_after_exp": False}
 _FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
 
 

@@ -5,6 +5,7 @@ from dreamfusion_jax.export import baking
 from dreamfusion_jax.export.baking import (
     barycentric,
     covering,
+    fill,
     unwrap,
     with_texture,
     with_vertex_colours,
@@ -39,7 +40,7 @@ def test_texture_has_the_colours_of_the_field_at_any_point_of_a_triangle(ball, p
     height = np.einsum("fk,fkd->fd", weights, textured.triangles)[:, 2] - CENTRE[2]
     row, column = ((1 - uv[:, 1]) * 128).astype(int), (uv[:, 0] * 128).astype(int)
     check_colours(pixels[row, column], height)
-    # Between the charts the nearest colour goes on: nothing of the empty texture shows.
+    # Between the charts the colours go on: nothing of the empty texture shows.
     assert (pixels.max(-1) > 100).all()
 
 
@@ -86,3 +87,15 @@ def test_a_texture_made_in_parts_is_the_same(ball, params, mesh, monkeypatch):
     monkeypatch.setattr(baking, "_CELLS_PER_BATCH", 1000)
     parts = with_texture(ball, params, mesh, 128).visual.material.baseColorTexture
     np.testing.assert_allclose(*(np.asarray(x, int) for x in (parts, whole)), atol=1)
+
+
+def test_what_is_unknown_is_filled_from_near_by():
+    image = np.zeros((5, 7, 3), np.uint8)
+    known = np.zeros((5, 7), bool)
+    image[0, 0], known[0, 0] = RED, True
+    image[4, 6], known[4, 6] = BLUE, True
+    fill(image, known)
+    np.testing.assert_array_equal(image[:2, :2], np.broadcast_to(RED, (2, 2, 3)))
+    np.testing.assert_array_equal(image[4, 6], BLUE)
+    np.testing.assert_array_equal(image[3, 1], np.broadcast_to(RED, 3))
+    assert (image.max(-1) > 100).all()

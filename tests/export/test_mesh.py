@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.export import level_set
 from dreamfusion_jax.export.mesh import extract_mesh, simplify
 
 CENTRE = np.array([0.1, 0.0, 0.05])
@@ -23,6 +24,16 @@ def test_ball_has_its_radius_and_place(mesh):
 def test_normals_point_outwards(mesh):
     outward = (mesh.vertices - CENTRE) / np.linalg.norm(mesh.vertices - CENTRE, axis=1)[:, None]
     assert np.sum(outward * mesh.vertex_normals, axis=1).min() > 0.95
+
+
+def test_slabs_make_the_same_surface_as_one(ball, params, mesh, monkeypatch):
+    """A plane of 64 x 64 points and many more than one plane: the seams leave no trace."""
+    for points in (1, 5 * 64**2):
+        monkeypatch.setattr(level_set, "_POINTS_PER_SLAB", points)
+        slabs = extract_mesh(ball, params, 64)
+        assert slabs.is_watertight and len(slabs.faces) == len(mesh.faces)
+        both = [m.vertices[np.lexsort(m.vertices.round(5).T)] for m in (slabs, mesh)]
+        np.testing.assert_allclose(*both, atol=2e-5)
 
 
 def test_simplified_meshes_stay_closed_and_keep_their_shape(ball, params, mesh):
