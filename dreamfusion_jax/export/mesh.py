@@ -65,11 +65,39 @@ def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:
         vertices, faces = fast_simplification.simplify(
             mesh.vertices.astype(np.float32), mesh.faces, target_count=triangles
         )
-        simple = trimesh.Trimesh(vertices, faces, process=False)
+        simple = trimesh.Trimesh(*_unpinched(vertices, faces), process=False)
         if simple.is_watertight and simple.is_winding_consistent:
             return simple
         triangles *= 2
     return mesh
+
+
+def _unpinched(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> tuple[Float[np.ndarray, "more 3"], Int[np.ndarray, "faces 3"]]:
+    """Return the mesh with every edge at which two sheets touch, four faces, made two.
+
+    Each sheet has its own copy of one end of the edge. The faces around that end are two fans, both
+    from the edge round to the edge again.
+    """
+    edges, count = np.unique(
+        np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True
+    )
+    faces, copied = faces.copy(), []
+    for end, other in edges[count > 2]:
+        around = np.flatnonzero((faces == end).any(1))
+        corners = faces[around]
+        third = corners[(corners != end) & (corners != other)]
+        owner = np.nonzero((corners != end) & (corners != other))[0]
+        _, third = np.unique(third, return_inverse=True)
+        fans = sparse.coo_matrix((np.ones(len(owner), bool), (owner, third + len(around))))
+        fans.resize((len(around) + third.max() + 1,) * 2)
+        label = csgraph.connected_components(fans, directed=False)[1][: len(around)]
+        for fan in np.unique(label)[1:]:
+            corners[(label == fan)[:, None] & (corners == end)] = len(vertices) + len(copied)
+            copied.append(end)
+        faces[around] = corners
+    return np.concatenate([vertices, vertices[copied]]), faces
 
 
 _NOTHING = (

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import trimesh
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export import level_set
-from dreamfusion_jax.export.mesh import extract_mesh, simplify
+from dreamfusion_jax.export.mesh import _unpinched, extract_mesh, simplify
 
 CENTRE = np.array([0.1, 0.0, 0.05])
 
@@ -41,6 +42,19 @@ def test_simplified_meshes_stay_closed_and_keep_their_shape(ball, params, mesh):
     assert len(simple.faces) <= 500 < len(mesh.faces)
     assert simple.is_watertight
     assert simple.volume == pytest.approx(mesh.volume, rel=0.02)
+
+
+def test_sheets_that_touch_in_an_edge_are_parted():
+    """Two tetrahedra with an edge in common: closed, but not two faces to an edge."""
+    vertices = np.array(
+        [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 0], [-1, 0, 0], [-1, -1, 0]], float
+    )
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
+    faces = np.concatenate([faces, np.array([0, 1, 4, 5])[faces]])
+    assert not trimesh.Trimesh(vertices, faces, process=False).is_watertight
+    parted = trimesh.Trimesh(*_unpinched(vertices, faces), process=False)
+    assert parted.is_watertight and len(parted.vertices) == 7
+    np.testing.assert_array_equal(parted.vertices[parted.faces], vertices[faces])
 
 
 def test_a_budget_that_would_tear_the_mesh_is_raised(mesh):
