@@ -15,6 +15,7 @@ from dreamfusion_jax.scene.render import Scene
 
 # A piece with less than this share of the whole area is a floater.
 _FLOATER_SHARE = 0.01
+_PARTED = 0.02  # of the way to the middle of its sheet
 _LEVEL_RESOLUTION = 192  # more points tell no more of the level
 
 
@@ -77,27 +78,28 @@ def _unpinched(
 ) -> tuple[Float[np.ndarray, "more 3"], Int[np.ndarray, "faces 3"]]:
     """Return the mesh with every edge at which two sheets touch, four faces, made two.
 
-    Each sheet has its own copy of one end of the edge. The faces around that end are two fans, both
-    from the edge round to the edge again.
+    Each sheet has its own copy of one end of the edge, a little way towards its middle, so that
+    programs that take vertices by their places see two as well. The faces around that end are two
+    fans, both from the edge round to the edge again.
     """
     edges, count = np.unique(
         np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True
     )
-    faces, copied = faces.copy(), []
+    vertices, faces = list(vertices), faces.copy()
     for end, other in edges[count > 2]:
         around = np.flatnonzero((faces == end).any(1))
         corners = faces[around]
-        third = corners[(corners != end) & (corners != other)]
-        owner = np.nonzero((corners != end) & (corners != other))[0]
-        _, third = np.unique(third, return_inverse=True)
-        fans = sparse.coo_matrix((np.ones(len(owner), bool), (owner, third + len(around))))
-        fans.resize((len(around) + third.max() + 1,) * 2)
-        label = csgraph.connected_components(fans, directed=False)[1][: len(around)]
-        for fan in np.unique(label)[1:]:
-            corners[(label == fan)[:, None] & (corners == end)] = len(vertices) + len(copied)
-            copied.append(end)
+        row, column = np.nonzero((corners != end) & (corners != other))
+        _, third = np.unique(corners[row, column], return_inverse=True)
+        nodes = len(around) + third.max() + 1
+        graph = sparse.coo_matrix((np.ones(len(row)), (row, third + len(around))), (nodes, nodes))
+        fan = csgraph.connected_components(graph, directed=False)[1][: len(around)]
+        for number in np.unique(fan)[1:]:
+            middle = np.mean([vertices[i] for i in corners[fan == number].ravel()], axis=0)
+            corners[(fan == number)[:, None] & (corners == end)] = len(vertices)
+            vertices.append(vertices[end] + _PARTED * (middle - vertices[end]))
         faces[around] = corners
-    return np.concatenate([vertices, vertices[copied]]), faces
+    return np.array(vertices).reshape(-1, 3), faces
 
 
 _NOTHING = (
