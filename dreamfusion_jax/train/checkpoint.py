@@ -3,7 +3,11 @@
 import contextlib
 import dataclasses
 import hashlib
+import logging
+import shutil
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,9 @@ from dreamfusion_jax.scene.schedules import Ramp
 
 FOLDER = "checkpoints"
 _SUMS = "checksums"  # of every array, beside the items
+_ELSEWHERE = "choose another --workdir"
+_ROOM = f"free some space or {_ELSEWHERE}"
+_GO_ON = "repeat the command to go on from the last good checkpoint"
 _TRIES = 10  # to read what another process replaces
 
 
@@ -40,6 +47,26 @@ def _sum_of(array: np.ndarray) -> str:
 def _is_about_room(error: BaseException) -> bool:
     words = ("no space", "quota", "file too large", "resource_exhausted", "enospc")
     return any(word in str(error).lower() for word in words)
+
+
+@contextlib.contextmanager
+def _failing_in_silence() -> Iterator[None]:
+    """Lets what orbax does in threads fail without a word there: here it is raised as well.
+
+    After a failure the silence stays, as the other threads go on to fail.
+    """
+    logger, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = logger.level
+
+    def without_closed_loops(failure):
+        if str(failure.exc_value) != "Event loop is closed":
+            hook(failure)
+
+    logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = without_closed_loops
+    yield
+    logger.setLevel(level)
+    sys.unraisablehook = hook
 
 
 class Checkpoints:
@@ -84,17 +111,24 @@ class Checkpoints:
           UserError: the disk is full or not writable; earlier checkpoints are kept.
         """
         host = jax.tree.map(np.asarray, jax.device_get(items))
+        need = sum(leaf.nbytes for leaf in jax.tree.leaves(host))
+        free = shutil.disk_usage(self.folder).free
+        if free < need:
+            raise UserError(
+                f"The checkpoint of step {step} needs {need / 1e6:.1f} MB, and {free / 1e6:.1f} MB "
+                f"are free at {self.folder}; {_ROOM}, then {_GO_ON}."
+            )
         args = {name: ocp.args.StandardSave(tree) for name, tree in host.items()}
         args[_SUMS] = ocp.args.JsonSave({name: _sums_of(tree) for name, tree in host.items()})
         try:
-            self._manager.save(step, args=ocp.args.Composite(**args))
-            self._manager.wait_until_finished()
+            with _failing_in_silence():
+                self._manager.save(step, args=ocp.args.Composite(**args))
+                self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
-            full = "free some space" if _is_about_room(error) else "see to that"
+            what_to_do = _ROOM if _is_about_room(error) else f"see to that or {_ELSEWHERE}"
             raise UserError(
                 f"The checkpoint of step {step} could not be written to {self.folder} "
-                f"({_first_line(error)}); {full} or choose another --workdir, then "
-                "repeat the command to go on from the last good checkpoint."
+                f"({_first_line(error)}); {what_to_do}, then {_GO_ON}."
             ) from error
 
     def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
@@ -115,7 +149,9 @@ class Checkpoints:
         if (self.folder / str(step) / _SUMS).is_dir():  # older ones have none
             args[_SUMS] = ocp.args.JsonRestore()
         try:
-            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**args)).items())
+            with _failing_in_silence():
+                composite = ocp.args.Composite(**args)
+                restored = dict(self._manager.restore(step, args=composite).items())
         except Exception as error:  # orbax and tensorstore raise many kinds
             raise UserError(
                 f"Checkpoint {self.folder / str(step)} cannot be read: it is damaged or was "

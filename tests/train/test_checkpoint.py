@@ -2,6 +2,10 @@
 
 import contextlib
 import errno
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,3 +83,34 @@ def test_only_a_full_disk_is_called_one(checkpoints, monkeypatch, error, told):
     monkeypatch.setattr(checkpoints._manager, "save", fails)
     with pytest.raises(UserError, match=told):
         checkpoints.save(12, ITEMS)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(checkpoints, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6_000))
+    with pytest.raises(UserError, match=r"step 12 needs 0.0 MB, and 0.0 MB are free"):
+        checkpoints.save(12, ITEMS)
+    assert checkpoints.all_steps() == [4, 8]
+
+
+_FULL = """
+import resource, signal, sys
+import numpy as np
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    items = {name: np.random.default_rng(0).normal(size=(300, 300)) for name in "abcdef"}
+    Checkpoints(sys.argv[1]).save(4, {"scene": items})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_sentence(tmp_path):
+    """Nothing is printed by the threads that write."""
+    command = [sys.executable, "-c", _FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert "checkpoint of step 4 could not be written" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
