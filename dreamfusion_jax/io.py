@@ -178,14 +178,16 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(ValueError):
             row = parse_json(line)
-            if type(row.get("step")) is int:
-                rows.append({name: value for name, value in row.items() if _is_number(value)})
+            numbers = {name: value for name, value in row.items() if is_number(value)}
+            if type(numbers.get("step")) is int:
+                rows.append(numbers)
     return rows
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that a float can hold; True and False are none."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < sys.float_info.max  # NaN is not, nor a whole number beyond all
+    return number and abs(value) < sys.float_info.max
 
 
 def read_picture(

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import is_number
 
 T = TypeVar("T", bound=type)
+Made = TypeVar("Made")
 _CLASSES: dict[str, dict[str, type]] = {}
 _FLAX = ("parent", "name")  # attributes of every flax module
 
@@ -41,7 +43,7 @@ def class_of(kind: str, name: str) -> type:
     Raises:
       UserError: there is none, with the names that there are.
     """
-    if name not in names(kind):
+    if not isinstance(name, str) or name not in names(kind):
         raise UserError(f"There is no {kind} {name!r}; choose one of {', '.join(names(kind))}.")
     return _CLASSES[kind][name]
 
@@ -71,21 +73,63 @@ def build(
     Raises:
       UserError: an unknown name or key, or a value that the class refuses (a ValueError).
     """
+    if not isinstance(config, Mapping | ml_collections.ConfigDict) or "name" not in config:
+        raise UserError(f"{where} is {_short(config)}; it must have a name and the keys of that.")
     keys = dict(config)
     cls = class_of(kind, keys.pop("name"))
     known = defaults(kind, config["name"])
     for key in keys:
         if key not in known:
             raise UserError(f"{where} has no key {key!r}; it takes {', '.join(known)}.")
+    return make(cls, keys, where, **more)
+
+
+def make(cls: type[Made], keys: Mapping[str, Any], where: str, **more: Any) -> Made:
+    """Make an object of the keys of a config, whose kinds are those of the class's parameters.
+
+    Args:
+      cls: of the object.
+      keys: by parameter.
+      where: the keys' place in the config, for messages.
+      **more: arguments that are not the config's to set.
+
+    Raises:
+      UserError: a value is of another kind, or one that the class refuses (a ValueError).
+    """
     try:
+        _check_kinds(cls, dict(keys), where)
         return cls(**keys, **more)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where} cannot be used: {error}") from error
 
 
-def check_at_least(owner: Any, **lowest: float) -> None:
-    """Raise a ValueError for an attribute of a dataclass that is below its lowest value."""
-    for key, low in lowest.items():
+def check_within(owner: Any, **ranges: tuple[float, float]) -> None:
+    """Raise a ValueError for an attribute of a dataclass that is out of its range [low, high]."""
+    for key, (low, high) in ranges.items():
         value = getattr(owner, key)
-        if value < low:
-            raise ValueError(f"{key} is {value}; it must be at least {low}.")
+        if not low <= value <= high:
+            raise ValueError(f"{key} is {_short(value)}; it must be within {low} and {high}.")
+
+
+# What a value of a config must be for a parameter that is annotated so.
+_KINDS = {
+    "bool": ("true or false", lambda x: isinstance(x, bool)),
+    "int": ("a whole number", lambda x: type(x) is int and abs(x) <= 2**31),
+    "float": ("a number", is_number),
+    "str": ("a text", lambda x: isinstance(x, str)),
+}
+
+
+def _check_kinds(cls: type, keys: Mapping[str, Any], where: str) -> None:
+    parameters = inspect.signature(cls).parameters
+    for key, value in keys.items():
+        annotation = parameters[key].annotation if key in parameters else None
+        name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+        kind, fits = _KINDS.get(name, ("", lambda _: True))
+        if not fits(value):
+            raise UserError(f"{where}.{key} is {_short(value)}; it must be {kind}.")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."

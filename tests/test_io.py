@@ -80,6 +80,7 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
 
 def test_rows_that_are_none_are_left_out(tmp_path):
     lines = ['{"step": 1, "loss": 2.5}', '{"step": "2"}', '{"step": 3, "loss": []}', "[4]", '{"st']
+    lines += ['{"step": 1' + "0" * 400 + "}"]
     (tmp_path / "rows.jsonl").write_bytes("\n".join(lines).encode() + b"\xff")
     assert read_rows(tmp_path / "rows.jsonl") == [{"step": 1, "loss": 2.5}, {"step": 3}]
 

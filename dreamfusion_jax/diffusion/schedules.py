@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import is_number
 from dreamfusion_jax.model_files import shown
 
 
@@ -142,9 +143,9 @@ def _betas(config: dict[str, Any]) -> list[float] | tuple[float, ...]:
     count = config.get("num_train_timesteps", 1000)
     ends = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
     if trained is not None:
-        known = isinstance(trained, list) and all(map(_is_number, trained))
+        known = isinstance(trained, list) and all(map(is_number, trained))
     else:
-        known = type(count) is int and 2 <= count <= _MOST_STEPS and all(map(_is_number, ends))
+        known = type(count) is int and 2 <= count <= _MOST_STEPS and all(map(is_number, ends))
         known = known and min(ends) > 0
     if not known:
         raise UserError(
@@ -159,7 +160,3 @@ def _betas(config: dict[str, Any]) -> list[float] | tuple[float, ...]:
             f"supported: {', '.join(_BETAS)}"
         )
     return _BETAS[kind](count, *ends)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

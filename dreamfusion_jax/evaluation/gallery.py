@@ -147,7 +147,7 @@ def _page(
         figures=join(figures),
         note=note,
     )
-    return page(title, body).encode()
+    return page(title, body)
 
 
 def _figure(png: bytes, lines: Sequence[str]) -> Html:

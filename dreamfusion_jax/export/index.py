@@ -38,7 +38,7 @@ def write_index(folder: str | os.PathLike) -> Path:
         figures=join(map(_figure, runs)),
     )
     target = folder / "index.html"
-    write_bytes(target, page(folder.name, body).encode())
+    write_bytes(target, page(folder.name, body))
     return target
 
 

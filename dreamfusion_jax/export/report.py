@@ -56,14 +56,18 @@ def write_report(workdir: str | os.PathLike) -> Path:
     head = fill("<header><p>text to 3D</p><h1>{prompt}</h1></header>", prompt=prompt)
     body = f"{head}<main>{''.join(sections)}</main>"
     target = folder / "report.html"
-    write_bytes(target, page(prompt, body).encode())
+    write_bytes(target, page(prompt, body))
     return target
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document, in the style of reports, of a title, which is text, and HTML."""
+def page(title: str, body: str) -> bytes:
+    """A whole HTML document in UTF-8, in the style of reports, of a title, which is text, and HTML.
+
+    Halves of characters, which JSON can hold, become question marks.
+    """
     parts = {"TITLE": html.escape(title), "BODY": body}  # in one pass: a prompt may hold "$BODY$"
-    return re.sub(r"\$(TITLE|BODY)\$", lambda found: parts[found[1]], _PAGE)
+    filled = re.sub(r"\$(TITLE|BODY)\$", lambda found: parts[found[1]], _PAGE)
+    return filled.encode(errors="replace")
 
 
 def _section(title: str, content: str, *, wide: bool = True) -> str:

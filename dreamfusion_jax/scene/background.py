@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from dreamfusion_jax.registry import check_at_least, register
+from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.encoding import integrated_encoding
 
 
@@ -25,7 +25,7 @@ class EnvironmentMap(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, width=1, layers=0, frequencies=1)
+        check_within(self, width=(1, 8192), layers=(0, 256), frequencies=(1, 32))
 
     @nn.compact
     def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:

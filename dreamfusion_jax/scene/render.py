@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax import registry
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
 from dreamfusion_jax.scene.compaction import most_important, spread
 from dreamfusion_jax.scene.fields import Field, MlpField
@@ -51,10 +52,16 @@ class Scene:
     @classmethod
     def from_config(cls, config) -> "Scene":
         """Builds a scene from `config.scene`."""
+        background = config.background
+        _check_numbers(
+            radius=config.radius,
+            colour_mean=background.colour_mean,
+            colour_std=background.colour_std,
+        )
         channels = {"channels": 4 if config.colour_space == "latent" else 3}
         environment = None
-        if config.background.kind == "environment":
-            settings = {"name": "environment", **config.background.environment}
+        if background.kind == "environment":
+            settings = {"name": "environment", **background.environment}
             where = "scene.background.environment"
             environment = registry.build("background", settings, where, **channels)
         return cls(
@@ -62,10 +69,20 @@ class Scene:
             sampler=registry.build("sampler", config.sampler, "scene.sampler"),
             background=environment,
             radius=config.radius,
-            colour_mean=config.background.colour_mean,
-            colour_std=config.background.colour_std,
-            textures=config.background.kind == "textures",
+            colour_mean=background.colour_mean,
+            colour_std=background.colour_std,
+            textures=background.kind == "textures",
         )
+
+
+def _check_numbers(radius: Any, colour_mean: Any, colour_std: Any) -> None:
+    if not registry.is_number(radius) or not 1e-3 <= radius <= 1e3:
+        raise UserError(f"scene.radius is {radius!r:.40}; it must be within 0.001 and 1000.")
+    for name, value in (("colour_mean", colour_mean), ("colour_std", colour_std)):
+        if not registry.is_number(value) or not 0 <= value <= 10:
+            raise UserError(
+                f"scene.background.{name} is {value!r:.40}; it must be within 0 and 10."
+            )
 
 
 def init_params(scene: Scene, key: Key[Array, ""]) -> dict:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from dreamfusion_jax.registry import check_at_least, register
+from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.fields.base import Field
 from dreamfusion_jax.scene.occupancy import (
     DensityGrid,
@@ -30,6 +30,8 @@ from dreamfusion_jax.scene.sampling import (
 )
 from dreamfusion_jax.scene.volume import rendering_weights
 from dreamfusion_jax.types import Rays
+
+_MOST = 4096  # samples on a ray
 
 
 @flax.struct.dataclass
@@ -100,7 +102,7 @@ class HierarchicalSampler(Sampler):
     fine_samples: int = 64
 
     def __post_init__(self):
-        check_at_least(self, coarse_samples=1, fine_samples=1)
+        check_within(self, coarse_samples=(1, _MOST), fine_samples=(1, _MOST))
 
     def place(self, field, prepared, grid, rays, variance, key) -> Samples:
         """Return intervals that are short where the coarse pass has met density."""
@@ -136,7 +138,13 @@ class DensityGridSampler(Sampler):
     LEAST_IMPORTANCE = 1e-3
 
     def __post_init__(self):
-        check_at_least(self, cells=4, coarse_samples=1, fine_samples=1, every=1)
+        check_within(
+            self,
+            cells=(4, 512),
+            coarse_samples=(1, _MOST),
+            fine_samples=(1, _MOST),
+            every=(1, 10**6),
+        )
         for name, value in (("decay", self.decay), ("budget", self.budget)):
             if not 0 <= value <= 1 or value == 0 and name == "budget":
                 raise ValueError(f"{name} is {value}; it must be a share of 1.")

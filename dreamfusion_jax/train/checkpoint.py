@@ -18,7 +18,8 @@ import orbax.checkpoint as ocp
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import local_path, read_json, write_bytes
+from dreamfusion_jax.io import is_number, local_path, read_json, write_bytes
+from dreamfusion_jax.registry import make
 from dreamfusion_jax.scene.render import Scene, init_params, with_blur
 from dreamfusion_jax.scene.schedules import Ramp
 
@@ -212,7 +213,8 @@ def restore_run(workdir: str | Path, step: int | None = None) -> Run:
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
     try:
-        scene, blur = Scene.from_config(config.scene), Ramp(**config.blur)
+        scene, blur = Scene.from_config(config.scene), make(Ramp, config.blur, "blur")
+        config = _with_export_settings(config)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{workdir}/config.json was not written by this version of the program "
@@ -224,7 +226,7 @@ def restore_run(workdir: str | Path, step: int | None = None) -> Run:
     else:
         params = _scene_at(folder, like, step)
     params = with_blur(params, blur(step))
-    return Run(_with_export_settings(config), scene, params, step)
+    return Run(config, scene, params, step)
 
 
 def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
@@ -273,6 +275,10 @@ def _scene_of(checkpoints: Checkpoints, like: Any) -> tuple[Any, int]:
 def _with_export_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A run's config; how results are shown is as in `paper` where an older version has nothing."""
     known = load_config("paper").export
+    for key, value in known.items():
+        have = config.export.get(key, value)
+        if type(have) is not type(value) and not (is_number(have) and isinstance(value, float)):
+            raise TypeError(f"export.{key} is {have!r:.40}")
     with config.unlocked():
         for key in set(known) - set(config.export):
             config.export[key] = known[key]

@@ -18,6 +18,7 @@ from dreamfusion_jax.guidance.similarity import Similarity
 from dreamfusion_jax.image_text.prior import ImageTextPrior
 from dreamfusion_jax.optim.build import build_optimizer
 from dreamfusion_jax.prompts.views import ViewPrompts
+from dreamfusion_jax.registry import make
 from dreamfusion_jax.scene.cameras import CameraDistribution
 from dreamfusion_jax.scene.lights import LightDistribution
 from dreamfusion_jax.scene.regularisers import Regularisers, Transmittance
@@ -136,19 +137,20 @@ def _make_task(settings: _Settings, name: str, prior: Prior | ImageTextPrior, de
             f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "
             f"t_max_end {guidance.t_max_end}, all within [0, 1]."
         )
+    camera = {key: value for key, value in config.camera.items() if key != "name"}
     return Task(
         scene=Scene.from_config(config.scene),
-        cameras=CameraDistribution(**{k: v for k, v in config.camera.items() if k != "name"}),
+        cameras=make(CameraDistribution, camera, "camera"),
         own_cameras=config.camera.name == OF_PRIOR,
-        lights=LightDistribution(**config.light),
-        blur=Ramp(**config.blur),
+        lights=make(LightDistribution, config.light, "light"),
+        blur=make(Ramp, config.blur, "blur"),
         prior=prior,
         view_prompts=ViewPrompts(guidance.view_words),
         guidance=_guidance(guidance, train.steps),
         regularisers=Regularisers(
-            orientation=Ramp(**regularisers.orientation),
-            opacity=Ramp(**regularisers.opacity),
-            entropy=Ramp(**regularisers.entropy),
+            orientation=make(Ramp, regularisers.orientation, "regularisers.orientation"),
+            opacity=make(Ramp, regularisers.opacity, "regularisers.opacity"),
+            entropy=make(Ramp, regularisers.entropy, "regularisers.entropy"),
             transmittance=Transmittance(**regularisers.transmittance),
         ),
         optimizer=build_optimizer(config.optim, train.steps, batch_axis_name=AXIS),

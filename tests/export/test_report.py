@@ -74,6 +74,11 @@ def test_a_run_that_was_interrupted_early_has_a_page_too(tmp_path):
     assert "a teapot" in page and "<video" not in page and "<iframe" not in page
 
 
+def test_halves_of_characters_become_question_marks(tmp_path):
+    (tmp_path / "config.json").write_text(r'{"prompt": "a \ud800 teapot"}')
+    assert "a ? teapot" in write_report(tmp_path).read_text()
+
+
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         write_report(tmp_path)

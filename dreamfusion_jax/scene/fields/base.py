@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dreamfusion_jax.registry import check_at_least
+from dreamfusion_jax.registry import check_within
 from dreamfusion_jax.types import FieldOutput
 
 # exp(15) per unit length is opaque within a hundred-thousandth of the scene; the
@@ -43,8 +43,13 @@ class Field(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.blob_after_exp:
-            check_at_least(self, blob_scale=0)
+        check_within(
+            self,
+            blob_scale=(0 if self.blob_after_exp else -1e3, 1e3),
+            blob_std=(1e-3, 1e3),
+            density_offset=(-1e3, 1e3),
+            points_per_chunk=(0, 2**31),
+        )
 
     def __call__(
         self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]

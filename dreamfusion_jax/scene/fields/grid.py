@@ -8,7 +8,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dreamfusion_jax.registry import check_at_least, register
+from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.fields.base import Field, density_of, outward
 from dreamfusion_jax.scene.fields.interpolation import (
     central_differences,
@@ -57,11 +57,12 @@ class GridField(Field):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, cells=2, levels=1, smoothing=0)
-        if self.cells % 2 ** (self.levels - 1) or self.cells > _FINEST:
+        check_within(self, cells=(2, _FINEST), levels=(1, 10), smoothing=(0, 100))
+        coarsest = 2 ** (self.levels - 1)
+        if self.cells % coarsest:
             raise ValueError(
-                f"cells is {self.cells}; it must be at most {_FINEST} and divisible by "
-                f"{2 ** (self.levels - 1)}, for {self.levels} levels."
+                f"cells is {self.cells}; it must be divisible by {coarsest}, for {self.levels} "
+                "levels."
             )
 
     @nn.compact

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from dreamfusion_jax.registry import check_at_least, register
+from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.fields.base import Field, density_of, outward
 from dreamfusion_jax.scene.fields.interpolation import (
     CORNERS,
@@ -44,14 +44,20 @@ class HashGridField(Field):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, levels=1, base_cells=1, features=1, width=1, hidden_layers=0)
-        if not self.base_cells <= self.cells <= _MAX_CELLS:
+        check_within(
+            self,
+            levels=(1, 32),
+            base_cells=(1, _MAX_CELLS),
+            cells=(1, _MAX_CELLS),
+            features=(1, 16),
+            log2_table=(4, 24),
+            width=(1, 8192),
+            hidden_layers=(0, 64),
+        )
+        if self.cells < self.base_cells:
             raise ValueError(
-                f"cells is {self.cells}; it must be within base_cells, {self.base_cells}, "
-                f"and {_MAX_CELLS}."
+                f"cells is {self.cells}; it must be at least base_cells, {self.base_cells}."
             )
-        if not 4 <= self.log2_table <= 24:
-            raise ValueError(f"log2_table is {self.log2_table}; it must be within 4 and 24.")
         if not 0 < self.normal_step < 1:
             raise ValueError(f"normal_step is {self.normal_step}; it must be within 0 and 1.")
 

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from dreamfusion_jax.registry import check_at_least, register
+from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.encoding import integrated_encoding
 from dreamfusion_jax.scene.fields.base import Field
 
@@ -18,7 +18,7 @@ class MlpField(Field):
 
     def __post_init__(self):
         super().__post_init__()
-        check_at_least(self, width=1, blocks=0, frequencies=1, points_per_chunk=0)
+        check_within(self, width=(1, 8192), blocks=(0, 256), frequencies=(1, 32))
 
     @nn.compact
     def __call__(
