@@ -66,10 +66,30 @@ def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:
         vertices, faces = fast_simplification.simplify(
             mesh.vertices.astype(np.float32), mesh.faces, target_count=triangles
         )
-        simple = trimesh.Trimesh(*_unpinched(vertices, faces), process=False)
+        simple = _closed(vertices, faces)
         if simple.is_watertight and simple.is_winding_consistent:
             return simple
         triangles *= 2
+    return mesh
+
+
+def _closed(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> trimesh.Trimesh:
+    """Return the mesh with two faces at every edge, where the given one has an even number.
+
+    Vertices at one place are made one; faces with two corners in one go, and two that lie back to
+    back; and where two sheets touch in an edge, each has its own copy of one end of it.
+    """
+    vertices, index = np.unique(vertices, axis=0, return_inverse=True)
+    faces = index.ravel()[faces]
+    faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
+    _, place, count = np.unique(
+        np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    faces = faces[count[place.ravel()] == 1]
+    mesh = trimesh.Trimesh(*_unpinched(vertices, faces), process=False)
+    mesh.remove_unreferenced_vertices()
     return mesh
 
 
@@ -125,10 +145,7 @@ def _drop_hidden(
     outwards = 1.0 if volume.sum() > 0 else -1.0
     seen = outwards * volume > 0
     keep = (seen & (area >= _FLOATER_SHARE * area[seen].sum()))[label]
-    # Unprocessed: two vertices at one point, of edges that end there, would be made one, and the
-    # surface be no longer closed.
-    mesh = trimesh.Trimesh(vertices, faces[keep], process=False)
-    mesh.remove_unreferenced_vertices()
+    mesh = _closed(vertices, faces[keep])
     if mesh.volume < 0:
         mesh.invert()
     return mesh

@@ -4,7 +4,7 @@ import trimesh
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export import level_set
-from dreamfusion_jax.export.mesh import _unpinched, extract_mesh, simplify
+from dreamfusion_jax.export.mesh import _closed, extract_mesh, simplify
 
 CENTRE = np.array([0.1, 0.0, 0.05])
 
@@ -52,11 +52,23 @@ def test_sheets_that_touch_in_an_edge_are_parted():
     faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
     faces = np.concatenate([faces, np.array([0, 1, 4, 5])[faces]])
     assert not trimesh.Trimesh(vertices, faces, process=False).is_watertight
-    parted = trimesh.Trimesh(*_unpinched(vertices, faces), process=False)
+    parted = _closed(vertices, faces)
     assert parted.is_watertight and len(parted.vertices) == 7
     parted.merge_vertices()
     assert parted.is_watertight  # by the vertices' places, too
-    np.testing.assert_allclose(parted.triangles, vertices[faces], atol=0.03)
+    assert abs(parted.volume) == pytest.approx(2 / 6, abs=0.01)
+
+
+def test_faces_without_volume_are_left_out(mesh):
+    """Two back to back on an edge, and one with two corners in one; vertices stored twice."""
+    a, b, c = mesh.faces[0]
+    flaps = [[a, b, c + 1], [b, a, c + 1], [a, a, b]]
+    faces = np.concatenate([mesh.faces + len(mesh.vertices), flaps])
+    vertices = np.concatenate([mesh.vertices, mesh.vertices])
+    assert not trimesh.Trimesh(vertices, faces, process=False).is_watertight
+    clean = _closed(vertices, faces)
+    assert clean.is_watertight and len(clean.faces) == len(mesh.faces)
+    assert clean.volume == pytest.approx(mesh.volume)
 
 
 def test_a_budget_that_would_tear_the_mesh_is_raised(mesh):
