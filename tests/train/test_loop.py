@@ -5,6 +5,8 @@ import gc
 import logging
 import re
 import signal
+import subprocess
+import sys
 import weakref
 
 import jax
@@ -291,3 +293,33 @@ def test_senseless_values_are_refused(
     with pytest.raises(UserError, match=message):
         train_one(tiny_config(**changes), ball_prior, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+_TEN_CALLS = """
+import contextlib, gc, sys
+from pathlib import Path
+import dreamfusion_jax
+from dreamfusion_jax.errors import UserError
+small = {"train.steps": 4, "train.steps_per_call": 2, "train.views": 1, "train.image_size": 16}
+small |= {"train.checkpoint_every": 4, "train.preview_every": 4}
+small |= {"export.turntable_frames": 2, "export.turntable_size": 16}
+for noun in sys.argv[2:]:
+    with contextlib.suppress(UserError):  # so short a run may have no surface
+        dreamfusion_jax.generate(
+            f"a {noun}", workdir=Path(sys.argv[1]) / noun, progress=False, **small
+        )
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    print(pages)
+"""
+
+
+@pytest.mark.slow
+def test_ten_runs_of_a_process_need_the_memory_of_one(tmp_path):
+    """Within 15 %: no run leaves its prior, its programs or its pictures behind."""
+    nouns = "table teapot chair laptop sofa bench stool desk bed kettle".split()
+    command = [sys.executable, "-W", "ignore", "-c", _TEN_CALLS, str(tmp_path), *nouns]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True)
+    pages = list(map(int, done.stdout.split()))
+    assert len(pages) == 10
+    assert max(pages) < 1.15 * pages[0], pages
