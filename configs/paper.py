@@ -15,8 +15,8 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config."""
     config = ml_collections.ConfigDict()
-    config.prompt = ""
-    config.seed = 0
+    config.prompt = ""  # what to make; the argument of `generate`
+    config.seed = 0  # every random key derives from it and the step
     config.init = ""  # the folder of a run whose scene this one starts from
     # "embedded", "furniture-views", "furniture-unet", a model's folder or its id on the hub
     config.prior = "embedded"
@@ -27,22 +27,26 @@ def get_config() -> ml_collections.ConfigDict:
     config.scene = ml_collections.ConfigDict()
     # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
     config.scene.colour_space = "rgb"
-    config.scene.radius = 1.4
+    config.scene.radius = 1.4  # of the bounding sphere: nothing is dense outside
     # Or "density_grid": looks into a grid of the density, and not through the field.
     config.scene.sampler = ml_collections.ConfigDict(
-        {"name": "hierarchical", "coarse_samples": 64, "fine_samples": 64}
+        {
+            "name": "hierarchical",  # which part it is; the other keys are its own
+            "coarse_samples": 64,  # of a ray, to find where it is dense
+            "fine_samples": 64,  # of a ray, where it is dense
+        }
     )
     config.scene.field = ml_collections.ConfigDict(
         {
             "name": "mlp",  # or "grid" or "hash_grid", which have other keys
-            "width": 128,
-            "blocks": 5,
-            "frequencies": 8,
-            "blob_scale": 5.0,
-            "blob_std": 0.2,
+            "width": 128,  # units of a layer
+            "blocks": 5,  # residual blocks
+            "frequencies": 8,  # octaves L of the positional encoding
+            "blob_scale": 5.0,  # lambda_tau, the height of the blob at the origin
+            "blob_std": 0.2,  # sigma_tau, its width
             # True takes the paper at its word: the blob is then in the scene for good.
             "blob_after_exp": False,
-            "density_offset": 0.0,
+            "density_offset": 0.0,  # added to the log density; negative: emptier at first
             # Bounds the memory: 1.1 GB beside a UNet of IF-I-XL's size instead of 8.4, for 8 % of
             # the step's time on a v4 chip (launch/tpu/compile_check.py; 0 takes all at once).
             "points_per_chunk": 32_768,
@@ -51,9 +55,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.scene.background = ml_collections.ConfigDict(
         {
             "kind": "environment",  # "colour" (flat, random) or "textures" (random)
-            "environment": {"width": 64, "layers": 2, "frequencies": 4},
-            "colour_mean": 0.5,
-            "colour_std": 0.3,
+            "environment": {
+                "width": 64,  # units of a layer
+                "layers": 2,  # hidden layers
+                "frequencies": 4,  # octaves of the ray's direction
+            },
+            "colour_mean": 0.5,  # of the flat, random color
+            "colour_std": 0.3,  # of each of its channels
         }
     )
 
@@ -61,29 +69,33 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "name": "random",  # or "of_prior": from where the prior has seen, if it says
             "elevation_range": (-10.0, 90.0),  # degrees
-            "area_probability": 0.5,
+            "area_probability": 0.5,  # of uniform on the sphere, not uniform in elevation
             "azimuth_range": (0.0, 360.0),  # degrees
-            "distance_range": (1.0, 1.5),
-            "position_jitter": 0.1,
-            "look_at_std": 0.2,
-            "up_std": 0.02,
+            "distance_range": (1.0, 1.5),  # from the origin
+            "position_jitter": 0.1,  # added to the position, uniform in each coordinate
+            "look_at_std": 0.2,  # of the point that is looked at
+            "up_std": 0.02,  # of the up vector
             "focal_range": (0.7, 1.35),  # image widths
         }
     )
     config.light = ml_collections.ConfigDict(
         {
-            "albedo_steps": 1000,
-            "lit_probability": 0.75,
-            "textureless_probability": 0.5,
-            "ambient": 0.1,
-            "diffuse": 0.9,
-            "distance_range": (0.8, 1.5),
-            "direction_std": 1.0,
-            "beside": (0.0, 0.0),  # the camera, in its right and up: the mean of the direction
+            "albedo_steps": 1000,  # unlit at first
+            "lit_probability": 0.75,  # after that; else the albedo is shown
+            "textureless_probability": 0.5,  # of a lit view: white, to show the shape alone
+            "ambient": 0.1,  # light from everywhere
+            "diffuse": 0.9,  # light of the lamp
+            "distance_range": (0.8, 1.5),  # of the lamp from the origin
+            "direction_std": 1.0,  # of the lamp's direction around the camera's
+            "beside": (0.0, 0.0),  # the mean of the lamp's direction, in the camera's right and up
         }
     )
-    config.blur = ml_collections.ConfigDict(  # lambda_Sigma
-        {"start": 5e-2, "end": 2e-3, "steps": 5000}
+    config.blur = ml_collections.ConfigDict(
+        {
+            "start": 5e-2,  # lambda_Sigma of the Gaussians that the field is asked for
+            "end": 2e-3,  # where it goes linearly
+            "steps": 5000,  # within so many
+        }
     )
 
     config.guidance = ml_collections.ConfigDict(
@@ -92,70 +104,93 @@ def get_config() -> ml_collections.ConfigDict:
             # .prior is an image-text model, see configs/dream_fields.py.
             "loss": "sds",
             "weight": 100.0,  # omega
-            "t_min": 0.02,
-            "t_max": 0.98,
+            "t_min": 0.02,  # t ~ U(t_min, t_max)
+            "t_max": 0.98,  # at the first step
             "t_max_end": 0.98,  # t_max moves here linearly over the run; equal: no annealing
-            "weighting": "sigma_squared",
+            "weighting": "sigma_squared",  # w(t); or "uniform"
             "view_words": "paper",  # or "fine" (24 words), or "none"
-            "crops": 8,  # of a view, and their side as a share of its, with "similarity"
-            "crop_share": 154 / 168,
+            "crops": 8,  # of a view, with "similarity"
+            "crop_share": 154 / 168,  # their side, as a share of the view's
         }
     )
     config.regularisers = ml_collections.ConfigDict(
         {
-            "orientation": {"start": 1e-4, "end": 1e-2, "steps": 5000},
-            "opacity": {"start": 1e-3, "end": 1e-3, "steps": 1},
-            "entropy": {"start": 0.0, "end": 0.0, "steps": 1},  # not in the paper
-            # Dream Fields' target of the mean transmittance
-            "transmittance": {"weight": 0.0, "start": 0.4, "end": 0.88, "steps": 500},
+            "orientation": {
+                "start": 1e-4,  # weight of Ref-NeRF's penalty on normals that face away
+                "end": 1e-2,  # where it goes linearly
+                "steps": 5000,  # within so many
+            },
+            "opacity": {
+                "start": 1e-3,  # weight of the penalty on opacity along rays
+                "end": 1e-3,  # where it goes linearly
+                "steps": 1,  # within so many
+            },
+            "entropy": {
+                "start": 0.0,  # weight of the entropy of a ray's opacity; not in the paper
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
+            },
+            "transmittance": {
+                "weight": 0.0,  # of Dream Fields' penalty on too little transmittance
+                "start": 0.4,  # the mean transmittance that is asked for at first
+                "end": 0.88,  # and at the end
+                "steps": 500,  # where the target is reached
+            },
         }
     )
     config.optim = ml_collections.ConfigDict(
         {
-            "name": "shampoo",
-            "learning_rate": 1e-4,
-            "warmup_start": 1e-9,
-            "warmup_steps": 3000,
-            "final_learning_rate": 1e-6,
-            "clip_norm": 0.0,  # 0: off
-            # Of the tables of "grid" and "hash_grid", by Adam; 0: as all other parameters.
-            "tables": {"learning_rate": 0.0, "final_learning_rate": 0.0},
-            "shampoo": {
-                "beta1": 0.9,
-                "beta2": 0.9,
-                "exponent_override": 2,
-                "block_size": 128,
-                "graft_type": "sqrt_n",
-                "matrix_epsilon": 1e-6,
-                "start_preconditioning_step": 5,
-                "preconditioning_compute_steps": 1,
+            "name": "shampoo",  # or "adam"
+            "learning_rate": 1e-4,  # after the warmup
+            "warmup_start": 1e-9,  # the learning rate of the first step
+            "warmup_steps": 3000,  # linear
+            "final_learning_rate": 1e-6,  # of the last step, by a cosine
+            "clip_norm": 0.0,  # largest norm of the gradient; 0: any
+            "tables": {
+                # Of the tables of "grid" and "hash_grid", by Adam; 0: as all other parameters.
+                "learning_rate": 0.0,
+                "final_learning_rate": 0.0,  # of the last step
             },
-            "adam": {"b1": 0.9, "b2": 0.99, "eps": 1e-15},
+            "shampoo": {
+                "beta1": 0.9,  # decay of the momentum
+                "beta2": 0.9,  # decay of the statistics
+                "exponent_override": 2,  # p of the roots L^(-1/p); 0: twice the rank
+                "block_size": 128,  # larger dimensions are cut into blocks
+                "graft_type": "sqrt_n",  # whose norm an update takes: see optim/grafting.py
+                "matrix_epsilon": 1e-6,  # ridge, relative to the largest eigenvalue
+                "start_preconditioning_step": 5,  # grafted updates alone before
+                "preconditioning_compute_steps": 1,  # the roots are renewed every so many steps
+            },
+            "adam": {
+                "b1": 0.9,  # decay of the momentum
+                "b2": 0.99,  # decay of the squared gradients
+                "eps": 1e-15,  # added to their root
+            },
         }
     )
     config.train = ml_collections.ConfigDict(
         {
-            "steps": 15_000,
-            "image_size": 64,
-            "larger_image_sizes": (),  # of later steps, and from which share of all steps on
-            "larger_from": (),
+            "steps": 15_000,  # of the optimization
+            "image_size": 64,  # pixels a side of a rendered view
+            "larger_image_sizes": (),  # of later steps
+            "larger_from": (),  # from which share of all steps on, for each of these sizes
             "views": 4,  # of each scene in a step, over all devices
             "scenes": 8,  # of many prompts, how many are optimised together at most
-            "steps_per_call": 50,
-            "checkpoint_every": 500,
-            "preview_every": 500,
+            "steps_per_call": 50,  # in one call of the compiled program
+            "checkpoint_every": 500,  # steps; a multiple of steps_per_call
+            "preview_every": 500,  # steps; a multiple of steps_per_call
         }
     )
     config.export = ml_collections.ConfigDict(
         {
-            "turntable_frames": 120,
-            "turntable_size": 256,
+            "turntable_frames": 120,  # of the video
+            "turntable_size": 256,  # pixels a side of each picture
             "elevation": 15.0,  # degrees
-            "distance": 1.5,
+            "distance": 1.5,  # of the camera from the origin
             "focal": 1.1,  # image widths
-            "mesh_resolution": 192,
-            "triangles": 50_000,
-            "texture_size": 1024,  # pixels
+            "mesh_resolution": 192,  # points along the longest side of the object
+            "triangles": 50_000,  # at most; 0: all
+            "texture_size": 1024,  # pixels a side
         }
     )
     return config.lock()
