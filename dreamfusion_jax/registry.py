@@ -18,6 +18,7 @@ from dreamfusion_jax.io import is_number
 
 T = TypeVar("T", bound=type)
 Made = TypeVar("Made")
+Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 _CLASSES: dict[str, dict[str, type]] = {}
 _FLAX = ("parent", "name")  # attributes of every flax module
 
@@ -59,9 +60,7 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     }
 
 
-def build(
-    kind: str, config: Mapping[str, Any] | ml_collections.ConfigDict, where: str, **more: Any
-) -> Any:
+def build(kind: str, config: Keys, where: str, **more: Any) -> Any:
     """Make the object that a part of a config describes.
 
     Args:
@@ -84,7 +83,7 @@ def build(
     return make(cls, keys, where, **more)
 
 
-def make(cls: type[Made], keys: Mapping[str, Any], where: str, **more: Any) -> Made:
+def make(cls: type[Made], keys: Keys, where: str, **more: Any) -> Made:
     """Make an object of the keys of a config, whose kinds are those of the class's parameters.
 
     Args:
