@@ -36,7 +36,9 @@ setuptools.setup(
         "dreamfusion_jax.configs.ablations",
     ],
     package_dir={"dreamfusion_jax.configs": "configs"},
-    package_data={"dreamfusion_jax": ["priors/**/*", "py.typed"]},
+    package_data={
+        "dreamfusion_jax": ["furniture/assets/**/*", "prompts/word_vectors.*", "py.typed"]
+    },
     install_requires=[
         "jax>=0.7",
         "flax>=0.11",

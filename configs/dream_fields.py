@@ -4,10 +4,10 @@ Command:   dreamfusion generate "a snail on a leaf" --config=dream_fields \
                --config.prior=/models/clip-vit-base-patch16
 Hardware:  an accelerator: eight crops of 224 pixels go through CLIP for every view.
 Time:      not measured here.
-Expected:  as published, among the 153 captions of object-centric COCO, R-Precision on colour of
+Expected:  as published, among the 153 captions of object-centric COCO, R-Precision on color of
            68.3 % (CLIP B/32) and 74.2 % (B/16). The reimplementation in DreamFusion's Table 1, on
            its own NeRF like this one, has 78.6 / 99.9 / 82.9 % (B/32, B/16, L/14; B/16 is what it
-           was optimised with) on colour, and 1.3 / 0.8 / 1.4 % on textureless renders: chance.
+           was optimized with) on color, and 1.3 / 0.8 / 1.4 % on textureless renders: chance.
 
 Published settings that are kept: the loss (cosine of the image's and the text's vectors, 8 crops
 of 154 of 168 pixels), backgrounds, the target of the transmittance, cameras (30 degrees of
@@ -40,8 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     config.light.lit_probability = 0.0  # albedo only
-    config.regularisers.opacity.update({"start": 0.0, "end": 0.0})
-    config.regularisers.transmittance.weight = 0.5
+    config.regularizers.opacity.update({"start": 0.0, "end": 0.0})
+    config.regularizers.transmittance.weight = 0.5
     config.optim.update(
         {
             "name": "adam",

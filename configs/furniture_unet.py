@@ -22,6 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.scene.field.update({"cells": 32, "levels": 3})
     config.optim.tables.learning_rate = 0.05
     config.blur.steps = 400
-    config.regularisers.opacity.update({"start": 2e-2, "end": 1e-3})
+    config.regularizers.opacity.update({"start": 2e-2, "end": 1e-3})
     config.train.update({"image_size": 32, "steps": 400, "checkpoint_every": 200})
     return config.lock()

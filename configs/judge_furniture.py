@@ -1,11 +1,12 @@
-"""Trains the image-text dual encoder that judges results (priors/furniture_judge).
+"""Trains the image-text dual encoder that judges results (furniture/assets/evaluator).
 
-Command:   python -m dreamfusion_jax.datasets.judge_views --source=DEB --out=outputs/judge_views
+Command:   python -m dreamfusion_jax.furniture.evaluator_views --source=DEB \\
+               --out=outputs/judge_views
            dreamfusion train-judge --data=outputs/judge_views --workdir=outputs/judge
 Hardware:  2 CPU cores, 3 GB.
 Time:      rendering 6 minutes on one core, training 30 minutes on two.
 Expected:  97 % of held-out true renders found among 128 nouns; see
-           priors/furniture_judge/README.md for what the shipped weights were trained with.
+           furniture/assets/evaluator/README.md for what the shipped weights were trained with.
 """
 
 import ml_collections
@@ -15,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config."""
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.nouns = "library"  # the nouns of the shipped library; or "all" of the catalogues
+    config.nouns = "library"  # the nouns of the shipped library; or "all" of the catalogs
     config.view_weight = 1.0
 
     config.model = ml_collections.ConfigDict()

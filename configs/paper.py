@@ -5,7 +5,7 @@ Command:   dreamfusion generate "a DSLR photo of a peacock on a surfboard" --con
 Hardware:  a TPU v4 board (4 chips, one view each) or a large GPU; far too slow for a laptop.
 Time:      1.5 hours on 4 TPU v4 chips in the paper (0.36 s an iteration).
 Expected:  with Imagen as the prior, CLIP R-Precision 75.1 / 77.5 / 79.7 % (B/32, B/16, L/14)
-           on colour and 42.5 / 46.6 / 58.5 % on textureless renders. Without --config.prior the
+           on color and 42.5 / 46.6 / 58.5 % on textureless renders. Without --config.prior the
            one that ships is used, which knows 128 objects and no peacock.
 """
 
@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.scene = ml_collections.ConfigDict()
     # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
-    config.scene.colour_space = "rgb"
+    config.scene.color_space = "rgb"
     config.scene.radius = 1.4  # of the bounding sphere: nothing is dense outside
     # Or "density_grid": looks into a grid of the density, and not through the field.
     config.scene.sampler = ml_collections.ConfigDict(
@@ -54,14 +54,14 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.scene.background = ml_collections.ConfigDict(
         {
-            "kind": "environment",  # "colour" (flat, random) or "textures" (random)
+            "kind": "environment",  # "color" (flat, random) or "textures" (random)
             "environment": {
                 "width": 64,  # units of a layer
                 "layers": 2,  # hidden layers
                 "frequencies": 4,  # octaves of the ray's direction
             },
-            "colour_mean": 0.5,  # of the flat, random color
-            "colour_std": 0.3,  # of each of its channels
+            "color_mean": 0.5,  # of the flat, random color
+            "color_std": 0.3,  # of each of its channels
         }
     )
 
@@ -84,10 +84,10 @@ def get_config() -> ml_collections.ConfigDict:
             "lit_probability": 0.75,  # after that; else the albedo is shown
             "textureless_probability": 0.5,  # of a lit view: white, to show the shape alone
             "ambient": 0.1,  # light from everywhere
-            "diffuse": 0.9,  # light of the lamp
-            "distance_range": (0.8, 1.5),  # of the lamp from the origin
-            "direction_std": 1.0,  # of the lamp's direction around the camera's
-            "beside": (0.0, 0.0),  # the mean of the lamp's direction, in the camera's right and up
+            "diffuse": 0.9,  # of the point light
+            "distance_range": (0.8, 1.5),  # of the light from the origin
+            "direction_std": 1.0,  # of the light's direction around the camera's
+            "beside": (0.0, 0.0),  # the mean of the light's direction, in the camera's right and up
         }
     )
     config.blur = ml_collections.ConfigDict(
@@ -113,7 +113,7 @@ def get_config() -> ml_collections.ConfigDict:
             "crop_share": 154 / 168,  # their side, as a share of the view's
         }
     )
-    config.regularisers = ml_collections.ConfigDict(
+    config.regularizers = ml_collections.ConfigDict(
         {
             "orientation": {
                 "start": 1e-4,  # weight of Ref-NeRF's penalty on normals that face away
@@ -175,7 +175,7 @@ def get_config() -> ml_collections.ConfigDict:
             "larger_image_sizes": (),  # of later steps
             "larger_from": (),  # from which share of all steps on, for each of these sizes
             "views": 4,  # of each scene in a step, over all devices
-            "scenes": 8,  # of many prompts, how many are optimised together at most
+            "scenes": 8,  # of many prompts, how many are optimized together at most
             "steps_per_call": 50,  # in one call of the compiled program
             "checkpoint_every": 500,  # steps; a multiple of steps_per_call
             "preview_every": 500,  # steps; a multiple of steps_per_call

@@ -7,7 +7,7 @@ Hardware:  one GPU or TPU chip with 16 GB; 2 CPU cores for the rendering.
 Time:      not measured: no accelerator was at hand. On a CPU it takes days; use prior_small there.
 Expected:  not measured.
 
-64 pixels, all usable objects, their synonyms, copies in other colours, and pairs of objects;
+64 pixels, all usable objects, their synonyms, copies in other colors, and pairs of objects;
 17 M parameters, 17 MB with 8-bit weights. Resumable: repeat the command.
 """
 
@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in prior_small."""
     config = prior_small.get_config().unlock()
     config.data.nouns = ()
-    config.data.extras.update({"recoloured": 0.15, "pairs": 0.1})
+    config.data.extras.update({"recolored": 0.15, "pairs": 0.1})
     config.model.image_size = 64
     config.model.weights = "int8"
     config.model.unet.update({"block_out_channels": (64, 128, 256), "cross_attention_dim": 192})

@@ -4,8 +4,8 @@ Command:   dreamfusion train-prior --config=prior_small --workdir=outputs/prior
 Hardware:  2 CPU cores, 3 GB; an accelerator is far faster.
 Time:      480,000 images, 92 minutes on 2 cores of an Intel Xeon with AVX-512.
            Resumable: repeat the command to go on from the last checkpoint.
-Expected:  a loss of 0.05; samples with the right colours and silhouettes, little detail.
-           What ships was trained three times as long (priors/furniture_unet/README.md).
+Expected:  a loss of 0.05; samples with the right colors and silhouettes, little detail.
+           What ships was trained three times as long (furniture/assets/unet/README.md).
 
 4.2 M parameters, 32 pixels, 24 nouns. The larger model of all objects is prior_furniture.
 """
@@ -47,8 +47,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.nouns = NOUNS  # () takes all
-    # Shares of made pictures: copies in another colour, and two objects in one picture.
-    config.data.extras = ml_collections.ConfigDict({"recoloured": 0.3, "pairs": 0.0})
+    # Shares of made pictures: copies in another color, and two objects in one picture.
+    config.data.extras = ml_collections.ConfigDict({"recolored": 0.3, "pairs": 0.0})
 
     config.model = ml_collections.ConfigDict()
     config.model.image_size = 32

@@ -76,17 +76,17 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     # A flat random color is what the prior marginalizes over.
-    config.scene.background.kind = "colour"
+    config.scene.background.kind = "color"
     config.blur.steps = 110
     # The exact denoiser needs no guidance: its conditional half is already right. Towards the
     # end less noise is added: what is left to learn are details.
     config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
-    config.regularisers.orientation.steps = 110
+    config.regularizers.orientation.steps = 110
     # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
     # first; later it would eat thin parts, and the entropy takes over. That makes outlines sharp
     # too, so that the mesh is what the field shows.
-    config.regularisers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 190})
-    config.regularisers.entropy.update({"end": 6e-2, "steps": 300})
+    config.regularizers.opacity.update({"start": 5e-2, "end": 3e-3, "steps": 190})
+    config.regularizers.entropy.update({"end": 6e-2, "steps": 300})
     config.optim.update(
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-3}
     )

@@ -8,7 +8,7 @@ Hardware:  a GPU or TPU chip with 16 GB (11.0 at 512 pixels, by the TPU's compil
 Time:      not measured: no weights of Stable Diffusion were at hand.
 Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, then 256, then
            512 pixels (smaller ones are enlarged to 512), or rendered as latents
-           (--config.scene.colour_space=latent).
+           (--config.scene.color_space=latent).
 """
 
 import ml_collections

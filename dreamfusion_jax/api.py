@@ -13,12 +13,12 @@ from dreamfusion_jax.diffusion.load import known_names, load_prior, warn_unknown
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
-from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.guidance.sds_sample import sds_sample
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.prompts.meaning import mentions
-from dreamfusion_jax.prompts.reading import read_prompt
+from dreamfusion_jax.prompts.known_nouns import read_prompt
 from dreamfusion_jax.prompts.text import check_prompt
-from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS
+from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS
+from dreamfusion_jax.prompts.word_vectors import contains_phrase
 from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer, render, view
 from dreamfusion_jax.scoring import (
     evaluate,
@@ -49,8 +49,8 @@ __all__ = [
 def _told(prompt: str, prior: str) -> str:
     """A prompt in words that a prior knows, with its view words."""
     reading = read_prompt(prompt, known_names(prior))
-    views = [words for words in (*FINE_WORDS, *VIEW_WORDS) if mentions(prompt, words)]
-    return ", ".join([reading.told, *views[:1]]) if reading.replaced else prompt
+    views = [words for words in (*FINE_WORDS, *VIEW_WORDS) if contains_phrase(prompt, words)]
+    return ", ".join([reading.prior_prompt, *views[:1]]) if reading.replaced else prompt
 
 
 _METHODS = ("both", "ancestral", "ddim", "sds")
@@ -84,7 +84,7 @@ def sample(
       size: pixels of the images of "furniture-views" (a divisor of 64); a network has a
         size of its own.
       steps: of the samplers.
-      sds_steps: optimiser steps of SDS.
+      sds_steps: optimizer steps of SDS.
       guidance_weight: omega of the samplers.
       sds_guidance_weight: omega of SDS.
       seed: random seed.
@@ -111,7 +111,7 @@ def sample(
         rows.append(samplers.sample(model, model.params, key, embeddings, eta=eta, **settings))
     if method in ("both", "sds"):
         settings = {"steps": sds_steps, "guidance_weight": sds_guidance_weight}
-        rows.append(optimise_images(model, model.params, embeddings, key, **settings))
+        rows.append(sds_sample(model, model.params, embeddings, key, **settings))
     compiled = model.architecture()  # what a program is compiled with stays in memory with it
     decode = jax.jit(lambda params, z: to_image_range(compiled.to_images(params, z)))
     # One image at a time: a decoder needs gigabytes for several.

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts",
         metavar="FILE",
         help="instead of one prompt: a text file with one a line (or what evaluate --prompts "
-        "takes); config.train.scenes of them are optimised together",
+        "takes); config.train.scenes of them are optimized together",
     )
     _add_config(p, "quick")
     p.add_argument(
@@ -97,9 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--show",
-        default="colour,normals,depth",
-        help="of colour, shaded, textureless, normals, depth, opacity; with commas "
-        "(default: colour,normals,depth)",
+        default="color,normals,depth",
+        help="of color, shaded, textureless, normals, depth, opacity; with commas "
+        "(default: color,normals,depth)",
     )
     p.add_argument(
         "--path",
@@ -110,10 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--size", type=int, default=128, help="pixels of each picture (default: 128)")
     p.add_argument("--elevation", type=float, default=15.0, help="degrees (default: 15)")
     p.add_argument(
-        "--light", help="AZIMUTH,ELEVATION of the lamp in degrees (default: above the camera)"
+        "--light", help="AZIMUTH,ELEVATION of the light in degrees (default: above the camera)"
     )
-    p.add_argument("--light-colour", default="#b2b2b2", help="of the lamp (default: #b2b2b2)")
-    p.add_argument("--ambient-colour", default="#4d4d4d", help="from everywhere (default: #4d4d4d)")
+    p.add_argument("--light-color", default="#b2b2b2", help="of the light (default: #b2b2b2)")
+    p.add_argument("--ambient-color", default="#4d4d4d", help="from everywhere (default: #4d4d4d)")
     p.add_argument("--transparent", action="store_true", help="alpha in place of white")
     p.add_argument("--fps", type=int, default=16, help="frames a second (default: 16)")
 
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("workdir", help="folder of a run")
     p.add_argument(
         "--out",
-        help=".glb or .obj (textured), .ply (vertex colours) or .stl (default: WORKDIR/mesh.glb)",
+        help=".glb or .obj (textured), .ply (vertex colors) or .stl (default: WORKDIR/mesh.glb)",
     )
     p.add_argument(
         "--resolution", type=int, default=128, help="grid points along an edge (default: 128)"
@@ -238,8 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data",
         required=True,
-        help="what `python -m dreamfusion_jax.datasets.judge_views` wrote, or library: the shipped "
-        "pictures, for a model that knows nothing of the judge's",
+        help="what `python -m dreamfusion_jax.furniture.evaluator_views` wrote, or library: the "
+        "shipped pictures, for a model that knows nothing of the judge's",
     )
     p.add_argument("--init", help="folder of a model to start from, of the same architecture")
     p.add_argument(
@@ -346,7 +346,7 @@ _ARGUMENTS = {
 
 def _generate(options: argparse.Namespace) -> None:
     from dreamfusion_jax import api
-    from dreamfusion_jax.prompts.captions import read_prompts
+    from dreamfusion_jax.prompts.prompt_files import read_prompts
     from dreamfusion_jax.prompts.text import slug
 
     if (options.prompt is None) == (options.prompts is None):
@@ -390,13 +390,13 @@ def _join_hosts(options: argparse.Namespace) -> bool:
         )
     auto = options.distributed == "auto" and (named or parallel.cluster_is_visible())
     if options.distributed == "on" or auto:
-        parallel.join_hosts(
+        parallel.initialize_distributed(
             options.coordinator,
             options.processes,
             options.process,
             timeout=options.connect_timeout,
         )
-        return parallel.is_first_host()
+        return parallel.is_primary()
     return True
 
 
@@ -417,8 +417,8 @@ def _render(options: argparse.Namespace) -> None:
             size=options.size,
             elevation=options.elevation,
             light=light,
-            light_colour=_colour(options.light_colour),
-            ambient_colour=_colour(options.ambient_colour),
+            light_color=_color(options.light_color),
+            ambient_color=_color(options.ambient_color),
             transparent=options.transparent,
             frames_per_second=options.fps,
             step=options.step,
@@ -443,13 +443,13 @@ def _whole_numbers(text: str) -> list[int]:
         raise UserError(f"--seeds takes whole numbers with commas, not {text!r}.") from error
 
 
-def _colour(text: str) -> tuple[float, ...]:
+def _color(text: str) -> tuple[float, ...]:
     from PIL import ImageColor
 
     try:
         return tuple(x / 255 for x in ImageColor.getrgb(text)[:3])
     except ValueError as error:
-        raise UserError(f"{text!r} is no colour; write #rrggbb or a name.") from error
+        raise UserError(f"{text!r} is no color; write #rrggbb or a name.") from error
 
 
 def _view(options: argparse.Namespace) -> None:
@@ -470,7 +470,7 @@ def _export(options: argparse.Namespace) -> None:
             resolution=options.resolution,
             triangles=options.triangles,
             texture_size=options.texture,
-            millimetres=options.mm,
+            millimeters=options.mm,
             threshold=options.threshold,
             centered=options.centered,
             step=options.step,
@@ -544,9 +544,9 @@ def _options_of(suite: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _train_prior(options: argparse.Namespace) -> None:
     from dreamfusion_jax.config import PRIOR_PARTS, load_config, override
+    from dreamfusion_jax.furniture.prior_data import load_data
+    from dreamfusion_jax.furniture.prior_training import train_prior
     from dreamfusion_jax.io import local_path
-    from dreamfusion_jax.train.prior import train_prior
-    from dreamfusion_jax.train.prior_data import load_data
     from dreamfusion_jax.train.profile import steps_to_profile
 
     config = load_config(options.config, PRIOR_PARTS)
@@ -558,19 +558,25 @@ def _train_prior(options: argparse.Namespace) -> None:
 
 
 def _train_judge(options: argparse.Namespace) -> None:
-    from dreamfusion_jax.config import JUDGE_PARTS, load_config, override
-    from dreamfusion_jax.datasets.judge_views import library_views, load_judge_views
-    from dreamfusion_jax.evaluation.judge import Judge, check_judge, check_library
+    from dreamfusion_jax.config import EVALUATOR_PARTS, load_config, override
+    from dreamfusion_jax.furniture.evaluator_training import train_evaluator
+    from dreamfusion_jax.furniture.evaluator_views import load_evaluator_views, shipped_views
+    from dreamfusion_jax.furniture.retrieval_evaluator import (
+        RetrievalEvaluator,
+        check_evaluator,
+        check_object_views,
+    )
     from dreamfusion_jax.io import local_path
-    from dreamfusion_jax.train.judge import train_judge
 
-    config = load_config(options.config, JUDGE_PARTS)
+    config = load_config(options.config, EVALUATOR_PARTS)
     override(config, options.overrides)
-    views = library_views() if options.data == "library" else load_judge_views(options.data)
-    model = train_judge(config, views, local_path(options.workdir), init=options.init)
+    views = shipped_views() if options.data == "library" else load_evaluator_views(options.data)
+    model = train_evaluator(config, views, local_path(options.workdir), init=options.init)
     print(model)
-    judge = Judge.load(model)
-    figures = check_library(judge) | (check_judge(judge, views) if views.held_out.any() else {})
+    judge = RetrievalEvaluator.load(model)
+    figures = check_object_views(judge) | (
+        check_evaluator(judge, views) if views.held_out.any() else {}
+    )
     for name, figure in figures.items():
         print(f"{name:<24} {figure:>8}")
 

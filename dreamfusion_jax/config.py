@@ -14,14 +14,14 @@ import ml_collections
 from dreamfusion_jax import configs, registry
 from dreamfusion_jax.configs import ablations
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene import fields, samplers  # noqa: F401  they register their names
+from dreamfusion_jax.scene import fields, ray_samplers  # noqa: F401  they register their names
 
 # The parts that a config of each kind has.
 RUN_PARTS = ("scene", "guidance", "train", "export")
 PRIOR_PARTS = ("model", "data", "sheet")
 # Keys that choose a class by its name -> its kind in the registry.
 PARTS = {"scene.field.name": "field", "scene.sampler.name": "sampler"}
-JUDGE_PARTS = ("model", "view_weight")
+EVALUATOR_PARTS = ("model", "view_weight")
 
 
 def load_config(

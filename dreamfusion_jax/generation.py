@@ -17,7 +17,7 @@ from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
     has_pictures,
-    is_published,
+    is_pretrained,
     known_names,
     load_prior,
     warn_unknown_words,
@@ -26,12 +26,15 @@ from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.export.images import save_png
 from dreamfusion_jax.export.index import write_index
-from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.preview import preview_grid
 from dreamfusion_jax.export.view_settings import check_export, view_settings
-from dreamfusion_jax.image_text.prior import ImageTextPrior, is_dual_encoder, load_image_text
+from dreamfusion_jax.guidance.image_text_prior import (
+    ImageTextPrior,
+    is_dual_encoder,
+    load_image_text,
+)
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.prompts.reading import Reading, read_prompt
+from dreamfusion_jax.prompts.known_nouns import Reading, read_prompt
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
@@ -41,17 +44,18 @@ from dreamfusion_jax.train.parallel import (
     check_devices,
     check_hosts_agree,
     device_count,
-    is_first_host,
-    leave_hosts,
+    is_primary,
+    multi_host,
     on_every_host,
-    on_first_host,
-    several_hosts,
+    on_primary,
+    shutdown_distributed,
     use_cpu_cores,
 )
 from dreamfusion_jax.train.profile import profiling, steps_to_profile
-from dreamfusion_jax.train.runs import Job, plan
-from dreamfusion_jax.train.task import SIMILARITY, make_tasks
-from dreamfusion_jax.train.workdir import claim_folder, claim_workdir
+from dreamfusion_jax.train.run_store import Job, plan
+from dreamfusion_jax.train.stage import SIMILARITY, make_stages
+from dreamfusion_jax.train.workdir import create_or_check_folder, create_or_check_workdir
+from dreamfusion_jax.viewer.live_viewer import LiveViewer
 
 
 def generate(
@@ -92,7 +96,7 @@ def generate(
     workdir = Path("outputs") / slug(prompt) if workdir is None else local_path(workdir)
     steps = steps_to_profile(profile, config.train.steps)
     jobs = [Job(prompt, config.seed, workdir)]
-    page = None if view is None else on_first_host(lambda: _open_page(config, prompt, view))
+    page = None if view is None else on_primary(lambda: _open_page(config, prompt, view))
 
     def after_call(job, step, metrics, params):
         if callback is not None:
@@ -103,11 +107,11 @@ def generate(
     # All hosts must agree on whether there is something to call.
     watched = None if callback is None and view is None else after_call
     # Several hosts cannot wait for one.
-    paused = (lambda: page.paused) if page is not None and not several_hosts() else None
+    paused = (lambda: page.paused) if page is not None and not multi_host() else None
     try:
-        with profiling(steps if is_first_host() else None, workdir) as around:
+        with profiling(steps if is_primary() else None, workdir) as around:
             hooks = Callbacks(after_call=watched, around_call=around, paused=paused)
-            return _optimise(config, jobs, progress, hooks=hooks)[0]
+            return _optimize(config, jobs, progress, hooks=hooks)[0]
     finally:
         if page is not None:
             page.close()
@@ -152,15 +156,15 @@ def generate_many(
             for seed in seeds
             for prompt in prompts
         ]
-    claim = functools.partial(claim_folder, workdir, prompts)
+    claim = functools.partial(create_or_check_folder, workdir, prompts)
     look = functools.partial(_write_index, workdir)
-    return _optimise(config, jobs, progress, claim=claim, export=export, look=look)
+    return _optimize(config, jobs, progress, claim=claim, export=export, look=look)
 
 
 def _write_index(folder: Path) -> None:
     """On the first host; a page that cannot be written does not end the runs."""
     try:
-        if is_first_host():
+        if is_primary():
             write_index(folder)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -168,8 +172,8 @@ def _write_index(folder: Path) -> None:
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
     scene = Scene.from_config(config.scene)
-    page = open_viewer(scene, config, prompt, port, training=not several_hosts())
-    print(f"Look on at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
+    page = open_viewer(scene, config, prompt, port, training=not multi_host())
+    print(f"Watch at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
     return page
 
 
@@ -186,13 +190,13 @@ def _resolve(
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
     clip = config.guidance.loss == SIMILARITY and not is_dual_encoder(config.prior)
-    large = clip or is_published(config.prior)
+    large = clip or is_pretrained(config.prior)
     use_cpu_cores(1 if large else config.train.views)
     check_devices()
     return config
 
 
-def _optimise(
+def _optimize(
     config: ml_collections.ConfigDict,
     jobs: Sequence[Job],
     progress: bool,
@@ -206,30 +210,30 @@ def _optimise(
     for job in jobs:
         check_seed(job.seed)
     if config.get("init"):  # before the folders are taken
-        on_first_host(lambda: scene_to_start_from(config.init, Scene.from_config(config.scene)))
-    on_first_host(claim)
+        on_primary(lambda: scene_to_start_from(config.init, Scene.from_config(config.scene)))
+    on_primary(claim)
     jobs = on_every_host(lambda: _read_prompts(config, jobs))
-    prompts = [job.told for job in jobs]
+    prompts = [job.prior_prompt for job in jobs]
     devices = device_count(config.train.views)
     prior_at = _priors(config, prompts)
-    tasks = make_tasks(config, prior_at, devices)
-    _say_views(config.train.views, tasks[0].views, devices)
-    if is_first_host() and config.guidance.loss != SIMILARITY and not config.replace_unknown_nouns:
+    stages = make_stages(config, prior_at, devices)
+    _say_views(config.train.views, stages[0].views, devices)
+    if is_primary() and config.guidance.loss != SIMILARITY and not config.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
-    on_first_host(lambda: [_claim(job, config) for job in jobs])
+    on_primary(lambda: [_claim(job, config) for job in jobs])
     preview = functools.partial(_save_preview, view_settings(config.export))
     if look:
         look()
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
     for group in plan(jobs, config.train.scenes, config.train.steps):
-        train(config, tasks, prior_at, group, callbacks=callbacks, progress=progress)
-        if export and len(group) < len(jobs) and is_first_host():
+        train(config, stages, prior_at, group, callbacks=callbacks, progress=progress)
+        if export and len(group) < len(jobs) and is_primary():
             _export_new(group, progress)
         if look:
             look()
-    leave_hosts()
-    if not export or not is_first_host():
+    shutdown_distributed()
+    if not export or not is_primary():
         return [read_result(job.workdir) for job in jobs]
     if look:
         _export_new(jobs, progress)
@@ -240,7 +244,7 @@ def _optimise(
 
 
 def _say_views(asked: int, each: int, devices: int) -> None:
-    if is_first_host() and each * devices != asked:
+    if is_primary() and each * devices != asked:
         print(
             f"train.views is {asked}, which {devices} devices cannot share evenly: "
             f"each step has {each * devices}, {each} on each.",
@@ -260,7 +264,7 @@ def _priors(
         config.prior,
         dtype=config.prior_dtype,
         prompts=asked_of_prior(config, prompts),
-        encodes=is_first_host(),
+        encodes=is_primary(),
     )
 
     @functools.cache
@@ -287,14 +291,14 @@ def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> lis
     """
     guided = config.guidance.loss == SIMILARITY
     names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
-    colours = not has_pictures(config.prior) or bool(asked_of_prior(config, ["a"]))
-    told = {}
+    colors = not has_pictures(config.prior) or bool(asked_of_prior(config, ["a"]))
+    prior_prompt = {}
     for prompt in dict.fromkeys(job.prompt for job in jobs):
-        reading = read_prompt(prompt, names, colours=colours)
-        told[prompt] = reading.told
-        if is_first_host():
+        reading = read_prompt(prompt, names, colors=colors)
+        prior_prompt[prompt] = reading.prior_prompt
+        if is_primary():
             _say_reading(reading, config.prior)
-    return [dataclasses.replace(job, told=told[job.prompt]) for job in jobs]
+    return [dataclasses.replace(job, prior_prompt=prior_prompt[job.prompt]) for job in jobs]
 
 
 def _say_reading(reading: Reading, prior: str) -> None:
@@ -307,7 +311,7 @@ def _say_reading(reading: Reading, prior: str) -> None:
         )
     if reading.left_out:
         print(
-            f"The prior {prior!r} makes {reading.told} and ignores: "
+            f"The prior {prior!r} makes {reading.prior_prompt} and ignores: "
             f"{', '.join(reading.left_out)}. A larger prior can be chosen with "
             "--config.prior=FOLDER (see the README).",
             file=sys.stderr,
@@ -318,7 +322,7 @@ def _claim(job: Job, config: ml_collections.ConfigDict) -> None:
     """Claims a job's folder; a report with other export settings than now is to be made anew."""
     known = (job.workdir / "config.json").is_file()
     before = read_config(job.workdir).get("export") if known else None
-    claim_workdir(job.workdir, _config_of(config, job))
+    create_or_check_workdir(job.workdir, _config_of(config, job))
     if known and before != read_config(job.workdir).export:
         (job.workdir / "report.html").unlink(missing_ok=True)
 

@@ -13,11 +13,10 @@ import ml_collections
 import PIL.Image
 
 from dreamfusion_jax.errors import NoSurface, UserError
-from dreamfusion_jax.export.baking import with_texture, with_vertex_colours
+from dreamfusion_jax.export.baking import with_texture, with_vertex_colors
 from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_frames
 from dreamfusion_jax.export.images import save_png, sheet
-from dreamfusion_jax.export.live_viewer import LiveViewer
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
 from dreamfusion_jax.export.report import mesh_html, video_html, write_report
@@ -38,6 +37,7 @@ from dreamfusion_jax.io import local_path
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
+from dreamfusion_jax.viewer.live_viewer import LiveViewer
 
 # What a name may end in that is meant as one file, and cannot be written; "frames.v1" is a folder.
 _OTHER_FORMATS = {
@@ -118,8 +118,8 @@ def render(
     size: int = 128,
     elevation: float = 15.0,
     light: tuple[float, float] | None = None,
-    light_colour: tuple[float, float, float] = Lighting.colour,
-    ambient_colour: tuple[float, float, float] = Lighting.ambient,
+    light_color: tuple[float, float, float] = Lighting.color,
+    ambient_color: tuple[float, float, float] = Lighting.ambient,
     transparent: bool = False,
     frames_per_second: int = 16,
     step: int | None = None,
@@ -130,15 +130,15 @@ def render(
       workdir: folder of a run.
       out: a video (.mp4, .gif, .webp), a sheet (.png: a row for each kind, a column for each
         frame), or a folder for one PNG file a kind and frame, with 16-bit depth, and the cameras.
-      show: kinds of pictures, side by side in videos: colour, shaded, textureless, normals,
+      show: kinds of pictures, side by side in videos: color, shaded, textureless, normals,
         depth, opacity.
       path: of the camera, see `export.camera_paths.camera_path`.
       frames: of the path; by default 4 in a sheet, else 48.
       size: pixels of each picture, 8 to 4096.
       elevation: of the camera, degrees.
       light: azimuth and elevation of the lamp in degrees; None puts it above each camera.
-      light_colour: RGB, factors of the albedo.
-      ambient_colour: the same of the light from everywhere.
+      light_color: RGB, factors of the albedo.
+      ambient_color: the same of the light from everywhere.
       transparent: writes alpha in place of the white background; not into .mp4.
       frames_per_second: of videos.
       step: of the checkpoint; by default the newest.
@@ -166,7 +166,7 @@ def render(
     cameras = camera_path(path, frames, **view)
     size += size % 2 if video else 0  # H.264 wants even sides
     direction = None if light is None else (math.radians(light[0]), math.radians(light[1]))
-    lighting = Lighting(direction, light_colour, ambient_colour)
+    lighting = Lighting(direction, light_color, ambient_color)
     views = list(render_frames(run.scene, run.params, cameras, size, kinds, lighting=lighting))
     if video:
         write_video(panels(views, kinds, transparent=transparent), out, frames_per_second)
@@ -185,13 +185,13 @@ def export_mesh(
     resolution: int = 128,
     triangles: int = 20_000,
     texture_size: int = 1024,
-    millimetres: float = 100.0,
+    millimeters: float = 100.0,
     threshold: float | None = None,
     centered: bool = False,
     step: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colours, .stl.
+    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colors, .stl.
 
     Args:
       workdir: folder of a run.
@@ -201,7 +201,7 @@ def export_mesh(
       triangles: how many the mesh may have, at least 100; 0 leaves all, and where so few would
         tear the surface open there are more.
       texture_size: pixels of the texture's side, 64 to 8192.
-      millimetres: length of the longest side in an .stl file.
+      millimeters: length of the longest side in an .stl file.
       threshold: density of the surface; by default that which agrees best with the renderings, see
         `export.surface`.
       centered: keep the scene's origin, the middle of the object. Else it stands on 0, as slicers
@@ -216,8 +216,8 @@ def export_mesh(
     if out.suffix.lower() not in SUFFIXES:
         raise UserError(f"{out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     check_mesh(resolution, triangles, texture_size)
-    if not 0 < millimetres < math.inf:
-        raise UserError(f"The size is {millimetres} mm; it must be positive.")
+    if not 0 < millimeters < math.inf:
+        raise UserError(f"The size is {millimeters} mm; it must be positive.")
     if threshold is not None and not 0 < threshold < math.inf:
         raise UserError(f"The threshold is {threshold}; it is a density, above 0.")
     run = restore_run(workdir, step)
@@ -231,8 +231,8 @@ def export_mesh(
     if textured:
         mesh = with_texture(run.scene, run.params, mesh, texture_size, progress=progress)
     elif out.suffix.lower() == ".ply":
-        mesh = with_vertex_colours(run.scene, run.params, mesh)
-    write_mesh(mesh, out, millimetres=millimetres, centered=centered)
+        mesh = with_vertex_colors(run.scene, run.params, mesh)
+    write_mesh(mesh, out, millimeters=millimeters, centered=centered)
     return out
 
 

@@ -9,41 +9,41 @@ from typing import Any
 
 import ml_collections
 
-from dreamfusion_jax.datasets.library import SIZE, nouns
 from dreamfusion_jax.diffusion.load import known_names, load_prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation import judge, prior_quality
-from dreamfusion_jax.evaluation.furniture import (
-    Candidate,
-    evaluate_furniture,
-    find_noun,
-    names,
-)
-from dreamfusion_jax.evaluation.gallery import (
-    Strip,
-    strip_of,
-    write_gallery,
-    write_gallery_page,
-    write_retrieval_page,
-)
-from dreamfusion_jax.evaluation.judge import Judge
+from dreamfusion_jax.evaluation.image_folder import has_pictures, read_pictures
 from dreamfusion_jax.evaluation.mesh_agreement import (
     MeshAgreement,
     compare_mesh,
     is_closed,
     report_meshes,
 )
-from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
-from dreamfusion_jax.evaluation.renders import Around, Look, scene_renders
+from dreamfusion_jax.evaluation.renders import EvalCameras, ViewConfig, scene_renders
 from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval, find_caption
 from dreamfusion_jax.export.images import check_png
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.export.report import write_report
-from dreamfusion_jax.image_text.clip_folder import load_clip
+from dreamfusion_jax.furniture import prior_suite, retrieval_evaluator
+from dreamfusion_jax.furniture.gallery import (
+    Strip,
+    strip_of,
+    write_gallery,
+    write_gallery_page,
+    write_retrieval_page,
+)
+from dreamfusion_jax.furniture.object_views import SIZE, nouns
+from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalEvaluator
+from dreamfusion_jax.furniture.suite import (
+    Candidate,
+    evaluate_furniture,
+    find_noun,
+    names,
+)
 from dreamfusion_jax.io import local_path, write_bytes
-from dreamfusion_jax.prompts.captions import read_captions
-from dreamfusion_jax.prompts.reading import with_article
+from dreamfusion_jax.pretrained.clip_folder import load_clip
+from dreamfusion_jax.prompts.known_nouns import with_article
+from dreamfusion_jax.prompts.prompt_files import read_captions
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 from dreamfusion_jax.train.workdir import PROMPTS_FILE
@@ -95,7 +95,7 @@ def evaluate(
     for workdir in runs:  # before anything is rendered
         find_noun(read_config(workdir).prompt, names())
     candidates = [_candidate(workdir) for workdir in runs]
-    scores = evaluate_furniture(candidates, out, Judge.load())
+    scores = evaluate_furniture(candidates, out, RetrievalEvaluator.load())
     for run in scores["runs"]:
         path = Path(run["workdir"]) / "evaluation.json"
         if out is None or path.resolve() != Path(out).resolve():
@@ -155,8 +155,8 @@ def evaluate_clip(
     out: str | Path | None = None,
     *,
     gallery: str | Path | None = None,
-    azimuths: int = Around.azimuths,
-    elevation: float = Around.elevation,
+    azimuths: int = EvalCameras.azimuths,
+    elevation: float = EvalCameras.elevation,
 ) -> dict[str, Any]:
     """R-Precision of runs and of pictures among captions (Table 1 of the paper).
 
@@ -189,9 +189,11 @@ def evaluate_clip(
     runs = runs_in(sources)
     for source in runs:
         _check_source(source, captions)
-    model = Judge.load().encoder if embedded else load_clip(clip)
-    lens, background = (judge.ZOOM, judge.BACKGROUND) if embedded else (1.0, 1.0)
-    around = Around(azimuths, elevation)
+    model = RetrievalEvaluator.load().encoder if embedded else load_clip(clip)
+    lens, background = (
+        (retrieval_evaluator.ZOOM, retrieval_evaluator.BACKGROUND) if embedded else (1.0, 1.0)
+    )
+    around = EvalCameras(azimuths, elevation)
     strips: list[Strip] = []
 
     def shown() -> Iterator[Shown]:
@@ -231,7 +233,9 @@ def _check_source(source: Path, captions: Sequence[str]) -> None:
     find_caption(config.prompt, captions, str(source))
 
 
-def _run_shown(workdir: Path, size: int, around: Around, lens: float, background: float) -> Shown:
+def _run_shown(
+    workdir: Path, size: int, around: EvalCameras, lens: float, background: float
+) -> Shown:
     run = restore_run(workdir)
     look = _look(run.config)
     look = dataclasses.replace(look, focal=look.focal * lens)
@@ -240,9 +244,9 @@ def _run_shown(workdir: Path, size: int, around: Around, lens: float, background
     return Shown(str(workdir), run.config.prompt, pictures, run.config.seed)
 
 
-def _look(config: ml_collections.ConfigDict) -> Look:
+def _look(config: ml_collections.ConfigDict) -> ViewConfig:
     export, light = config.export, config.light
-    return Look(export.distance, export.focal, light.ambient, light.diffuse)
+    return ViewConfig(export.distance, export.focal, light.ambient, light.diffuse)
 
 
 def evaluate_prior(
@@ -269,7 +273,7 @@ def evaluate_prior(
     sheet = settings.get("sample_sheet")
     if sheet is not None:
         check_png(sheet)
-    return prior_quality.evaluate_prior(model, known, Judge.load(), out=out, **settings)
+    return prior_suite.evaluate_prior(model, known, RetrievalEvaluator.load(), out=out, **settings)
 
 
 def evaluate_judge(out: str | Path | None = None) -> dict[str, Any]:
@@ -278,7 +282,7 @@ def evaluate_judge(out: str | Path | None = None) -> dict[str, Any]:
     Args:
       out: JSON file of the figures; None writes none.
     """
-    figures = {"suite": "judge"} | judge.check_library(Judge.load())
+    figures = {"suite": "judge"} | retrieval_evaluator.check_object_views(RetrievalEvaluator.load())
     print("\n".join(f"{name:<24} {figure}" for name, figure in figures.items()))
     if out is not None:
         write_bytes(out, (json.dumps(figures, indent=2) + "\n").encode())

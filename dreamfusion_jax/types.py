@@ -54,7 +54,7 @@ class Rays:
 class FieldOutput:
     """The field at points: density tau >= 0 per unit length, albedo rho in [0, 1].
 
-    The first three channels of `albedo` are its colour; a scene that is rendered as latents
+    The first three channels of `albedo` are its color; a scene that is rendered as latents
     has a fourth.
 
     `normals` are unit vectors -grad tau / |grad tau| (zero where tau is flat), or
@@ -72,7 +72,7 @@ class RenderOutput:
 
     `rgb` in [0, 1] (and a fourth channel, where there is one in the field's albedo) is
     shaded and composited over the background, `albedo` is the
-    unlit colour of the object alone (premultiplied by opacity), `opacity` in [0, 1],
+    unlit color of the object alone (premultiplied by opacity), `opacity` in [0, 1],
     `depth` the expected distance along the ray (premultiplied by opacity), `normals`
     the expected normal (premultiplied by opacity), `orientation` the paper's
     orientation penalty sum_i w_i max(0, n_i . v)^2.

@@ -1,6 +1,6 @@
 """The ablation table: python launch/ablations.py --workdir=outputs/ablations
 
-Optimises some nouns under every row of configs/ablations and scores them (`dreamfusion evaluate`).
+Optimizes some nouns under every row of configs/ablations and scores them (`dreamfusion evaluate`).
 Repeat the command to go on: what is finished is not made again. Each row gets a folder with its
 runs, evaluation.json and gallery.png; the table is printed and written to table.md, and its rows'
 first nouns are shown in figure.png.
@@ -22,17 +22,17 @@ from dreamfusion_jax import api
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.configs.ablations import CLAIM, ROWS
 from dreamfusion_jax.errors import Preempted, UserError
-from dreamfusion_jax.evaluation.nouns import HELD_OUT, TUNING
 from dreamfusion_jax.export.images import save_png, sheet
-from dreamfusion_jax.prompts.reading import with_article
+from dreamfusion_jax.furniture.splits import HELD_OUT, TUNING
+from dreamfusion_jax.prompts.known_nouns import with_article
 
 _GALLERY = "gallery.png"
-_COLUMNS = ("iou", "psnr", "chamfer", "colour", "geo", "janus", "minutes")
+_COLUMNS = ("iou", "psnr", "chamfer", "color", "geo", "janus", "minutes")
 _HEAD = (
     "silhouette IoU",
     "PSNR, dB",
     "Chamfer",
-    "R-Precision colour",
+    "R-Precision color",
     "geo",
     "Janus rate",
     "minutes",
@@ -47,7 +47,7 @@ def main() -> None:
         "--rows", nargs="+", default=[row for row in ROWS if row not in CLAIM], choices=ROWS
     )
     parser.add_argument(
-        "--nouns", type=count, default=4, help="so many, the first of evaluation/nouns.py"
+        "--nouns", type=count, default=4, help="so many, the first of furniture/splits.py"
     )
     parser.add_argument(
         "--held-out", action="store_true", help="nouns that nothing was tuned on, not the others"
@@ -99,20 +99,20 @@ def table(results: dict[str, dict]) -> str:
 
 
 def figure(galleries: Sequence[Path], nouns: int) -> PIL.Image.Image:
-    """The true objects, and below them each gallery's results: colour left, shape right."""
+    """The true objects, and below them each gallery's results: color left, shape right."""
     first = [np.asarray(PIL.Image.open(path).convert("RGB")) for path in galleries]
     size = first[0].shape[1] // min(nouns, 8)  # a gallery's columns
-    truth, colour, shape = (
+    truth, color, shape = (
         [gallery[i * size : (i + 1) * size] for gallery in first] for i in range(3)
     )
-    rows = [(truth[0], np.full_like(truth[0], 255)), *zip(colour, shape, strict=True)]
+    rows = [(truth[0], np.full_like(truth[0], 255)), *zip(color, shape, strict=True)]
     return PIL.Image.fromarray(sheet([list(row) for row in rows]))
 
 
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if name in ("colour", "geo", "janus"):
+    if name in ("color", "geo", "janus"):
         return f"{value:.0%}"
     return f"{value:.1f}" if name in ("psnr", "minutes") else f"{value:.3f}"
 

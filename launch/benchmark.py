@@ -2,7 +2,7 @@
 
 python launch/benchmark.py nerf    one NeRF step on one thread: time and memory
 python launch/benchmark.py step    whole training steps of a config: views a second
-python launch/benchmark.py roots   the optimiser's work on 1, 4 and 64 devices
+python launch/benchmark.py roots   the optimizer's work on 1, 4 and 64 devices
 Each prints a table, and the same as one line of JSON for machines (--json FILE writes it).
 """
 
@@ -65,8 +65,8 @@ def use_one_thread() -> None:
 def nerf(options: argparse.Namespace) -> dict:
     """Renders rays of one view, lit and with analytic normals, and takes all gradients.
 
-    The cotangents are those of a squared error of the colours plus the regularisers, so
-    that every part of a training step but the prior and the optimiser is in it.
+    The cotangents are those of a squared error of the colors plus the regularizers, so
+    that every part of a training step but the prior and the optimizer is in it.
     """
     import jax
     import jax.numpy as jnp
@@ -74,9 +74,9 @@ def nerf(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.scene.cameras import orbit_camera
     from dreamfusion_jax.scene.fields import MlpField
     from dreamfusion_jax.scene.lights import point_light
+    from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
     from dreamfusion_jax.scene.rays import cast_rays
     from dreamfusion_jax.scene.render import Scene, init_params, render_rays
-    from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
     scene = Scene(
         field=MlpField(
@@ -94,8 +94,8 @@ def nerf(options: argparse.Namespace) -> dict:
 
     def loss(params, key):
         rays = cast_rays(camera, options.size, scene.radius)
-        grey = jnp.full(rays.directions.shape, 0.5)
-        image = render_rays(scene, params, rays, light, grey, key)
+        gray = jnp.full(rays.directions.shape, 0.5)
+        image = render_rays(scene, params, rays, light, gray, key)
         return jnp.mean(image.rgb**2) + jnp.mean(image.orientation) + jnp.mean(image.opacity)
 
     step = jax.jit(jax.value_and_grad(loss))
@@ -111,19 +111,19 @@ def nerf(options: argparse.Namespace) -> dict:
 
 
 def step(options: argparse.Namespace) -> dict:
-    """Runs whole training steps of a config: cameras, rendering, prior, optimiser."""
+    """Runs whole training steps of a config: cameras, rendering, prior, optimizer."""
     import jax
 
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
     from dreamfusion_jax.config import load_config, override
-    from dreamfusion_jax.datasets.library import nouns
     from dreamfusion_jax.diffusion.deepfloyd import random_texts, random_unet, untrained_prior
     from dreamfusion_jax.diffusion.load import load_prior
+    from dreamfusion_jax.furniture.object_views import nouns
     from dreamfusion_jax.generation import asked_of_prior
     from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
+    from dreamfusion_jax.train.stage import make_stage, own_cameras
     from dreamfusion_jax.train.state import initial_state
-    from dreamfusion_jax.train.task import make_task, own_cameras
 
     config = load_config(options.config)
     override(config, dict(options.set))
@@ -134,36 +134,36 @@ def step(options: argparse.Namespace) -> dict:
     else:
         asked = asked_of_prior(config, prompts)
         prior = load_prior(config.prior, image_size=config.train.image_size, prompts=asked)
-    task = make_task(config, prior, device_count(config.train.views))
-    run = compile_steps(task, options.steps)
+    stage = make_stage(config, prior, device_count(config.train.views))
+    run = compile_steps(stage, options.steps)
     figures, alone = {}, None
     for scenes in options.scenes:
         seed_keys = jax.random.split(jax.random.key(0), scenes)
-        texts = task.view_prompts.prompts(*prompts[:scenes])
+        texts = stage.view_prompts.prompts(*prompts[:scenes])
         embeddings = random_texts(len(texts)) if options.unet else prior.encode(texts)
-        own = own_cameras(prior, prompts[:scenes]) if task.own_cameras else None
-        frozen = replicate((prior.params, embeddings, own, seed_keys), task.devices)
-        start = functools.partial(initial_state, task.scene, task.optimizer, seed_keys)
-        calls = _Calls(run, replicate(start(), task.devices), frozen)
+        own = own_cameras(prior, prompts[:scenes]) if stage.own_cameras else None
+        frozen = replicate((prior.params, embeddings, own, seed_keys), stage.devices)
+        start = functools.partial(initial_state, stage.scene, stage.optimizer, seed_keys)
+        calls = _Calls(run, replicate(start(), stage.devices), frozen)
         timing = measure(calls, options.repeats, units=options.steps)
-        rate = scenes * task.views * task.devices / timing["wall seconds"]
+        rate = scenes * stage.views * stage.devices / timing["wall seconds"]
         alone = alone or rate
-        timing["views a second, a device"] = round(rate / task.devices, 3)
+        timing["views a second, a device"] = round(rate / stage.devices, 3)
         timing["gain over the first"] = round(rate / alone, 2)
         flops = _model_flops(config, prior, scenes, embeddings, own)
         timing["model Tflop a step, a device"] = round(flops / 1e12, 4)
         peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
         if peak:
             share = 100 * flops / timing["wall seconds"] / peak
-            timing["model flops utilisation"] = f"{share:.1f} % of {peak / 1e12:.0f} Tflop/s"
-        timing |= _optimiser(config, start(), timing, options.repeats)
+            timing["model flops utilization"] = f"{share:.1f} % of {peak / 1e12:.0f} Tflop/s"
+        timing |= _optimizer(config, start(), timing, options.repeats)
         name = f"{scenes} scenes" if scenes > 1 else "1 scene"
         figures |= {f"{name}: {key}": value for key, value in timing.items()}
     return figures | {
         "config": options.config,
         "prior": f"{options.unet}, random weights" if options.unet else config.prior,
         "views of a scene in a step": config.train.views,
-        "devices": task.devices,
+        "devices": stage.devices,
         "image": f"{config.train.image_size} x {config.train.image_size}",
         "samples a ray": "{coarse_samples} coarse + {fine_samples} fine".format(
             **config.scene.sampler
@@ -173,7 +173,7 @@ def step(options: argparse.Namespace) -> dict:
 
 
 def roots(options: argparse.Namespace) -> dict:
-    """Compiles the optimiser's update of a config for several device counts: what each computes.
+    """Compiles the optimizer's update of a config for several device counts: what each computes.
 
     Flops of one device, from the compiled program, a pass of the roots' iterations counted once.
     """
@@ -224,25 +224,25 @@ def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
     import jax
 
     from dreamfusion_jax.train.parallel import device_count, steps_program
+    from dreamfusion_jax.train.stage import make_stage
     from dreamfusion_jax.train.state import initial_state
-    from dreamfusion_jax.train.task import make_task
 
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         whole.scene.field.points_per_chunk = 0  # a loop over chunks would count as one chunk
-    task = make_task(whole, prior, device_count(whole.train.views))
+    stage = make_stage(whole, prior, device_count(whole.train.views))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), scenes))
-    state = jax.eval_shape(functools.partial(initial_state, task.scene, task.optimizer), keys)
-    numbers = jax.ShapeDtypeStruct((task.devices,), "int32")
-    program = steps_program(task, 1, jax.devices()[: task.devices]).lower(
+    state = jax.eval_shape(functools.partial(initial_state, stage.scene, stage.optimizer), keys)
+    numbers = jax.ShapeDtypeStruct((stage.devices,), "int32")
+    program = steps_program(stage, 1, jax.devices()[: stage.devices]).lower(
         state, prior.params, embeddings, own_cameras, keys, numbers
     )
     cost = program.cost_analysis()
     return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
 
-def _optimiser(config, state, timing: dict, repeats: int) -> dict:
-    """What the optimiser's part of a step takes, on one device, and its state's size.
+def _optimizer(config, state, timing: dict, repeats: int) -> dict:
+    """What the optimizer's part of a step takes, on one device, and its state's size.
 
     Its gradients are noise of the parameters' shapes, and it has taken ten steps before.
     """
@@ -265,9 +265,9 @@ def _optimiser(config, state, timing: dict, repeats: int) -> dict:
     own = measure(lambda i: update(state, jax.random.key(i)), repeats)["CPU seconds"]
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state))
     return {
-        "optimiser, CPU seconds": own,
-        "optimiser's share": f"{100 * own / timing['CPU seconds']:.1f} %",
-        "optimiser's state, MB": round(size / 1e6, 2),
+        "optimizer, CPU seconds": own,
+        "optimizer's share": f"{100 * own / timing['CPU seconds']:.1f} %",
+        "optimizer's state, MB": round(size / 1e6, 2),
     }
 
 
@@ -356,7 +356,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--repeats", type=positive, default=10, help="timed calls")
     command.add_argument("--json", help="file for the figures")
 
-    command = add("roots", help="the optimiser's flops on several devices")
+    command = add("roots", help="the optimizer's flops on several devices")
     command.set_defaults(run=roots, threads=0)
     command.add_argument("--config", default="paper", help="a config's name or file")
     command.add_argument("--devices", type=int, nargs="+", default=[1, 4, 64], help="how many")

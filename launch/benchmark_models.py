@@ -89,7 +89,7 @@ def _forward_ours(dtype: str, repeats: int) -> float:
     import jax.numpy as jnp
     from make_model_folder import SD_UNET
 
-    from dreamfusion_jax.diffusion.unet import unet_from_config
+    from dreamfusion_jax.models.unet import unet_from_config
 
     unet = unet_from_config(SD_UNET, jnp.dtype(dtype))
     inputs = (
@@ -131,7 +131,7 @@ def clip(options: argparse.Namespace) -> dict:
     from benchmark import surroundings
     from make_model_folder import clip_config, write_clip
 
-    from dreamfusion_jax.image_text.clip_folder import load_clip
+    from dreamfusion_jax.pretrained.clip_folder import load_clip
 
     pixels = np.random.default_rng(0).standard_normal((32, 224, 224, 3)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +175,7 @@ def _retrieve(model, images: int, captions: int) -> dict:
 
     texts = [f"a photo of thing {i}" for i in range(captions)]
     pictures = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
-    shown = (Shown(str(i), texts[i % captions], {"colour": pictures}) for i in range(images // 8))
+    shown = (Shown(str(i), texts[i % captions], {"color": pictures}) for i in range(images // 8))
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         evaluate_retrieval(model, texts, shown, about={})

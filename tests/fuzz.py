@@ -34,15 +34,15 @@ import numpy as np
 import PIL.Image
 
 from dreamfusion_jax.api import generate
-from dreamfusion_jax.datasets.catalogue import open_source
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.report import write_report
+from dreamfusion_jax.furniture.catalog import open_source
 from dreamfusion_jax.io import read_picture
-from dreamfusion_jax.prompts.cache import EmbeddingCache
-from dreamfusion_jax.prompts.captions import read_prompts
+from dreamfusion_jax.pretrained.embedding_cache import EmbeddingCache
+from dreamfusion_jax.prompts.prompt_files import read_prompts
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import read_metrics
 
@@ -79,7 +79,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     found["checkpoint"] = Kind(arrays, lambda: _arrays(restore_run(run).params), same=True)
     found["config"] = Kind([run / "config.json"], lambda: restore_run(run).scene)
     found["metrics"] = Kind([run / "metrics.jsonl"], lambda: (read_metrics(run), write_report(run)))
-    scores = {"scores": {"iou": 0.5, "psnr": 20.0}, "judge": {"colour": 1.0, "geo": 0.5}}
+    scores = {"scores": {"iou": 0.5, "psnr": 20.0}, "judge": {"color": 1.0, "geo": 0.5}}
     (run / "evaluation.json").write_text(json.dumps(scores))
     found["evaluation"] = Kind(
         [run / "evaluation.json"], lambda: (write_report(run), write_index(folder))
@@ -101,13 +101,13 @@ def kinds(folder: Path) -> dict[str, Kind]:
     transforms = {"camera_angle_x": 0.7, "frames": [frame, frame]}
     found["transforms"] = Kind([_text(folder / "t.json", json.dumps(transforms))], lambda: None)
     found["transforms"].read = lambda: camera_path(str(folder / "t.json"), 2, **_LENS)
-    catalogue = folder / "catalogue" / "Scopia.sh3f"
-    catalogue.parent.mkdir()
-    with zipfile.ZipFile(catalogue, "w", zipfile.ZIP_DEFLATED) as archive:
+    catalog = folder / "catalog" / "Scopia.sh3f"
+    catalog.parent.mkdir()
+    with zipfile.ZipFile(catalog, "w", zipfile.ZIP_DEFLATED) as archive:
         entry = "id=A\nname#1=A\nmodel#1=/a.obj\nwidth#1=8\ndepth#1=6\nheight#1=7.5\n"
         archive.writestr("PluginFurnitureCatalog.properties", entry)
         archive.writestr("a.obj", "v 0 0 0\n")
-    found["catalogue"] = Kind([catalogue], lambda: _catalogue(catalogue.parent))
+    found["catalog"] = Kind([catalog], lambda: _catalog(catalog.parent))
     return found | _models(folder)
 
 
@@ -118,7 +118,7 @@ def _picture(path: Path) -> Any:
         raise UserError(f"{path} cannot be read ({error}).") from error
 
 
-def _catalogue(folder: Path) -> Any:
+def _catalog(folder: Path) -> Any:
     shutil.rmtree(folder / "unpacked", ignore_errors=True)
     return open_source(folder)
 

@@ -14,8 +14,8 @@ import trimesh
 
 import dreamfusion_jax
 from dreamfusion_jax import cli
-from dreamfusion_jax.datasets.library import load_truth
-from dreamfusion_jax.evaluation.furniture import score_scene
+from dreamfusion_jax.furniture.object_views import load_ground_truth
+from dreamfusion_jax.furniture.suite import score_scene
 from dreamfusion_jax.scene.render import init_params
 from dreamfusion_jax.train.checkpoint import restore_run
 
@@ -150,7 +150,7 @@ def test_every_prompt_with_every_seed(tmp_path, capsys):
     assert cli.main([*command, f"--gallery={tmp_path / 'r.html'}"]) == 0
     scores = json.loads((tmp_path / "r.json").read_text())
     assert len(scores["runs"]) == 4 and list(scores["prompts"]) == ["a barrel", "A teapot."]
-    assert set(scores["mean"]) == {"colour", "albedo", "geo"} and scores["captions"] == 3
+    assert set(scores["mean"]) == {"color", "albedo", "geo"} and scores["captions"] == 3
     assert {run["seed"] for run in scores["runs"]} == {1, 3}
     assert all(len(ranks) == 2 for run in scores["runs"] for ranks in run["ranks"].values())
     assert (tmp_path / "r.html").read_text().count("data:image/png") == 4
@@ -169,7 +169,7 @@ def test_distillation_recovers_a_silhouette(tmp_path):
     settings = SMALL | {"train.steps": 200}
     how = {"workdir": tmp_path, "progress": False, "export": False}
     (result,) = dreamfusion_jax.generate_many(["a teddy bear"], **how, **settings)
-    run, truth = restore_run(result.workdir), load_truth("teddy bear")
+    run, truth = restore_run(result.workdir), load_ground_truth("teddy bear")
     start = init_params(run.scene, jax.random.key(0))
     ious = [score_scene(run.scene, p, "teddy bear", truth).iou for p in (start, run.params)]
     assert ious[1] > 0.65 and ious[1] > ious[0] + 0.15

@@ -11,7 +11,11 @@ from dreamfusion_jax import cli
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import replacing, write_bytes
-from dreamfusion_jax.train.workdir import claim_folder, claim_workdir, sole_use
+from dreamfusion_jax.train.workdir import (
+    create_or_check_folder,
+    create_or_check_workdir,
+    lock_workdir,
+)
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -64,11 +68,11 @@ def test_every_command_has_help(command, capsys):
         (("render", "/no/such/run"), "no config.json"),
         (("render", "/no/such/run", "--size=2"), "size 2"),
         (("render", "x", "--config.seed=1"), "takes no --config values"),
-        (("render", "x", "--show=colour,speed"), "speed cannot be shown"),
+        (("render", "x", "--show=color,speed"), "speed cannot be shown"),
         (("render", "x", "--out=film.avi"), "must end in .mp4"),
         (("render", "x", "--transparent"), "no transparency"),
         (("render", "x", "--light=30"), "AZIMUTH,ELEVATION"),
-        (("render", "x", "--light-colour=bluish"), "is no colour"),
+        (("render", "x", "--light-color=bluish"), "is no color"),
         (("export", "x", "--out=mesh.stl3"), "must end in"),
         (("export", "x", "--texture=9000"), "texture size is 9000"),
         (("export", "x", "--triangles=10"), "triangle budget is 10"),
@@ -134,9 +138,9 @@ def config_for(prompt: str):
 
 def test_workdir_is_claimed_once(tmp_path):
     workdir = tmp_path / "deep" / "run"
-    claim_workdir(workdir, config_for("a cat"))
+    create_or_check_workdir(workdir, config_for("a cat"))
     written = (workdir / "config.json").read_text()
-    claim_workdir(workdir, config_for("a cat"))  # the same run goes on
+    create_or_check_workdir(workdir, config_for("a cat"))  # the same run goes on
 
     other = config_for("a cat")
     with other.unlocked():
@@ -146,37 +150,37 @@ def test_workdir_is_claimed_once(tmp_path):
         (other, "train.steps"),
     ):
         with pytest.raises(UserError, match=message):
-            claim_workdir(workdir, config)
+            create_or_check_workdir(workdir, config)
     assert (workdir / "config.json").read_text() == written
     assert json.loads(written)["prompt"] == "a cat"
 
 
 def test_prompts_may_be_corrected_until_a_run_has_begun(tmp_path):
-    claim_folder(tmp_path, ["a cat", "a dgo"])
-    claim_folder(tmp_path, ["a cat", "a dog"])
-    claim_workdir(tmp_path / "a-cat", config_for("a cat"))
-    claim_folder(tmp_path, ["a cat", "a dog"])
+    create_or_check_folder(tmp_path, ["a cat", "a dgo"])
+    create_or_check_folder(tmp_path, ["a cat", "a dog"])
+    create_or_check_workdir(tmp_path / "a-cat", config_for("a cat"))
+    create_or_check_folder(tmp_path, ["a cat", "a dog"])
     with pytest.raises(UserError, match="holds the runs of other prompts"):
-        claim_folder(tmp_path, ["a cat"])
+        create_or_check_folder(tmp_path, ["a cat"])
 
 
 def test_a_folder_is_for_one_process(tmp_path):
-    with sole_use(tmp_path / "a", tmp_path / "b"):
+    with lock_workdir(tmp_path / "a", tmp_path / "b"):
         with (
             pytest.raises(UserError, match="Another process is at work in .*b"),
-            sole_use(tmp_path / "c", tmp_path / "b"),
+            lock_workdir(tmp_path / "c", tmp_path / "b"),
         ):
             pass
-    with sole_use(tmp_path / "b", tmp_path / "c"):  # nothing is held any more
+    with lock_workdir(tmp_path / "b", tmp_path / "c"):  # nothing is held any more
         assert not any((tmp_path / "b").iterdir())
 
 
 def test_workdir_with_other_things_or_without_permission_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty and holds no run"):
-        claim_workdir(tmp_path, config_for("a cat"))
+        create_or_check_workdir(tmp_path, config_for("a cat"))
     with pytest.raises(UserError, match="Cannot write"):
-        claim_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
+        create_or_check_workdir(tmp_path / "notes.txt" / "run", config_for("a cat"))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -211,26 +215,26 @@ def test_signals_before_and_after_the_optimization_end_with_a_sentence(
     monkeypatch.setattr("dreamfusion_jax.api.export_mesh", export)
     before = signal.signal(number, signal.SIG_DFL)  # under nohup it is ignored
     try:
-        code, told = run(capsys, "export", "x")
+        code, message = run(capsys, "export", "x")
     finally:
         signal.signal(number, before)
-    assert code == 0 and f"stopped by {number.name}" in told
+    assert code == 0 and f"stopped by {number.name}" in message
     assert not list(tmp_path.iterdir())  # nothing half written stays
 
 
 def test_what_file_managers_leave_is_nothing(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"x")
     (tmp_path / ".config-abcdefgh.json").write_bytes(b"{")  # of a process that was killed
-    claim_workdir(tmp_path, load_config("quick"))
+    create_or_check_workdir(tmp_path, load_config("quick"))
     assert (tmp_path / "config.json").is_file()
 
 
 def test_more_steps_are_another_run(tmp_path):
     config = load_config("quick")
-    claim_workdir(tmp_path, config)
+    create_or_check_workdir(tmp_path, config)
     override(config, {"train.steps": 600})
     with pytest.raises(UserError, match=f"--init={tmp_path}"):
-        claim_workdir(tmp_path, config)
+        create_or_check_workdir(tmp_path, config)
 
 
 def test_locks_out_of_order_keep_a_process_out(tmp_path, monkeypatch):
@@ -238,5 +242,5 @@ def test_locks_out_of_order_keep_a_process_out(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", broken)
-    with pytest.raises(UserError, match="No locks available"), sole_use(tmp_path):
+    with pytest.raises(UserError, match="No locks available"), lock_workdir(tmp_path):
         pass

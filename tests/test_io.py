@@ -50,12 +50,12 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [(b"[1", "Expecting"), (b"[]", "list"), (b"\xff{}", "decode"), (b"[" * 10**5, "deeply")],
 )
-def test_what_is_no_json_object_says_why(tmp_path, content, told):
+def test_what_is_no_json_object_says_why(tmp_path, content, message):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_json(tmp_path / "a.json")
 
 
@@ -73,9 +73,9 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ValueError, match="pixels"):
         read_picture(tmp_path / "a.png")
-    PIL.Image.new("L", (13_000, 13_000)).save(tmp_path / "grey.png")
+    PIL.Image.new("L", (13_000, 13_000)).save(tmp_path / "gray.png")
     with pytest.raises(ValueError, match="13000 x 13000"):
-        read_picture(tmp_path / "grey.png")
+        read_picture(tmp_path / "gray.png")
 
 
 def test_rows_that_are_none_are_left_out(tmp_path):

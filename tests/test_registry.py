@@ -16,7 +16,7 @@ from dreamfusion_jax.train.checkpoint import FOLDER, restore_run
 # No key of a scene takes any of these: of the wrong kind, or out of every range.
 WRONG = [1e12, 10**9, 10**400, -(10**9), float("inf"), float("nan"), None, (), (3,), {"a": 1}]
 # Texts, whose values are checked elsewhere, and switches.
-OTHERS = ("kind", "name", "colour_space", "textures", "by_products", "blob_after_exp")
+OTHERS = ("kind", "name", "color_space", "textures", "by_products", "blob_after_exp")
 
 
 def places(tree: dict) -> Iterator[tuple[dict, str]]:

@@ -55,7 +55,7 @@ def test_a_result_shows_what_there_is(workdir):
         ("mesh_resolution", 4, "mesh resolution is 4"),
     ],
 )
-def test_export_settings_are_checked_before_anything_is_optimised(key, value, message):
+def test_export_settings_are_checked_before_anything_is_optimized(key, value, message):
     config = load_config("quick")
     check_export(config.export)
     override(config, {f"export.{key}": value})
@@ -91,11 +91,11 @@ def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
 
 
 def test_config_says_how_a_run_was_shown_last(workdir):
-    from dreamfusion_jax.train.workdir import claim_workdir
+    from dreamfusion_jax.train.workdir import create_or_check_workdir
 
     config = restore_run(workdir).config
     override(config, {"export.turntable_size": 64})
-    claim_workdir(workdir, config)
+    create_or_check_workdir(workdir, config)
     assert json.loads((workdir / "config.json").read_text())["export"]["turntable_size"] == 64
 
 

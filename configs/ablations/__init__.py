@@ -82,10 +82,10 @@ CLAIM = {
             "guidance.crop_share": 40 / 44,  # of the pixels that the model sees
             "train.image_size": 44,
             "scene.background.kind": "textures",
-            "regularisers.opacity.start": 0.0,
-            "regularisers.opacity.end": 0.0,
-            "regularisers.entropy.end": 0.0,
-            "regularisers.transmittance.weight": 0.5,
+            "regularizers.opacity.start": 0.0,
+            "regularizers.opacity.end": 0.0,
+            "regularizers.entropy.end": 0.0,
+            "regularizers.transmittance.weight": 0.5,
         }
         | _PLAIN,
     ),

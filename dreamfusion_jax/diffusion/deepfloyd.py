@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
-from dreamfusion_jax.diffusion.unet import UNet, unet_from_config
+from dreamfusion_jax.models.unet import UNet, unet_from_config
 from dreamfusion_jax.types import TextEmbeddings
 
 # First of the four widths w (1, 2, 3, 4): about 0.4, 0.9 and 4.3 billion parameters.

@@ -4,8 +4,8 @@ For pictures x_1 ... x_n that match a text y, the best possible denoiser is know
 E[x | z_t, y] = sum_i softmax_i(-|z_t - alpha_t x_i|^2 / (2 sigma_t^2)) x_i. Here each
 picture is an object cut out of its background, x_i = F_i + V_i b, with F_i the
 foreground (premultiplied by its opacity), V_i = 1 - opacity, and b a flat background
-colour that is unknown: b ~ N(0, s^2 I) in [-1, 1] units. The background is
-marginalised exactly, as everything is Gaussian given the picture.
+color that is unknown: b ~ N(0, s^2 I) in [-1, 1] units. The background is
+marginalized exactly, as everything is Gaussian given the picture.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule, Schedule
 from dreamfusion_jax.diffusion.prior import PixelSpace
-from dreamfusion_jax.diffusion.schedules import CosineSchedule, Schedule
-from dreamfusion_jax.prompts.meaning import TEMPLATE_WORDS, mentions, singular, words_of
+from dreamfusion_jax.prompts.word_vectors import TEMPLATE_WORDS, contains_phrase, singular, words_of
 from dreamfusion_jax.types import Camera, TextEmbeddings
 
 # Accelerators round the factors of products to 8 bits or so: a few per mille of logits that are
@@ -64,8 +64,8 @@ class EmpiricalPrior(PixelSpace):
         rgba = np.asarray(rgba, np.float32)
         n, height, width, _ = rgba.shape
         # Channels first and flattened: every use below is a matrix product.
-        colour, opacity = np.split(rgba.reshape(n, height * width, 4).transpose(0, 2, 1), [3], 1)
-        foreground = np.multiply(colour, 2, order="C")  # in place from here: this may be large
+        color, opacity = np.split(rgba.reshape(n, height * width, 4).transpose(0, 2, 1), [3], 1)
+        foreground = np.multiply(color, 2, order="C")  # in place from here: this may be large
         foreground -= 1
         foreground *= opacity
         params = {"foreground": jnp.asarray(foreground), "behind": jnp.asarray(1 - opacity[:, 0])}
@@ -100,7 +100,7 @@ class EmpiricalPrior(PixelSpace):
         known = set(TEMPLATE_WORDS)
         for caption in self.captions:
             for name in (caption.noun, *caption.synonyms):
-                if mentions(prompt, name):
+                if contains_phrase(prompt, name):
                     known.update(words_of(name))
         return [w for w in words_of(prompt) if w not in known and singular(w) not in known]
 
@@ -125,7 +125,7 @@ class EmpiricalPrior(PixelSpace):
         sigma: Float[Array, "batch"],
         matches: Float[Array, "batch n"],
     ) -> Float[Array, "batch height width 3"]:
-        """E[x | z_t, y] over the matching pictures and all background colours."""
+        """E[x | z_t, y] over the matching pictures and all background colors."""
         foreground, behind = params["foreground"], params["behind"]
         batch, height, width, _ = z_t.shape
         z = z_t.transpose(0, 3, 1, 2).reshape(batch, 3, height * width)
@@ -137,19 +137,19 @@ class EmpiricalPrior(PixelSpace):
         behind_squared = jnp.sum(behind**2, axis=-1)
         precision = alpha**2 * behind_squared / variance + 1 / self.background_std**2
         projection = alpha[..., None] * (behind_z - alpha[..., None] * behind_foreground)
-        colour = projection / variance[..., None] / precision[..., None]
+        color = projection / variance[..., None] / precision[..., None]
 
         # log p(z | i) up to what is equal for all pictures.
         # The pictures as they lie in memory: otherwise all of them are copied in every step.
         flat = foreground.reshape(len(foreground), -1)
         cross = _einsum("nk,kb->nb", flat, z.reshape(batch, -1).T).T
         squared = alpha**2 * jnp.sum(foreground**2, axis=(1, 2)) - 2 * alpha * cross
-        evidence = 0.5 * precision * jnp.sum(colour**2, axis=-1) - 1.5 * jnp.log(precision)
+        evidence = 0.5 * precision * jnp.sum(color**2, axis=-1) - 1.5 * jnp.log(precision)
         logits = evidence - 0.5 * squared / variance
         weights = jax.nn.softmax(jnp.where(matches > 0, logits, -jnp.inf), axis=-1)
 
         mean = _einsum("bn,ncp->bcp", weights, foreground)
-        mean += _einsum("bnc,np->bcp", weights[..., None] * colour, behind)
+        mean += _einsum("bnc,np->bcp", weights[..., None] * color, behind)
         return mean.reshape(batch, 3, height, width).transpose(0, 2, 3, 1)
 
 
@@ -167,4 +167,4 @@ def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
 @functools.lru_cache(maxsize=4096)
 def _longest(prompt: str, names: tuple[str, ...]) -> int:
     """Length of the longest of these names that the prompt contains, 0 if none."""
-    return max((len(name) for name in names if mentions(prompt, name)), default=0)
+    return max((len(name) for name in names if contains_phrase(prompt, name)), default=0)

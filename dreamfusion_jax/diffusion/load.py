@@ -12,32 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from dreamfusion_jax.datasets.colours import recoloured
-from dreamfusion_jax.datasets.library import (
-    LIBRARY,
-    SIZE,
-    box_downsample,
-    load_library,
-    read_index,
-)
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
-from dreamfusion_jax.diffusion.pretrained.folder import is_model_folder, resolved
-from dreamfusion_jax.diffusion.pretrained.hub import fetch, is_hub_id
-from dreamfusion_jax.diffusion.pretrained.prior import load_pretrained
+from dreamfusion_jax.diffusion.pretrained_prior import load_pretrained
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.furniture.colors import recolored
+from dreamfusion_jax.furniture.object_views import (
+    OBJECT_VIEWS,
+    SIZE,
+    box_downsample,
+    load_object_views,
+    read_index,
+)
 from dreamfusion_jax.model_files import WORD, check_fields, each, read_config
-from dreamfusion_jax.prompts.meaning import mentions
-from dreamfusion_jax.prompts.reading import COLOUR_WORDS
-from dreamfusion_jax.prompts.views import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+from dreamfusion_jax.pretrained.folder import is_model_folder, resolved
+from dreamfusion_jax.pretrained.hub import fetch, is_hub_id
+from dreamfusion_jax.prompts.known_nouns import COLOR_WORDS
+from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+from dreamfusion_jax.prompts.word_vectors import contains_phrase
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera
 
 # "embedded" is the shipped prior with the better scores: see the README.
 DEFAULT = "furniture-views"
 DTYPES = ("float32", "bfloat16")
-SHIPPED = Path(__file__).parent.parent / "priors"
+SHIPPED = Path(__file__).parent.parent / "furniture" / "assets"
 
 
 def load_prior(
@@ -71,8 +71,8 @@ def load_prior(
         return furniture_views(image_size, prompts)
     check_dtype(dtype)
     if name == "furniture-unet":
-        return TextToImagePrior.load(SHIPPED / "furniture_unet", jnp.dtype(dtype))
-    if not is_published(name):
+        return TextToImagePrior.load(SHIPPED / "unet", jnp.dtype(dtype))
+    if not is_pretrained(name):
         return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
     path = resolved(Path(name)) if os.path.isdir(name) else fetch(name, jnp.dtype(dtype))
     return load_pretrained(path, jnp.dtype(dtype), encodes=encodes)
@@ -88,10 +88,12 @@ def known_names(name_or_path: str) -> tuple[str, ...]:
     """The nouns that a prior knows, and their synonyms; () where it may know any."""
     name = DEFAULT if name_or_path == "embedded" else name_or_path
     if name == "furniture-views":
-        return tuple(n for o in read_index(LIBRARY)["objects"] for n in (o["noun"], *o["synonyms"]))
-    if is_published(name):
+        return tuple(
+            n for o in read_index(OBJECT_VIEWS)["objects"] for n in (o["noun"], *o["synonyms"])
+        )
+    if is_pretrained(name):
         return ()
-    folder = SHIPPED / "furniture_unet" if name == "furniture-unet" else Path(name)
+    folder = SHIPPED / "unet" if name == "furniture-unet" else Path(name)
     config = _model_config(folder)
     check_fields(config, {"names": each(WORD, most=100_000, least=0)}, f"{folder}/config.json")
     return tuple(config.get("names", ()))
@@ -108,7 +110,7 @@ def has_pictures(name_or_path: str) -> bool:
     return name == "furniture-views"
 
 
-def is_published(name_or_path: str) -> bool:
+def is_pretrained(name_or_path: str) -> bool:
     """Whether a prior is a published model (so large that one copy of it has to do).
 
     What stands on this machine is never taken for the id of a model on the hub.
@@ -138,7 +140,7 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
     Raises:
       UserError: the size does not divide 128, or an object cannot have a color.
     """
-    index = read_index(LIBRARY)
+    index = read_index(OBJECT_VIEWS)
     objects = index["objects"]
     captions = [caption for entry in objects for caption in _captions(entry)]
     wanted = np.ones(len(captions), bool)
@@ -161,11 +163,11 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
     pictures = np.empty((count, image_size, image_size, 4), np.float32)
     filled = 0
     for noun, where, word in parts:
-        views = load_library(nouns=[noun]).rgba[0, where % places.shape[1]]
-        shown = _in_colour(views, word, noun) if word else views
+        views = load_object_views(nouns=[noun]).rgba[0, where % places.shape[1]]
+        shown = _in_color(views, word, noun) if word else views
         added = slice(filled, filled := filled + len(where))
         pictures[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
-    kept = [_of_colour(captions[i], word) for _, where, word in parts for i in where]
+    kept = [_of_color(captions[i], word) for _, where, word in parts for i in where]
     index_of = np.concatenate([where for _, where, _ in parts])
     poses = jax.tree.map(lambda x: np.asarray(x)[index_of], _poses(index))
     return EmpiricalPrior.from_pictures(pictures, kept, poses=poses)
@@ -176,22 +178,26 @@ def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str
     found: dict[str, list[str]] = {}
     for prompt in prompts:
         for entry in objects:
-            names = [n for n in (entry["noun"], *entry["synonyms"]) if mentions(prompt, n)]
+            names = [n for n in (entry["noun"], *entry["synonyms"]) if contains_phrase(prompt, n)]
             if names:
-                hues = [w for w in COLOUR_WORDS if any(mentions(prompt, f"{w} {n}") for n in names)]
+                hues = [
+                    w
+                    for w in COLOR_WORDS
+                    if any(contains_phrase(prompt, f"{w} {n}") for n in names)
+                ]
                 found.setdefault(entry["noun"], []).append(hues[0] if hues else "")
     return {noun: list(dict.fromkeys(hues)) for noun, hues in found.items()}
 
 
-def _in_colour(views: UInt8[np.ndarray, "n size size 4"], word: str, noun: str) -> np.ndarray:
+def _in_color(views: UInt8[np.ndarray, "n size size 4"], word: str, noun: str) -> np.ndarray:
     """Views of an object, all dyed as one picture, so that they agree."""
-    dyed = recoloured(views.reshape(-1, *views.shape[2:]), word)
+    dyed = recolored(views.reshape(-1, *views.shape[2:]), word)
     if dyed is None:
         raise UserError(f"The {noun} of the shipped pictures cannot be made {word}.")
     return dyed.reshape(views.shape)
 
 
-def _of_colour(caption: Caption, word: str) -> Caption:
+def _of_color(caption: Caption, word: str) -> Caption:
     if not word:
         return caption
     noun, *synonyms = (f"{word} {name}" for name in (caption.noun, *caption.synonyms))

@@ -1,11 +1,11 @@
-"""The protocol that every frozen diffusion prior fulfils."""
+"""The protocol that every frozen diffusion prior fulfills."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
-from dreamfusion_jax.diffusion.schedules import Schedule
+from dreamfusion_jax.diffusion.noise_schedules import Schedule
 from dreamfusion_jax.types import Camera, TextEmbeddings
 
 

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import tokenizers
 from jaxtyping import Array, Float
 
+from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule
 from dreamfusion_jax.diffusion.prior import PixelSpace
-from dreamfusion_jax.diffusion.schedules import CosineSchedule
-from dreamfusion_jax.diffusion.unet import UNet, check_size, unet_from_config
-from dreamfusion_jax.diffusion.weights import load_params, save_params
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import TABLE, check_fields, number, one_of, read_config, whole
-from dreamfusion_jax.prompts.t5 import T5Encoder, t5_from_config
-from dreamfusion_jax.prompts.tokenizer import (
+from dreamfusion_jax.model_weights import load_params, save_params
+from dreamfusion_jax.models.t5 import T5Encoder, t5_from_config
+from dreamfusion_jax.models.unet import UNet, check_size, unet_from_config
+from dreamfusion_jax.prompts.word_tokenizer import (
     check_ids,
     largest_id,
     load_tokenizer,
@@ -57,7 +57,7 @@ def eps_from_prediction(
 
 @dataclasses.dataclass(frozen=True)
 class TextToImagePrior(PixelSpace):
-    """A frozen text-to-image model that fulfils the `Prior` protocol.
+    """A frozen text-to-image model that fulfills the `Prior` protocol.
 
     `params` has the two trees "unet" and "text_encoder".
     """

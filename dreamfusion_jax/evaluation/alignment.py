@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import ndimage
 
-from dreamfusion_jax.datasets.library import CameraLight
-from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.export.view_renderer import render_views
+from dreamfusion_jax.furniture.object_views import CameraLight
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Prepared, Scene
@@ -109,9 +109,9 @@ def _cameras(azimuth: Array, elevation: Array, distance: Array, focal: Array) ->
 def agreement(
     a: Float[np.ndarray, "*views size size 4"], b: Float[np.ndarray, "*views size size 4"]
 ) -> float:
-    """What the search maximises: IoU of the soft silhouettes less the error of the colours.
+    """What the search maximizes: IoU of the soft silhouettes less the error of the colors.
 
-    The silhouette decides; the colour tells the front from the back where the
+    The silhouette decides; the color tells the front from the back where the
     silhouette cannot. Means over all views.
     """
     inter = np.minimum(a[..., 3], b[..., 3]).sum((-2, -1))
@@ -124,7 +124,7 @@ def agreement(
 def align(
     scene: Scene, params: dict, prepared: Prepared, truth: Views, size: int = 32
 ) -> Alignment:
-    """Finds the alignment that maximises the agreement with the true views.
+    """Finds the alignment that maximizes the agreement with the true views.
 
     Args:
       scene: modules and sampling numbers.
@@ -153,7 +153,7 @@ def align(
 
 
 def _raster(scene: Scene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
-    """The best few of all rotations and zooms, no two of them neighbours in rotation."""
+    """The best few of all rotations and zooms, no two of them neighbors in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)
     unique, index = np.unique(np.round(wanted, 4) % round(2 * math.pi, 4), return_inverse=True)
@@ -181,7 +181,7 @@ def _raster(scene: Scene, params: dict, prepared: Prepared, views: Views) -> lis
 
 
 def _climb(score, best: tuple[float, Alignment], angle: float, factor: float):
-    """Takes the best of the neighbours at this step, in rotation, then in scale."""
+    """Takes the best of the neighbors at this step, in rotation, then in scale."""
     for turn, grow in ((angle, 1.0), (-angle, 1.0), (0.0, factor), (0.0, 1 / factor)):
         here = best[1]
         trial = Alignment(here.azimuth + turn, _bounded(here.scale * grow))
@@ -196,10 +196,10 @@ def _bounded(scale: float) -> float:
 def _zoom(
     pictures: Float[np.ndarray, "views size size 4"], factor: float
 ) -> Float[np.ndarray, "views size size 4"]:
-    """Pictures enlarged about their centre; near enough to a nearer camera to choose by."""
+    """Pictures enlarged about their center; near enough to a nearer camera to choose by."""
     size = pictures.shape[1]
-    centre = (size - 1) / 2
-    at = centre + (np.arange(size) - centre) / factor
+    center = (size - 1) / 2
+    at = center + (np.arange(size) - center) / factor
     interpolate = functools.partial(ndimage.map_coordinates, order=1, cval=0.0)
     rows, columns = np.meshgrid(at, at, indexing="ij")
     zoomed = [[interpolate(p[..., c], (rows, columns)) for c in range(4)] for p in pictures]

@@ -41,12 +41,12 @@ def rotate_about_z(points: Float[np.ndarray, "n 3"], angle: float) -> Float[np.n
     return points @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
 
-def normalised_surface_points(
+def normalized_surface_points(
     mesh: trimesh.Trimesh, azimuth: float, count: int = 4096
 ) -> Float[np.ndarray, "count 3"]:
-    """Points spread evenly over a mesh that is turned and then normalised.
+    """Points spread evenly over a mesh that is turned and then normalized.
 
-    Normalised as the true objects are: the bounding box has its centre at the origin and
+    Normalized as the true objects are: the bounding box has its center at the origin and
     a diagonal of 1. The points are the same on every call.
 
     Args:

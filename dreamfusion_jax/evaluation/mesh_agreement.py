@@ -18,7 +18,7 @@ from jaxtyping import Float
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.geometry import psnr, silhouette_iou
 from dreamfusion_jax.export.images import over
-from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.export.view_renderer import render_views
 from dreamfusion_jax.io import write_bytes
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.render import Scene
@@ -71,12 +71,12 @@ def compare_mesh(
 def _draw(mesh: trimesh.Trimesh, cameras: Camera) -> Float[np.ndarray, "views size size 4"]:
     """The mesh over white, and its coverage."""
     try:
-        from dreamfusion_jax.datasets.renderer import Renderer
+        from dreamfusion_jax.evaluation.mesh_renderer import Renderer
     except ImportError as error:
         raise UserError("Drawing meshes needs PyVista: pip install 'dreamfusion_jax[data]'.") from (
             error
         )
-    from dreamfusion_jax.datasets.objects import Object3D, Part
+    from dreamfusion_jax.furniture.objects import Object3D, Part
 
     part = Part(
         np.asarray(mesh.vertices, np.float32),

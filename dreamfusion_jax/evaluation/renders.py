@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import over
-from dreamfusion_jax.export.views import prepare_views, render_views
+from dreamfusion_jax.export.view_renderer import prepare_views, render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
@@ -18,7 +18,7 @@ _WHITE_AMBIENT, _WHITE_DIFFUSE = 0.2, 0.8  # of textureless renders
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class ViewConfig:
     """How a run shows its object: cameras' distance and focal length, light."""
 
     distance: float
@@ -28,7 +28,7 @@ class Look:
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class EvalCameras:
     """Cameras around an object: how many, in equal steps from the first, and their elevation.
 
     Angles are in degrees; 0 is the front. The default is the paper's; Dream Fields and CLIP-Mesh
@@ -43,14 +43,14 @@ class Around:
 def scene_renders(
     scene: Scene,
     params: dict,
-    look: Look,
+    look: ViewConfig,
     size: int,
     *,
-    around: Around = Around(),
+    around: EvalCameras = EvalCameras(),
     background: float = 1.0,
     albedo: bool = False,
 ) -> dict[str, Float[np.ndarray, "views size size 3"]]:
-    """Renders in [0, 1] by kind: "colour" (shaded), "geo" (textureless) and perhaps "albedo".
+    """Renders in [0, 1] by kind: "color" (shaded), "geo" (textureless) and perhaps "albedo".
 
     Args:
       scene: modules and sampling numbers.
@@ -58,7 +58,7 @@ def scene_renders(
       look: how it is shown.
       size: of the renders in pixels.
       around: from where.
-      background: the grey behind them.
+      background: the gray behind them.
       albedo: whether to render that too.
     """
     azimuths = math.radians(around.first) + jnp.arange(around.azimuths) * (
@@ -73,7 +73,7 @@ def scene_renders(
 
     shaded = render(look.ambient, look.diffuse, False)
     white = render(_WHITE_AMBIENT, _WHITE_DIFFUSE, True)
-    found = {"colour": over(shaded.rgb, shaded.opacity, background)}
+    found = {"color": over(shaded.rgb, shaded.opacity, background)}
     if albedo:
         found["albedo"] = over(shaded.albedo, shaded.opacity, background)
     return found | {"geo": over(white.rgb, white.opacity, background)}

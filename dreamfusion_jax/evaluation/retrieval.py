@@ -15,11 +15,11 @@ from jaxtyping import Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
-from dreamfusion_jax.image_text.vectors import ImageTextModel
 from dreamfusion_jax.io import write_bytes
-from dreamfusion_jax.prompts.captions import caption_key
+from dreamfusion_jax.models.image_text import ImageTextModel
+from dreamfusion_jax.prompts.prompt_files import caption_key
 
-KINDS = ("colour", "albedo", "geo")  # shaded, unshaded, textureless
+KINDS = ("color", "albedo", "geo")  # shaded, unshaded, textureless
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

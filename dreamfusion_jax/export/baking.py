@@ -1,4 +1,4 @@
-"""The colours of a scene on a mesh: at its vertices, or in a texture."""
+"""The colors of a scene on a mesh: at its vertices, or in a texture."""
 
 import functools
 
@@ -15,7 +15,7 @@ from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.scene.render import Prepared, Scene, prepare_once
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 
-# Where a point takes its colour from, along the normal, out to in, in units of _DEPTH.
+# Where a point takes its color from, along the normal, out to in, in units of _DEPTH.
 _DEPTHS = np.array([1.0, 0.5, 0.0, -0.5, -1.0, -2.0, -3.0])
 _DEPTH = 1 / 96  # of the mesh's longest side
 _RAYS_PER_CALL = 8192
@@ -23,16 +23,16 @@ _CHART_MARGIN = 4  # texels between charts
 _CELLS_PER_BATCH = 2**20
 
 
-def with_vertex_colours(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+def with_vertex_colors(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     """A copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
     depth = _DEPTH * float(mesh.extents.max())
-    colours = surface_colours(scene, params, mesh.vertices, mesh.vertex_normals, depth)
-    alpha = np.full((len(colours), 1), 255, np.uint8)
+    colors = surface_colors(scene, params, mesh.vertices, mesh.vertex_normals, depth)
+    alpha = np.full((len(colors), 1), 255, np.uint8)
     return trimesh.Trimesh(
         mesh.vertices,
         mesh.faces,
         vertex_normals=mesh.vertex_normals,
-        vertex_colors=np.concatenate([to_uint8(colours), alpha], 1),
+        vertex_colors=np.concatenate([to_uint8(colors), alpha], 1),
         process=False,
     )
 
@@ -47,7 +47,7 @@ def with_texture(
 ) -> trimesh.Trimesh:
     """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
 
-    Between charts the texture continues the colours near by, so that seams do not show through
+    Between charts the texture continues the colors near by, so that seams do not show through
     filtering and smaller copies. The material is rough and no metal.
 
     Args:
@@ -94,14 +94,14 @@ def unwrap(
     return vertex.astype(np.int64), faces.astype(np.int64), uv.astype(np.float64)
 
 
-def surface_colours(
+def surface_colors(
     scene: Scene,
     params: dict,
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     depth: float,
 ) -> Float[np.ndarray, "n 3"]:
-    """What short rays along the inward normals would show: colours weighted as in rendering.
+    """What short rays along the inward normals would show: colors weighted as in rendering.
 
     Args:
       scene: modules and sampling numbers.
@@ -111,19 +111,19 @@ def surface_colours(
       depth: how far outside of the surface the rays begin.
     """
     ready = prepare_once(scene, params)
-    colours = np.empty((len(points), 3), np.float32)
+    colors = np.empty((len(points), 3), np.float32)
     for start in range(0, len(points), _RAYS_PER_CALL):
         rays = np.stack([x[start : start + _RAYS_PER_CALL] for x in (points, normals)])
         padded = np.pad(
             rays.astype(np.float32), [(0, 0), (0, _RAYS_PER_CALL - rays.shape[1]), (0, 0)]
         )
-        part = _ray_colours(scene, ready, *padded, depth * _DEPTHS)
-        colours[start : start + _RAYS_PER_CALL] = part[: rays.shape[1]]
-    return colours
+        part = _ray_colors(scene, ready, *padded, depth * _DEPTHS)
+        colors[start : start + _RAYS_PER_CALL] = part[: rays.shape[1]]
+    return colors
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _ray_colours(
+def _ray_colors(
     scene: Scene,
     ready: Prepared,
     points: Float[Array, "n 3"],
@@ -138,8 +138,8 @@ def _ray_colours(
     lengths = -jnp.diff(depths, append=2 * depths[-1] - depths[-2])
     weights = rendering_weights(density, jnp.broadcast_to(lengths, shape))
     weights = weights + 1e-6  # where there is nothing at all: their mean
-    colours = composite(weights, out.albedo[:, :3].reshape(*shape, 3))
-    return colours / weights.sum(1, keepdims=True)
+    colors = composite(weights, out.albedo[:, :3].reshape(*shape, 3))
+    return colors / weights.sum(1, keepdims=True)
 
 
 def _texture(
@@ -167,8 +167,8 @@ def _texture(
             points = np.einsum("nk,nkd->nd", weights, vertices[faces[face]])
             outward = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
             outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-            colours = surface_colours(scene, params, points, outward, depth)
-            image[size - 1 - y, x] = to_uint8(colours)
+            colors = surface_colors(scene, params, points, outward, depth)
+            image[size - 1 - y, x] = to_uint8(colors)
             bar.update(min(rows, size - start))
     fill(image, owner[::-1] >= 0)
     return image
@@ -186,17 +186,17 @@ def fill(image: UInt8[np.ndarray, "height width 3"], known: Bool[np.ndarray, "he
     half = ((height + 1) // 2, (width + 1) // 2)
     total, count = np.zeros((*half, 3), np.uint16), np.zeros(half, np.uint8)
     parts = [(image[i::2, j::2], known[i::2, j::2]) for i in (0, 1) for j in (0, 1)]
-    for colours, there in parts:
+    for colors, there in parts:
         h, w = there.shape
-        np.add(total[:h, :w], colours, out=total[:h, :w], where=there[..., None])
+        np.add(total[:h, :w], colors, out=total[:h, :w], where=there[..., None])
         count[:h, :w] += there
     total //= np.maximum(count, 1)[..., None]
     smaller = total.astype(np.uint8)
     del total
     fill(smaller, count > 0)
-    for colours, there in parts:
+    for colors, there in parts:
         h, w = there.shape
-        np.copyto(colours, smaller[:h, :w], where=~there[..., None])
+        np.copyto(colors, smaller[:h, :w], where=~there[..., None])
 
 
 def covering(

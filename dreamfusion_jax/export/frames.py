@@ -1,4 +1,4 @@
-"""What a finished scene looks like: its colour, shape, depth, under a light of one's choice."""
+"""What a finished scene looks like: its color, shape, depth, under a light of one's choice."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -11,20 +11,20 @@ from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import (
-    depth_colours,
+    depth_colors,
     depth_range,
-    normal_colours,
+    normal_colors,
     over,
     sheet,
     to_uint8,
 )
-from dreamfusion_jax.export.views import Pictures, prepare_views, render_views
+from dreamfusion_jax.export.view_renderer import Pictures, prepare_views, render_views
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera
 
-KINDS = ("colour", "shaded", "textureless", "normals", "depth", "opacity")
+KINDS = ("color", "shaded", "textureless", "normals", "depth", "opacity")
 _OF_SHAPE = {"shaded", "textureless", "normals"}  # these need the field's gradient
 _PIXELS_PER_CALL = 2**20  # of views that are rendered together, at most _VIEWS_PER_CALL
 _VIEWS_PER_CALL = 8  # few enough for a smooth progress bar
@@ -33,13 +33,13 @@ _LIGHT_DISTANCE = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class Lighting:
-    """A point light and an ambient one; colours are RGB factors of the albedo.
+    """A point light and an ambient one; colors are RGB factors of the albedo.
 
     `direction` is azimuth and elevation in radians; None puts the light above each camera.
     """
 
     direction: tuple[float, float] | None = None
-    colour: tuple[float, float, float] = (0.7, 0.7, 0.7)
+    color: tuple[float, float, float] = (0.7, 0.7, 0.7)
     ambient: tuple[float, float, float] = (0.3, 0.3, 0.3)
 
 
@@ -47,11 +47,11 @@ class Lighting:
 class Frame:
     """One view; everything but the opacity is premultiplied by it and lies over black.
 
-    `colour` is the albedo, `shaded` and `textureless` are lit (None where not asked for),
+    `color` is the albedo, `shaded` and `textureless` are lit (None where not asked for),
     `normals` are in the world frame, `depth` is the distance along the ray.
     """
 
-    colour: Float[np.ndarray, "size size 3"]
+    color: Float[np.ndarray, "size size 3"]
     shaded: Float[np.ndarray, "size size 3"] | None
     textureless: Float[np.ndarray, "size size 3"] | None
     normals: Float[np.ndarray, "size size 3"]
@@ -104,9 +104,9 @@ def render_frames(
         position = _lamp_position(some, lighting)
         lit = {}
         for kind in lit_kinds:
-            # Light is linear: a white lamp alone gives every colour of it.
-            lamp = point_light(position, ambient=0, diffuse=1, textureless=kind == "textureless")
-            lit[kind] = render_views(scene, params, some, size, lights=lamp, **settings)
+            # Light is linear: a white lit alone gives every color of it.
+            lit = point_light(position, ambient=0, diffuse=1, textureless=kind == "textureless")
+            lit[kind] = render_views(scene, params, some, size, lights=lit, **settings)
         yield from _frames(lit, kinds, lighting)
         if progress is not None:
             progress(min(start + together, count))
@@ -127,13 +127,13 @@ def _lamp_position(cameras: Camera, lighting: Lighting):
 
 def _frames(lit: dict[str, Pictures], kinds: Sequence[str], lighting: Lighting) -> Iterator[Frame]:
     first = next(iter(lit.values()))
-    ambient, colour = (np.array(x, np.float32) for x in (lighting.ambient, lighting.colour))
+    ambient, color = (np.array(x, np.float32) for x in (lighting.ambient, lighting.color))
     whites = np.repeat(first.opacity[..., None], 3, -1)
     own = {"shaded": first.albedo, "textureless": whites}
-    shown = {kind: ambient * own[kind] + colour * lit[kind].rgb for kind in lit if kind in kinds}
+    shown = {kind: ambient * own[kind] + color * lit[kind].rgb for kind in lit if kind in kinds}
     for i in range(len(first.opacity)):
         yield Frame(
-            colour=first.albedo[i],
+            color=first.albedo[i],
             shaded=shown["shaded"][i] if "shaded" in shown else None,
             textureless=shown["textureless"][i] if "textureless" in shown else None,
             normals=first.normals[i],
@@ -147,7 +147,7 @@ def panels(
 ) -> list[UInt8[np.ndarray, "size width channels"]]:
     """Pictures of frames, the kinds side by side, on white or with straight alpha.
 
-    Depth has the same colours in all frames: light is near, dark is far.
+    Depth has the same colors in all frames: light is near, dark is far.
     """
     bounds = depth_range(np.stack([f.depth for f in frames]), np.stack([f.opacity for f in frames]))
     return [
@@ -165,9 +165,9 @@ def _panel(
     else:
         alpha = opacity
         if kind == "normals":
-            rgb = normal_colours(frame.normals, frame.opacity)
+            rgb = normal_colors(frame.normals, frame.opacity)
         elif kind == "depth":
-            rgb = depth_colours(frame.depth, frame.opacity, bounds)
+            rgb = depth_colors(frame.depth, frame.opacity, bounds)
         else:
             rgb = over(getattr(frame, kind), frame.opacity)
     if not transparent:

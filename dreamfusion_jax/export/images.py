@@ -1,4 +1,4 @@
-"""Renders -> pictures: composited colours, normals, depth, sheets of several."""
+"""Renders -> pictures: composited colors, normals, depth, sheets of several."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import write_bytes
 
 # Far to near: dark blue over teal and ochre to pale yellow, of rising lightness.
-_DEPTH_COLOURS = np.array(
+_DEPTH_COLORS = np.array(
     [[0.13, 0.12, 0.31], [0.18, 0.33, 0.53], [0.25, 0.56, 0.58], [0.62, 0.69, 0.44],
      [0.93, 0.73, 0.35], [0.99, 0.94, 0.70]]
 )  # fmt: skip
@@ -27,16 +27,16 @@ def over(
     opacity: Float[np.ndarray, "*shape"],
     background: float = 1.0,
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Composites a premultiplied colour over a grey background (1 is white)."""
+    """Composites a premultiplied color over a gray background (1 is white)."""
     return premultiplied + (1.0 - opacity[..., None]) * background
 
 
-def normal_colours(
+def normal_colors(
     normals: Float[np.ndarray, "*shape 3"], opacity: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape 3"]:
     """Premultiplied world normals as n / 2 + 1 / 2 on white, n made a unit vector.
 
-    World frame: the same side of the object has the same colour from every camera.
+    World frame: the same side of the object has the same color from every camera.
     """
     unit = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
     return over((0.5 * unit + 0.5) * opacity[..., None], opacity)
@@ -53,24 +53,24 @@ def depth_range(
     return float(near), float(max(far, near + 1e-3))
 
 
-def depth_colours(
+def depth_colors(
     depth: Float[np.ndarray, "*shape"],
     opacity: Float[np.ndarray, "*shape"],
     bounds: tuple[float, float],
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Premultiplied depth as colour on white: light is near, dark is far.
+    """Premultiplied depth as color on white: light is near, dark is far.
 
     Args:
       depth: expected distance along the ray, premultiplied by opacity.
       opacity: in [0, 1].
-      bounds: the distances that get the lightest and the darkest colour.
+      bounds: the distances that get the lightest and the darkest color.
     """
     near, far = bounds
     distance = depth / np.maximum(opacity, 1e-6)
     nearness = np.clip((far - distance) / (far - near), 0.0, 1.0)
-    stops = np.linspace(0.0, 1.0, len(_DEPTH_COLOURS))
-    colour = np.stack([np.interp(nearness, stops, c) for c in _DEPTH_COLOURS.T], axis=-1)
-    return over(colour * opacity[..., None], opacity)
+    stops = np.linspace(0.0, 1.0, len(_DEPTH_COLORS))
+    color = np.stack([np.interp(nearness, stops, c) for c in _DEPTH_COLORS.T], axis=-1)
+    return over(color * opacity[..., None], opacity)
 
 
 def sheet(

@@ -9,7 +9,7 @@ from skimage import measure
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.errors import NoSurface
-from dreamfusion_jax.export.views import grid_points
+from dreamfusion_jax.export.view_renderer import grid_points
 from dreamfusion_jax.scene.occupancy import negligible_density
 from dreamfusion_jax.scene.render import Scene, density_at
 

@@ -10,7 +10,7 @@ from scipy.sparse import csgraph
 from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.level_set import Lattice
 from dreamfusion_jax.export.surface import surface_level
-from dreamfusion_jax.export.views import occupied_cells, prepare_views
+from dreamfusion_jax.export.view_renderer import occupied_cells, prepare_views
 from dreamfusion_jax.scene.render import Scene
 
 # A piece with less than this share of the whole area is a floater.
@@ -125,7 +125,7 @@ def _unpinched(
 _NOTHING = (
     "The scene has no surface: nothing in it is more than half opaque; check that the prior knows "
     "what the prompt names, train it longer or lower "
-    "config.regularisers.opacity before exporting a mesh."
+    "config.regularizers.opacity before exporting a mesh."
 )
 
 

@@ -1,4 +1,4 @@
-"""Meshes as files that other programs show with the right side up, size and colours."""
+"""Meshes as files that other programs show with the right side up, size and colors."""
 
 import os
 from pathlib import Path
@@ -18,16 +18,16 @@ def write_mesh(
     mesh: trimesh.Trimesh,
     path: str | os.PathLike,
     *,
-    millimetres: float = 100.0,
+    millimeters: float = 100.0,
     centered: bool = False,
 ) -> None:
     """Writes a mesh in the world frame, by the ending of `path`; older files are replaced.
 
     Args:
-      mesh: with a texture for .glb and .obj, with vertex colours for .ply; .stl has no colours.
+      mesh: with a texture for .glb and .obj, with vertex colors for .ply; .stl has no colors.
       path: .glb (y up, front +z, as glTF asks) and .obj (the same, with .mtl and .png of its name
         beside it); .ply and .stl (z up, front +x).
-      millimetres: length of the longest side in an .stl file, whose unit slicers take for them.
+      millimeters: length of the longest side in an .stl file, whose unit slicers take for them.
       centered: keep the mesh's origin. Else, but for .ply, it stands on the floor: its lowest point
         is at 0 (in .glb by the node's translation, its vertices are as they were).
 
@@ -48,7 +48,7 @@ def write_mesh(
         write_bytes(path, mesh.export(file_type="ply", vertex_normal=True))
     elif suffix == ".stl":
         standing = mesh if centered else _standing(mesh)
-        scaled = standing.vertices * (millimetres / mesh.extents.max())
+        scaled = standing.vertices * (millimeters / mesh.extents.max())
         scaled = trimesh.Trimesh(scaled, mesh.faces, process=False)
         write_bytes(path, scaled.export(file_type="stl"))
     else:

@@ -1,4 +1,4 @@
-"""One picture that shows colour and shape of a scene from four sides."""
+"""One picture that shows color and shape of a scene from four sides."""
 
 import math
 
@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import PIL.Image
 
 from dreamfusion_jax.export.frames import head_light
-from dreamfusion_jax.export.images import normal_colours, over, sheet, to_uint8
-from dreamfusion_jax.export.views import render_views
+from dreamfusion_jax.export.images import normal_colors, over, sheet, to_uint8
+from dreamfusion_jax.export.view_renderer import render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Scene
@@ -45,6 +45,6 @@ def preview_grid(
     rows = (
         over(o.albedo, o.opacity),
         over(_CLAY * o.rgb, o.opacity),
-        normal_colours(o.normals, o.opacity),
+        normal_colors(o.normals, o.opacity),
     )
     return PIL.Image.fromarray(sheet([list(to_uint8(row)) for row in rows]))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.export.charts import line_chart
 from dreamfusion_jax.export.markup import fill, join
 from dreamfusion_jax.export.mesh_files import read_glb
-from dreamfusion_jax.export.viewer import viewer_html
+from dreamfusion_jax.export.mesh_widget import viewer_html
+from dreamfusion_jax.export.plots import line_chart
 from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
 _PACKAGES = ("dreamfusion_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -78,7 +78,7 @@ def _section(title: str, content: str, *, wide: bool = True) -> str:
 def _video(path: Path) -> str:
     if not path.is_file():
         return ""
-    names = '<p class="names"><span>colour</span><span>normals</span><span>depth</span></p>'
+    names = '<p class="names"><span>color</span><span>normals</span><span>depth</span></p>'
     return _section("Once around", f'<div class="around">{video_html(path)}{names}</div>')
 
 
@@ -103,8 +103,8 @@ def _final_preview(previews: list[Path]) -> str:
     if not previews:
         return ""
     return (
-        _picture(previews[-1], "colour, shape without texture and normals from four sides")
-        + '<p class="note">Rows: colour, shape without texture, normals.</p>'
+        _picture(previews[-1], "color, shape without texture and normals from four sides")
+        + '<p class="note">Rows: color, shape without texture, normals.</p>'
     )
 
 
@@ -156,11 +156,11 @@ def _score_table(folder: Path) -> str:
         "True object": str(scores["noun"]),
         "Turned by, grown by": f"{scores['azimuth']:.1f}\u00b0, {scores['scale']:.2f}",
     }
-    judgement = evaluation.get("judgement")
-    if judgement:
-        rows["Views in which the judge finds the noun"] = f"{judgement['colour']:.0%}"
-        rows["The same without texture"] = f"{judgement['geo']:.0%}"
-        rows["A side or the back looks like a front"] = "yes" if judgement["janus"] else "no"
+    retrieval_scores = evaluation.get("retrieval_scores")
+    if retrieval_scores:
+        rows["Views in which the judge finds the noun"] = f"{retrieval_scores['color']:.0%}"
+        rows["The same without texture"] = f"{retrieval_scores['geo']:.0%}"
+        rows["A side or the back looks like a front"] = "yes" if retrieval_scores["janus"] else "no"
     return _table(rows)
 
 

@@ -20,7 +20,7 @@ from dreamfusion_jax.io import replacing, write_bytes
 from dreamfusion_jax.scene.render import Scene
 from dreamfusion_jax.types import Camera
 
-TURNTABLE = ("colour", "normals", "depth")
+TURNTABLE = ("color", "normals", "depth")
 VIDEOS = (".mp4", ".gif", ".webp")
 _DEPTH_UNIT = 1e-4  # of 16-bit depth, in scene units
 
@@ -38,7 +38,7 @@ def write_turntable(
     frames_per_second: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes colour, normals and depth of a scene side by side, once around it, on white.
+    """Writes color, normals and depth of a scene side by side, once around it, on white.
 
     Args:
       scene: modules and sampling numbers.
@@ -142,9 +142,9 @@ def write_sequence(
     Later frames of a longer sequence that was there are removed.
 
     Depth has 16 bits: the distance along the ray in ten-thousandths of a scene unit, 0 where the
-    object is less than half opaque. Opacity is grey. transforms.json is in the form that
+    object is less than half opaque. Opacity is gray. transforms.json is in the form that
     instant-ngp and nerfstudio read: the size, and of each frame the file of the first kind that
-    has colours, the focal length in pixels and the camera-to-world matrix (x right, y up, z
+    has colors, the focal length in pixels and the camera-to-world matrix (x right, y up, z
     backward). Where there is depth it names those files, and their unit as
     `integer_depth_scale`, so many scene units a level; `is_euclidean_depth` says that distances
     are along the ray.
@@ -165,8 +165,8 @@ def write_sequence(
             if int(older.stem[-4:]) >= len(pictures):
                 older.unlink()
     size = frames[0].opacity.shape[0]
-    coloured = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds
-    text = _transforms(cameras, coloured[0], size, depth="depth" in kinds)
+    colored = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds
+    text = _transforms(cameras, colored[0], size, depth="depth" in kinds)
     write_bytes(folder / "transforms.json", text.encode())
 
 

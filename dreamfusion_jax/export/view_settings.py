@@ -17,7 +17,7 @@ def view_settings(export: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 def check_export(export: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings that could not be met, before anything is optimised."""
+    """Raises UserError for settings that could not be met, before anything is optimized."""
     if export.distance <= 0 or export.focal <= 0:
         raise UserError(
             f"export.distance is {export.distance} and export.focal {export.focal}; both must be "

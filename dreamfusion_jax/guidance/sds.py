@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
-from dreamfusion_jax.scene.schedules import Ramp
+from dreamfusion_jax.schedules import Ramp
 from dreamfusion_jax.types import TextEmbeddings
 
 WEIGHTINGS = ("sigma_squared", "uniform")

@@ -1,7 +1,7 @@
-"""Optimisers: Distributed Shampoo, the paper's schedule, and their building from a config."""
+"""Optimizers: Distributed Shampoo, the paper's schedule, and their building from a config."""
 
 from dreamfusion_jax.optim.build import build_optimizer
-from dreamfusion_jax.optim.schedules import warmup_cosine
+from dreamfusion_jax.optim.learning_rate import warmup_cosine
 from dreamfusion_jax.optim.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
 
 __all__ = [

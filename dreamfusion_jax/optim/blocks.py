@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MAX_MERGED_DIM = 4096  # neighbouring dims are merged while their product stays within this
+MAX_MERGED_DIM = 4096  # neighboring dims are merged while their product stays within this
 MAX_DIM = 4096  # a tensor with a larger dim is not preconditioned
 
 Shape = tuple[int, ...]
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
 
 
 def merge_small_dims(shape: Sequence[int], max_size: int = MAX_MERGED_DIM) -> Shape:
-    """Multiplies neighbouring dims, left to right, while the product stays <= max_size.
+    """Multiplies neighboring dims, left to right, while the product stays <= max_size.
 
     Dims of size 1 vanish; a scalar, or a tensor of ones, becomes (1,).
     """

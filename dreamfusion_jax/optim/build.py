@@ -1,4 +1,4 @@
-"""The optimiser that a config asks for."""
+"""The optimizer that a config asks for."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.optim.schedules import warmup_cosine
+from dreamfusion_jax.optim.learning_rate import warmup_cosine
 from dreamfusion_jax.optim.shampoo import shampoo
 
 FACTORIES = {"shampoo": shampoo, "adam": optax.adam}
@@ -23,12 +23,12 @@ def build_optimizer(
     Args:
       config_optim: `name` ("shampoo" or "adam"), `learning_rate` (the peak), `warmup_start`,
         `warmup_steps`, `final_learning_rate`, `clip_norm` (largest global norm of a
-        gradient, 0 for no limit), and the optimiser's own arguments under its name.
+        gradient, 0 for no limit), and the optimizer's own arguments under its name.
       total_steps: length of the run, the end of the decay.
       batch_axis_name: mapped axis over which Shampoo spreads its roots.
 
     Raises:
-      UserError: an unknown optimiser, an unknown argument of it or a value out of range.
+      UserError: an unknown optimizer, an unknown argument of it or a value out of range.
     """
     name = config_optim["name"]
     if name not in FACTORIES:

@@ -44,7 +44,7 @@ def accumulate(
 ) -> Float[Array, "*shape"]:
     """The squared gradients so far: summed up for adagrad, averaged by beta2 for rmsprop."""
     decay = beta2 if graft_type.startswith("rmsprop") else 1.0
-    return decayed_sum(diagonal, _normalised(graft_type, gradient) ** 2, decay)
+    return decayed_sum(diagonal, _normalized(graft_type, gradient) ** 2, decay)
 
 
 def graft(
@@ -58,10 +58,10 @@ def graft(
         return gradient
     if graft_type == "sqrt_n":
         return jnp.sign(gradient)
-    return _normalised(graft_type, gradient) / (jnp.sqrt(diagonal) + diagonal_epsilon)
+    return _normalized(graft_type, gradient) / (jnp.sqrt(diagonal) + diagonal_epsilon)
 
 
-def _normalised(graft_type: str, gradient: jax.Array) -> jax.Array:
+def _normalized(graft_type: str, gradient: jax.Array) -> jax.Array:
     if graft_type.endswith("_normalized"):
         return gradient / (norm(gradient) + TINY)
     return gradient

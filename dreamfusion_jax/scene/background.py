@@ -1,4 +1,4 @@
-"""What is seen where the object is not: an environment map, a flat colour or a texture."""
+"""What is seen where the object is not: an environment map, a flat color or a texture."""
 
 import distrax
 import flax.linen as nn
@@ -13,7 +13,7 @@ from dreamfusion_jax.scene.encoding import integrated_encoding
 
 @register("background", "environment")
 class EnvironmentMap(nn.Module):
-    """An MLP from ray direction to colour (paper section 3.1).
+    """An MLP from ray direction to color (paper section 3.1).
 
     Few frequencies and units: a background that cannot paint the object by itself.
     """
@@ -29,23 +29,23 @@ class EnvironmentMap(nn.Module):
 
     @nn.compact
     def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:
-        """Colours in [0, 1] seen in unit directions."""
+        """Colors in [0, 1] seen in unit directions."""
         h = integrated_encoding(directions, 0.0, self.frequencies)
         for i in range(self.layers):
             h = nn.silu(nn.Dense(self.width, name=f"layer{i}")(h))
-        return nn.sigmoid(nn.Dense(self.channels, name="colour")(h))
+        return nn.sigmoid(nn.Dense(self.channels, name="color")(h))
 
 
-def random_colour(
+def random_color(
     key: PRNGKeyArray, mean: float, std: float, channels: int = 3
 ) -> Float[Array, "channels"]:
-    """A flat background colour ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
-    colour = distrax.Normal(mean, std).sample(seed=key, sample_shape=(channels,))
-    return jnp.clip(colour, 0.0, 1.0)
+    """A flat background color ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
+    color = distrax.Normal(mean, std).sample(seed=key, sample_shape=(channels,))
+    return jnp.clip(color, 0.0, 1.0)
 
 
-# Colours of natural images are correlated: directions in which they vary, by their strength.
-_COLOUR_DIRECTIONS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+# Colors of natural images are correlated: directions in which they vary, by their strength.
+_COLOR_DIRECTIONS = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _SQUARES = 8  # a side of the checkerboard
 _BLUR_STD, _BLUR_RADIUS = 10 / 224, 7 / 224  # image widths
 
@@ -61,7 +61,7 @@ def random_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
       size: pixels a side.
 
     Returns:
-      Colours in [0, 1].
+      Colors in [0, 1].
     """
     noise_key, board_key, wave_key, choice_key, blur_key = jax.random.split(key, 5)
     kinds = jnp.stack(
@@ -88,14 +88,14 @@ def _fourier_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"
     real, imaginary = 0.2 * jax.random.normal(key, (2, *frequency.shape, 3))
     spectrum = jax.lax.complex(real, imaginary) * (size / frequency[..., None] ** 1.5)
     waves = jnp.fft.irfft2(spectrum, (size, size), axes=(0, 1)) / 4
-    directions = _COLOUR_DIRECTIONS / np.linalg.norm(_COLOUR_DIRECTIONS, axis=0).max()
+    directions = _COLOR_DIRECTIONS / np.linalg.norm(_COLOR_DIRECTIONS, axis=0).max()
     return jax.nn.sigmoid(waves @ directions.T)
 
 
 def _blurred(
     picture: Float[Array, "size size 3"], std: Float[Array, ""]
 ) -> Float[Array, "size size 3"]:
-    """Gaussian blur of a standard deviation in pixels; the edges are continued."""
+    """Gaussian blur of a standard deviation in pixels; the t_vals are continued."""
     radius = max(1, round(_BLUR_RADIUS * len(picture)))
     offsets = jnp.arange(-radius, radius + 1)
     kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(std, 1e-3)) ** 2)

@@ -13,7 +13,7 @@ from dreamfusion_jax.types import Camera
 
 @dataclasses.dataclass(frozen=True)
 class CameraDistribution:
-    """Where training views are taken from. Angles in degrees, lengths in scene units.
+    """Where training views are taken from. Angles in degrees, deltas in scene units.
 
     With probability `area_probability` the elevation is uniform in area on the part of
     the upper half sphere inside `elevation_range`, otherwise uniform in angle. The
@@ -53,8 +53,8 @@ def look_at(
     up: Float[Array, "*batch 3"],
 ) -> Float[Array, "*batch 3 3"]:
     """Rotation with the columns right, up and backward of a camera that faces `target`."""
-    backward = _normalise(position - target)
-    right = _normalise(jnp.cross(up, backward))
+    backward = _normalize(position - target)
+    right = _normalize(jnp.cross(up, backward))
     return jnp.stack([right, jnp.cross(backward, right), backward], axis=-1)
 
 
@@ -147,5 +147,5 @@ def _normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
     return distrax.Normal(0.0, 1.0).sample(seed=key, sample_shape=shape)
 
 
-def _normalise(v: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
+def _normalize(v: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
     return v * jax.lax.rsqrt(jnp.sum(v * v, axis=-1, keepdims=True) + 1e-20)

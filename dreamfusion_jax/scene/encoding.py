@@ -49,7 +49,7 @@ def sin_turns(turns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """sin(2 pi turns), several times faster than jnp.sin on a CPU.
 
     There jnp.sin is a call for each number, exact for huge arguments, which do not occur
-    here; a polynomial vectorises. Derivatives of any order are shifts by quarter turns.
+    here; a polynomial vectorizes. Derivatives of any order are shifts by quarter turns.
     """
     r = turns - jnp.round(turns)
     polynomial = jnp.full_like(r, SINE_COEFFICIENTS[-1])

@@ -1,4 +1,4 @@
-"""Rays through pixel centres, bounded by a sphere around the origin."""
+"""Rays through pixel centers, bounded by a sphere around the origin."""
 
 import functools
 

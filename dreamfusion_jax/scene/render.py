@@ -14,13 +14,13 @@ from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
+from dreamfusion_jax.scene.background import EnvironmentMap, random_color, random_texture
 from dreamfusion_jax.scene.compaction import most_important, spread
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.occupancy import DensityGrid, fit_density_grid
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler, Sampler
 from dreamfusion_jax.scene.rays import along
-from dreamfusion_jax.scene.regularisers import orientation_penalty
-from dreamfusion_jax.scene.samplers import HierarchicalSampler, Sampler
+from dreamfusion_jax.scene.regularizers import orientation_penalty
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 from dreamfusion_jax.types import FieldOutput, Light, Rays, RenderOutput
@@ -32,7 +32,7 @@ FINAL_BLUR = 2e-3  # lambda_Sigma at the end of the paper's annealing
 class Scene:
     """The modules and sampling numbers of a scene; its parameters live elsewhere.
 
-    `background` is None for a random flat colour ~ N(colour_mean, colour_std^2) a view, or with
+    `background` is None for a random flat color ~ N(color_mean, color_std^2) a view, or with
     `textures` a random texture.
     """
 
@@ -40,8 +40,8 @@ class Scene:
     sampler: Sampler = HierarchicalSampler()
     background: EnvironmentMap | None = None
     radius: float = 1.4
-    colour_mean: float = 0.5
-    colour_std: float = 0.3
+    color_mean: float = 0.5
+    color_std: float = 0.3
     textures: bool = False
 
     def __post_init__(self):
@@ -55,10 +55,10 @@ class Scene:
         background = config.background
         _check_numbers(
             radius=config.radius,
-            colour_mean=background.colour_mean,
-            colour_std=background.colour_std,
+            color_mean=background.color_mean,
+            color_std=background.color_std,
         )
-        channels = {"channels": 4 if config.colour_space == "latent" else 3}
+        channels = {"channels": 4 if config.color_space == "latent" else 3}
         environment = None
         if background.kind == "environment":
             settings = {"name": "environment", **background.environment}
@@ -69,16 +69,16 @@ class Scene:
             sampler=registry.build("sampler", config.sampler, "scene.sampler"),
             background=environment,
             radius=config.radius,
-            colour_mean=background.colour_mean,
-            colour_std=background.colour_std,
+            color_mean=background.color_mean,
+            color_std=background.color_std,
             textures=background.kind == "textures",
         )
 
 
-def _check_numbers(radius: Any, colour_mean: Any, colour_std: Any) -> None:
+def _check_numbers(radius: Any, color_mean: Any, color_std: Any) -> None:
     if not registry.is_number(radius) or not 1e-3 <= radius <= 1e3:
         raise UserError(f"scene.radius is {radius!r:.40}; it must be within 0.001 and 1000.")
-    for name, value in (("colour_mean", colour_mean), ("colour_std", colour_std)):
+    for name, value in (("color_mean", color_mean), ("color_std", color_std)):
         if not registry.is_number(value) or not 0 <= value <= 10:
             raise UserError(
                 f"scene.background.{name} is {value!r:.40}; it must be within 0 and 10."
@@ -131,7 +131,7 @@ def prepare(
     return Prepared(scene.field.prepare(params["field"], variance), grid, variance)
 
 
-def background_colours(
+def background_colors(
     scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
 ) -> Float[Array, "*rays channels"]:
     """What a training view shows where there is no object."""
@@ -139,8 +139,8 @@ def background_colours(
         return scene.background.apply(params["background"], directions)
     if scene.textures:
         return random_texture(key, directions.shape[0])
-    colour = random_colour(key, scene.colour_mean, scene.colour_std, scene.field.channels)
-    return jnp.broadcast_to(colour, (*directions.shape[:-1], len(colour)))
+    color = random_color(key, scene.color_mean, scene.color_std, scene.field.channels)
+    return jnp.broadcast_to(color, (*directions.shape[:-1], len(color)))
 
 
 def render_rays(
@@ -164,13 +164,13 @@ def render_rays(
       params: the scene's parameters, see `with_blur`.
       rays: any batch of rays; with several views they are the leading dimension.
       light: one light, or one for each view.
-      background: colours in [0, 1] behind the object; channels that they lack are 0.5.
+      background: colors in [0, 1] behind the object; channels that they lack are 0.5.
       key: jitters the samples, one or one for each view; None renders at fixed samples.
       grid: of the scene's sampler, if it has one.
       blur: lambda_Sigma, the standard deviation of the field's input Gaussians; None takes that of
         `params`.
       normals: False leaves out all that needs the field's gradient: normals are then
-        zero and the colours are the albedo.
+        zero and the colors are the albedo.
     """
     prepared = prepare(scene, params, grid=grid, blur=blur)
     return render_prepared(scene, prepared, rays, light, background, key, normals=normals)
@@ -189,8 +189,8 @@ def render_prepared(
     """`render_rays` of a scene that `prepare` has made ready."""
     tables, variance = prepared.tables, prepared.variance
     samples = scene.sampler.place(scene.field, tables, prepared.grid, rays, variance, key)
-    edges = samples.edges
-    distances = 0.5 * (edges[..., 1:] + edges[..., :-1])
+    t_vals = samples.t_vals
+    distances = 0.5 * (t_vals[..., 1:] + t_vals[..., :-1])
     points = along(rays, distances)
 
     def query(points):
@@ -202,7 +202,7 @@ def render_prepared(
         field = _query_some(query, points, samples.importance, scene.sampler.budget, key)
     if not normals:
         field = field.replace(normals=jnp.zeros_like(points))
-    weights = rendering_weights(field.density, jnp.diff(edges, axis=-1))
+    weights = rendering_weights(field.density, jnp.diff(t_vals, axis=-1))
     return _composite_all(field, points, distances, weights, rays, light, background)
 
 
@@ -232,13 +232,13 @@ def _composite_all(
     background: Float[Array, "*rays behind"],
 ) -> RenderOutput:
     opacity = jnp.sum(weights, axis=-1)
-    colour = composite(weights, shade(field, points, light))
-    lacking = colour.shape[-1] - background.shape[-1]
+    color = composite(weights, shade(field, points, light))
+    lacking = color.shape[-1] - background.shape[-1]
     if lacking:
         fill = [(0, 0)] * (background.ndim - 1) + [(0, lacking)]
         background = jnp.pad(background, fill, constant_values=0.5)
     return RenderOutput(
-        rgb=colour + (1.0 - opacity[..., None]) * background,
+        rgb=color + (1.0 - opacity[..., None]) * background,
         albedo=composite(weights, field.albedo),
         opacity=opacity,
         depth=jnp.sum(weights * distances, axis=-1),

@@ -9,17 +9,17 @@ from dreamfusion_jax.scene.volume import running_sum
 from dreamfusion_jax.types import Rays
 
 
-def uniform_edges(rays: Rays, intervals: int) -> Float[Array, "*rays edges"]:
+def uniform_edges(rays: Rays, intervals: int) -> Float[Array, "*rays t_vals"]:
     """`intervals` + 1 evenly spaced distances from near to far."""
     fractions = jnp.linspace(0.0, 1.0, intervals + 1)
     return rays.near[..., None] + (rays.far - rays.near)[..., None] * fractions
 
 
 def stratified_points(
-    edges: Float[Array, "*rays edges"], key: PRNGKeyArray | None
+    t_vals: Float[Array, "*rays t_vals"], key: PRNGKeyArray | None
 ) -> Float[Array, "*rays samples"]:
     """One distance drawn uniformly in each interval; the midpoints where key is None."""
-    lower, upper = edges[..., :-1], edges[..., 1:]
+    lower, upper = t_vals[..., :-1], t_vals[..., 1:]
     if key is None:
         return 0.5 * (lower + upper)
     fraction = distrax.Uniform(0.0, 1.0).sample(seed=key, sample_shape=lower.shape)
@@ -27,7 +27,7 @@ def stratified_points(
 
 
 def fine_edges(
-    edges: Float[Array, "*rays edges"],
+    t_vals: Float[Array, "*rays t_vals"],
     weights: Float[Array, "*rays samples"],
     key: PRNGKeyArray | None,
     *,
@@ -37,13 +37,13 @@ def fine_edges(
     """Edges of `intervals` intervals, dense where the coarse weights are large.
 
     The weights' square roots become a piecewise-constant density over the coarse
-    intervals, widened by its neighbours' maxima and padded (mip-NeRF Eq. 18), so
-    that nothing is missed for good; its quantiles are the new edges. (The square root
+    intervals, widened by its neighbors' maxima and padded (mip-NeRF Eq. 18), so
+    that nothing is missed for good; its quantiles are the new t_vals. (The square root
     leaves intervals for what is half transparent: with few intervals the image is closer
     to a dense one than with the weights themselves.) The first and the last edge stay
     those of the ray. With a key the inner quantiles are jittered within their strata.
     """
-    edges, weights = jax.lax.stop_gradient((edges, weights))
+    t_vals, weights = jax.lax.stop_gradient((t_vals, weights))
     histogram = blur_pool(jnp.sqrt(weights)) + padding / weights.shape[-1]
     cdf = running_sum(histogram)
     cdf = jnp.concatenate([jnp.zeros_like(cdf[..., :1]), cdf], axis=-1) / cdf[..., -1:]
@@ -52,12 +52,12 @@ def fine_edges(
     if key is not None:
         jitter = distrax.Uniform(-0.5, 0.5).sample(seed=key, sample_shape=quantiles.shape)
         quantiles = quantiles + jitter / intervals
-    inner = _interpolate_sorted(quantiles, cdf, edges)
-    return jnp.concatenate([edges[..., :1], inner, edges[..., -1:]], axis=-1)
+    inner = _interpolate_sorted(quantiles, cdf, t_vals)
+    return jnp.concatenate([t_vals[..., :1], inner, t_vals[..., -1:]], axis=-1)
 
 
 def blur_pool(weights: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
-    """Widen weights by their neighbours' maxima (mip-NeRF Eq. 18)."""
+    """Widen weights by their neighbors' maxima (mip-NeRF Eq. 18)."""
     padded = jnp.concatenate([weights[..., :1], weights, weights[..., -1:]], axis=-1)
     pairwise_max = jnp.maximum(padded[..., :-1], padded[..., 1:])
     return 0.5 * (pairwise_max[..., :-1] + pairwise_max[..., 1:])
@@ -65,8 +65,8 @@ def blur_pool(weights: Float[Array, "*rays samples"]) -> Float[Array, "*rays sam
 
 def _interpolate_sorted(
     x: Float[Array, "*rays queries"],
-    xp: Float[Array, "*rays edges"],
-    fp: Float[Array, "*rays edges"],
+    xp: Float[Array, "*rays t_vals"],
+    fp: Float[Array, "*rays t_vals"],
 ) -> Float[Array, "*rays queries"]:
     """Piecewise-linear interpolation of the increasing points (xp, fp), batched over rays."""
     # Comparing all pairs beats a binary search at these sizes, on every backend.

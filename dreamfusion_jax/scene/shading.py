@@ -12,7 +12,7 @@ def shade(
 ) -> Float[Array, "*batch channels"]:
     """c = rho (diffuse max(0, n . l) + ambient), l the unit vector towards the light.
 
-    A fourth channel of the albedo has no colour and is not lit; without texture it is 0.5.
+    A fourth channel of the albedo has no color and is not lit; without texture it is 0.5.
 
     Args:
       field: density, albedo and normals at the points.
@@ -26,7 +26,7 @@ def shade(
     to_light = light.position.reshape(*shape[:-1], 3) - points
     to_light = to_light * jax.lax.rsqrt(jnp.sum(to_light**2, -1, keepdims=True) + 1e-10)
     cosine = jnp.maximum(jnp.sum(field.normals * to_light, -1, keepdims=True), 0.0)
-    colour, rest = field.albedo[..., :3], field.albedo[..., 3:]
+    color, rest = field.albedo[..., :3], field.albedo[..., 3:]
     textureless = light.textureless.reshape(shape)
-    lit = (colour + textureless * (1.0 - colour)) * (diffuse * cosine + ambient)
+    lit = (color + textureless * (1.0 - color)) * (diffuse * cosine + ambient)
     return jnp.concatenate([lit, rest + textureless * (0.5 - rest)], axis=-1)

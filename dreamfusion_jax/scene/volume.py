@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def rendering_weights(
-    density: Float[Array, "*rays samples"], lengths: Float[Array, "*rays samples"]
+    density: Float[Array, "*rays samples"], deltas: Float[Array, "*rays samples"]
 ) -> Float[Array, "*rays samples"]:
     """w_i = alpha_i prod_{j<i} (1 - alpha_j) with alpha_i = 1 - exp(-tau_i delta_i).
 
@@ -15,9 +15,9 @@ def rendering_weights(
 
     Args:
       density: tau_i >= 0 per unit length, front to back.
-      lengths: delta_i >= 0 of the intervals.
+      deltas: delta_i >= 0 of the intervals.
     """
-    optical_depth = running_sum(density * lengths)
+    optical_depth = running_sum(density * deltas)
     transmittance = jnp.exp(-optical_depth)
     before = jnp.concatenate(
         [jnp.ones_like(transmittance[..., :1]), transmittance[..., :-1]], axis=-1

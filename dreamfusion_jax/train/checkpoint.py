@@ -21,7 +21,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import is_number, local_path, read_json, write_bytes
 from dreamfusion_jax.registry import make
 from dreamfusion_jax.scene.render import Scene, init_params, with_blur
-from dreamfusion_jax.scene.schedules import Ramp
+from dreamfusion_jax.schedules import Ramp
 
 FOLDER = "checkpoints"
 _SUMS = "checksums"  # of every array, beside the items

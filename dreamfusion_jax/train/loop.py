@@ -17,22 +17,22 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import Preempted
-from dreamfusion_jax.image_text.prior import ImageTextPrior
+from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
 from dreamfusion_jax.scene.render import Scene, with_blur
 from dreamfusion_jax.train.checkpoint import scene_to_start_from
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
-    arrays_of_first_host,
+    arrays_of_primary,
     broadcast,
     compile_steps,
-    is_first_host,
-    on_first_host,
+    is_primary,
+    on_primary,
     replicate,
 )
 from dreamfusion_jax.train.preemption import watch_for_signals
-from dreamfusion_jax.train.runs import Job, Runs
+from dreamfusion_jax.train.run_store import Job, RunStore
+from dreamfusion_jax.train.stage import Stage, own_cameras
 from dreamfusion_jax.train.state import TrainState, initial_state
-from dreamfusion_jax.train.task import Task, own_cameras
 from dreamfusion_jax.types import TextEmbeddings
 
 _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
@@ -40,12 +40,12 @@ _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """What happens beside the optimisation, on the host that writes; None is nothing.
+    """What happens beside the optimization, on the host that writes; None is nothing.
 
     `preview(job, step, scene, params)` is called at every preview and may return a picture for the
     log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
     over its steps. `params` are to be looked at, see `with_blur`. Every compiled call, of `count`
-    steps from `step` on, runs within the context `around_call(step, count)`. The optimisation waits
+    steps from `step` on, runs within the context `around_call(step, count)`. The optimization waits
     while `paused()`.
     """
 
@@ -57,24 +57,24 @@ class Callbacks:
 
 def train(
     config: ml_collections.ConfigDict,
-    tasks: Sequence[Task],
+    stages: Sequence[Stage],
     prior_at: Callable[[int], Prior | ImageTextPrior],
     jobs: Sequence[Job],
     *,
     callbacks: Callbacks = Callbacks(),
     progress: bool = True,
 ) -> TrainState:
-    """Optimises scenes from their newest checkpoint, or from the start, to the last step.
+    """Optimizes scenes from their newest checkpoint, or from the start, to the last step.
 
     Every number that is drawn depends on the scene's seed and the step alone, so a run that
     was interrupted and repeated equals an unbroken one bit for bit, and a scene is the same
-    (but for rounding) whatever it is optimised with, on however many devices and hosts.
+    (but for rounding) whatever it is optimized with, on however many devices and hosts.
 
     Args:
       config: of all the scenes.
-      tasks: what `make_tasks` makes of the config, one after the other.
+      stages: what `make_stages` makes of the config, one after the other.
       prior_at: gives the frozen model for views of so many pixels a side.
-      jobs: the scenes to optimise together.
+      jobs: the scenes to optimize together.
       callbacks: what happens besides, on the host that writes.
       progress: whether to show a progress bar.
 
@@ -86,49 +86,47 @@ def train(
         checkpoint), or a checkpoint cannot be read or written.
       KeyboardInterrupt, Preempted: after saving a checkpoint.
     """
-    total = tasks[-1].until
+    total = stages[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
-    with contextlib.closing(Runs(jobs)) as runs:
-        begin = functools.partial(initial_state, tasks[0].scene, tasks[0].optimizer)
+    with contextlib.closing(RunStore(jobs)) as runs:
+        begin = functools.partial(initial_state, stages[0].scene, stages[0].optimizer)
         # As one program: one small one for each operation would take seconds to compile.
         start = jax.jit(begin)(seed_keys)
         state = runs.restore(start)
         if config.get("init") and not int(state.step):
-            state = jax.jit(begin)(seed_keys, _other_scene(config.init, tasks[0].scene, start))
-        devices = tasks[0].devices
+            state = jax.jit(begin)(seed_keys, _other_scene(config.init, stages[0].scene, start))
+        devices = stages[0].devices
         step, state = int(state.step), replicate(state, devices)
-        told = [job.told or job.prompt for job in jobs]
-        prompts = tasks[0].view_prompts.prompts(*told)
+        prior_prompt = [job.prior_prompt or job.prompt for job in jobs]
+        prompts = stages[0].view_prompts.prompts(*prior_prompt)
 
         @functools.lru_cache(maxsize=1)
         def frozen(image_size: int):
             prior = prior_at(image_size)
             # Before the parameters are asked for, and on one host: text encoders are large.
-            embeddings = TextEmbeddings(**arrays_of_first_host(lambda: vars(prior.encode(prompts))))
-            own = own_cameras(prior, told) if tasks[0].own_cameras else None
+            embeddings = TextEmbeddings(**arrays_of_primary(lambda: vars(prior.encode(prompts))))
+            own = own_cameras(prior, prior_prompt) if stages[0].own_cameras else None
             return replicate((prior.params, embeddings, own, seed_keys), devices)
 
-        bar = tqdm(
-            total=total, initial=step, unit="step", disable=not (progress and is_first_host())
-        )
+        bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_primary()))
         with bar, watch_for_signals() as asked_to_stop:
             bar.set_description("compiling")  # until the first call has returned
             while step < total:
-                began, task = time.perf_counter(), next(t for t in tasks if step < t.until)
-                count = min(config.train.steps_per_call, task.until - step)
+                began, stage = time.perf_counter(), next(t for t in stages if step < t.until)
+                count = min(config.train.steps_per_call, stage.until - step)
                 around = callbacks.around_call(step, count) if callbacks.around_call else None
                 with around or contextlib.nullcontext():
-                    state, metrics = _program(task, count)(state, *frozen(task.image_size))
+                    state, metrics = _program(stage, count)(state, *frozen(stage.image_size))
                     metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
                 seconds = time.perf_counter() - began
-                rate = count * task.views * devices * len(jobs) / seconds
+                rate = count * stage.views * devices * len(jobs) / seconds
                 runs.log(step, metrics, rate, seconds / len(jobs))
                 bar.set_description(refresh=False)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
-                blur = task.blur(step)
+                blur = stage.blur(step)
                 if callbacks.after_call:
                     call = callbacks.after_call
                     report = functools.partial(_report, call, step, metrics, blur, jobs)
@@ -140,7 +138,7 @@ def train(
                     runs.save(state)
                 due = step % config.train.preview_every == 0 or step == total
                 if due and callbacks.preview:
-                    draw = functools.partial(_preview, callbacks.preview, step, blur, task.scene)
+                    draw = functools.partial(_preview, callbacks.preview, step, blur, stage.scene)
                     runs.preview(step, draw, state.params)
                 if stop == signal.SIGINT:
                     raise KeyboardInterrupt
@@ -152,14 +150,14 @@ def train(
 
 def _other_scene(workdir: str, scene: Scene, start: TrainState) -> Any:
     """The parameters of another run's scene, on all hosts."""
-    found = on_first_host(lambda: scene_to_start_from(workdir, scene))
+    found = on_primary(lambda: scene_to_start_from(workdir, scene))
     like = jax.tree.map(lambda leaf: np.asarray(leaf[0]), start.params)
     return broadcast(like if found is None else found)
 
 
 @functools.lru_cache(maxsize=8)  # a run has up to four: two sizes, whose last calls are shorter
-def _program(task: Task, count: int) -> Callable:
-    return compile_steps(task, count)
+def _program(stage: Stage, count: int) -> Callable:
+    return compile_steps(stage, count)
 
 
 def _preview(function: Callable, step: int, blur: Any, scene: Scene, job: Job, params: Any):

@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.stage import AXIS, Stage
 from dreamfusion_jax.train.step import train_step
-from dreamfusion_jax.train.task import AXIS, Task
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def device_count(views: int = 0) -> int:
     Those of a CPU are only a way to use its cores. Of them it is as many as can share so many views
     evenly, so that a run does not depend on how many another one in this process has asked for.
     """
-    if not views or jax.default_backend() != "cpu" or several_hosts():
+    if not views or jax.default_backend() != "cpu" or multi_host():
         return jax.device_count()
     return max(n for n in range(1, jax.device_count() + 1) if views % n == 0)
 
@@ -74,28 +74,28 @@ def replicate(tree: Any, count: int = 0) -> Any:
     Only on the first `count` of them, where this is the only host and that is not 0.
     """
     devices = jax.local_devices()
-    if count and not several_hosts():
+    if count and not multi_host():
         devices = devices[:count]
     mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def compile_steps(task: Task, num_steps: int) -> Callable:
-    """One program that runs `num_steps` steps on the devices of the task.
+def compile_steps(stage: Stage, num_steps: int) -> Callable:
+    """One program that runs `num_steps` steps on the devices of the stage.
 
     Returns:
       A function (state, prior_params, embeddings, own_cameras, seed_keys) -> (state, metrics), with
       metrics stacked over the steps. The state is donated; everything else is not.
     """
-    devices = jax.devices()[: task.devices]
-    program = steps_program(task, num_steps, None if several_hosts() else devices)
+    devices = jax.devices()[: stage.devices]
+    program = steps_program(stage, num_steps, None if multi_host() else devices)
     here = jax.process_index()
     own = [i for i, device in enumerate(devices) if device.process_index == here]
     indices = jnp.array(own, jnp.int32)
     return functools.partial(_call, program, indices)
 
 
-def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | None = None):
+def steps_program(stage: Stage, num_steps: int, devices: Sequence[jax.Device] | None = None):
     """The pmapped function behind `compile_steps`, whose last argument is the device's index.
 
     `devices` may be those of a machine that is not here, to compile for it.
@@ -103,7 +103,7 @@ def steps_program(task: Task, num_steps: int, devices: Sequence[jax.Device] | No
 
     def many_steps(state, *frozen_and_index):
         def body(state, _):
-            return train_step(task, state, *frozen_and_index)
+            return train_step(stage, state, *frozen_and_index)
 
         return jax.lax.scan(body, state, None, length=num_steps)
 
@@ -121,7 +121,7 @@ def _call(program, indices, state, *frozen):
     return program(state, *frozen, indices)
 
 
-def join_hosts(
+def initialize_distributed(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
@@ -173,11 +173,11 @@ def join_hosts(
 def _alone_on_its_node() -> bool:
     """Whether Slurm or Open MPI has started this process alone on its node."""
     slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 8(x2),4
-    tasks = {part.partition("(")[0] for part in slurm.split(",")}
-    return tasks == {"1"} or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
+    stages = {part.partition("(")[0] for part in slurm.split(",")}
+    return stages == {"1"} or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
 
 
-def leave_hosts() -> None:
+def shutdown_distributed() -> None:
     """Waits until all hosts are done. Afterwards nothing more can be done together."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
@@ -217,17 +217,17 @@ def _give_up(what: str) -> None:
     os._exit(2)
 
 
-def is_first_host() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes files and reports."""
     return jax.process_index() == 0
 
 
-def several_hosts() -> bool:
+def multi_host() -> bool:
     """Whether other processes take part."""
     return jax.process_count() > 1
 
 
-def on_first_host(function: Callable[[], T]) -> T | None:
+def on_primary(function: Callable[[], T]) -> T | None:
     """Calls a function on the first host only; all hosts must call this together.
 
     Returns:
@@ -238,14 +238,14 @@ def on_first_host(function: Callable[[], T]) -> T | None:
     """
     if jax.process_count() == 1:
         return function()
-    result, problem = _try(function) if is_first_host() else (None, "")
+    result, problem = _try(function) if is_primary() else (None, "")
     problem = _broadcast_bytes(problem.encode()).decode()
     if problem:
         raise UserError(problem)
     return result
 
 
-def arrays_of_first_host(function: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
+def arrays_of_primary(function: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
     """Calls a function on the first host only and gives its named arrays to all.
 
     All hosts must call this together; the others need not know shapes or types.
@@ -253,7 +253,7 @@ def arrays_of_first_host(function: Callable[[], dict[str, jax.Array]]) -> dict[s
     Raises:
       UserError: on all hosts, if the function raised anything on the first.
     """
-    arrays = on_first_host(function)
+    arrays = on_primary(function)
     if jax.process_count() == 1:
         return arrays
     given = {name: np.asarray(array) for name, array in (arrays or {}).items()}
@@ -281,7 +281,7 @@ def on_every_host(function: Callable[[], T]) -> T:
 
 
 def _try(function: Callable[[], T]) -> tuple[T | None, str]:
-    """The result, or what went wrong: the other hosts wait to be told."""
+    """The result, or what went wrong: the other hosts wait to be prior_prompt."""
     try:
         return function(), ""
     except UserError as error:
@@ -340,6 +340,6 @@ def _broadcast_bytes(data: bytes) -> bytes:
     """The first host's bytes, on all hosts; what the others give does not count."""
     size = int(broadcast(np.int32(len(data))))
     buffer = np.zeros(size, np.uint8)
-    if is_first_host():
+    if is_primary():
         buffer[:] = np.frombuffer(data, np.uint8)
     return bytes(broadcast(buffer))

@@ -1,4 +1,4 @@
-"""What a run carries from step to step, of all scenes that are optimised together."""
+"""What a run carries from step to step, of all scenes that are optimized together."""
 
 import functools
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ GRID_STREAM = 2**31 - 2
 
 @flax.struct.dataclass
 class TrainState:
-    """Step counter, scene parameters, optimiser state, density grid. Keys and time are derived.
+    """Step counter, scene parameters, optimizer state, density grid. Keys and time are derived.
 
     `grid` is what the scene's sampler keeps of the field, None where it keeps nothing.
 
@@ -59,7 +59,7 @@ def initial_state(
 def update_scenes(
     optimizer: optax.GradientTransformation, grads: Any, state: TrainState
 ) -> TrainState:
-    """The state after a step of the optimiser on each scene by itself."""
+    """The state after a step of the optimizer on each scene by itself."""
     axes = _axes(state.opt_state)
     update = jax.vmap(optimizer.update, in_axes=(0, axes, 0), out_axes=(0, axes))
     updates, opt_state = update(grads, state.opt_state, state.params)

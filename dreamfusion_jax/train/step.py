@@ -10,21 +10,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dreamfusion_jax.diffusion.latent_colours import to_prior_range
-from dreamfusion_jax.prompts.views import select_rows
+from dreamfusion_jax.diffusion.latent_colors import to_prior_range
+from dreamfusion_jax.prompts.view_prompts import select_rows
 from dreamfusion_jax.scene.cameras import choose, sample_camera
 from dreamfusion_jax.scene.lights import sample_light
 from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.regularisers import entropy_penalty, opacity_penalty
-from dreamfusion_jax.scene.render import background_colours, render_rays
+from dreamfusion_jax.scene.regularizers import entropy_penalty, opacity_penalty
+from dreamfusion_jax.scene.render import background_colors, render_rays
+from dreamfusion_jax.train.stage import AXIS, Stage
 from dreamfusion_jax.train.state import GRID_STREAM, TrainState, refresh_grids, update_scenes
-from dreamfusion_jax.train.task import AXIS, Task
 from dreamfusion_jax.types import Camera, Light, TextEmbeddings
 
 
 def train_step(
-    task: Task,
+    stage: Stage,
     state: TrainState,
     prior_params: Any,
     embeddings: TextEmbeddings,
@@ -32,35 +32,35 @@ def train_step(
     seed_keys: Key[Array, "scenes"],
     device_index: Int[Array, ""],
 ) -> tuple[TrainState, dict[str, Float[Array, "scenes"]]]:
-    """Takes one step of every scene, on `task.views` views of each on this device.
+    """Takes one step of every scene, on `stage.views` views of each on this device.
 
     Scenes are independent of each other. All their images go through the prior in one
     batch; gradients are averaged over AXIS.
     """
     # A view's key depends on its number among all views, not on who renders it: the
     # same views are drawn on any number of devices.
-    numbers = device_index * task.views + jnp.arange(task.views)
+    numbers = device_index * stage.views + jnp.arange(stage.views)
     keys = view_keys(seed_keys, numbers, state.step)
-    cameras, lights = sample_views(task, state.step, keys, own_cameras)
-    render = functools.partial(render_scenes, task, state.step, keys, cameras, lights, state.grid)
+    cameras, lights = sample_views(stage, state.step, keys, own_cameras)
+    render = functools.partial(render_scenes, stage, state.step, keys, cameras, lights, state.grid)
     (x, penalties), vjp, (opacity, orientation) = jax.vjp(render, state.params, has_aux=True)
 
-    rows = select_rows(embeddings, task.view_prompts.index(cameras.azimuth, cameras.elevation))
+    rows = select_rows(embeddings, stage.view_prompts.index(cameras.azimuth, cameras.elevation))
     guidance_keys = jax.vmap(jax.random.fold_in, (0, None))(keys.ravel(), 4)
-    grad_x, aux = task.guidance.gradient(
-        task.prior, prior_params, x.reshape(-1, *x.shape[2:]), rows, guidance_keys, state.step
+    grad_x, aux = stage.guidance.gradient(
+        stage.prior, prior_params, x.reshape(-1, *x.shape[2:]), rows, guidance_keys, state.step
     )
     # What the prior saw, latents or pixels, counts: the mean over them weighs as much as
-    # the mean over rays that the regularisers are.
-    pixels = x.shape[1] * math.prod(task.prior.latent_shape[:2])
+    # the mean over rays that the regularizers are.
+    pixels = x.shape[1] * math.prod(stage.prior.latent_shape[:2])
     (grads,) = vjp((grad_x.reshape(x.shape) / pixels, jnp.ones_like(penalties)))
 
     residual = jnp.mean(aux.residual.reshape(x.shape[:2]), axis=1)
     metrics = {"residual": residual, "opacity": opacity, "orientation": orientation}
     grads, metrics = mean_over_devices((grads, metrics))
-    state = update_scenes(task.optimizer, grads, state)
+    state = update_scenes(stage.optimizer, grads, state)
     state = refresh_grids(
-        task.scene, state, task.blur(state.step) ** 2, grid_keys(seed_keys, state)
+        stage.scene, state, stage.blur(state.step) ** 2, grid_keys(seed_keys, state)
     )
     return state, metrics | {"gradient_norm": jax.vmap(optax.tree.norm)(grads)}
 
@@ -82,7 +82,7 @@ def grid_keys(seed_keys: Key[Array, "scenes"], state: TrainState) -> Key[Array, 
 
 
 def sample_views(
-    task: Task,
+    stage: Stage,
     step: Int[Array, ""],
     keys: Key[Array, "scenes views"],
     own_cameras: Camera | None,
@@ -91,15 +91,17 @@ def sample_views(
 
     def one(own, key):
         camera_key = jax.random.fold_in(key, 0)
-        camera = sample_camera(camera_key, task.cameras) if own is None else choose(camera_key, own)
-        return camera, sample_light(jax.random.fold_in(key, 1), camera, step, task.lights)
+        camera = (
+            sample_camera(camera_key, stage.cameras) if own is None else choose(camera_key, own)
+        )
+        return camera, sample_light(jax.random.fold_in(key, 1), camera, step, stage.lights)
 
     return jax.vmap(jax.vmap(one, (None, 0)))(own_cameras, keys)
 
 
 @jax.named_scope("render")
 def render_scenes(
-    task: Task,
+    stage: Stage,
     step: Int[Array, ""],
     keys: Key[Array, "scenes views"],
     cameras: Camera,
@@ -110,13 +112,13 @@ def render_scenes(
     tuple[Float[Array, "scenes views h w c"], Float[Array, "scenes"]],
     tuple[Float[Array, "scenes"], Float[Array, "scenes"]],
 ]:
-    """Renders all views in the prior's range and size, and sums the weighted regularisers."""
-    render = functools.partial(render_views, task, step)
+    """Renders all views in the prior's range and size, and sums the weighted regularizers."""
+    render = functools.partial(render_views, stage, step)
     return jax.vmap(render)(keys, cameras, lights, grids, params)
 
 
 def render_views(
-    task: Task,
+    stage: Stage,
     step: Int[Array, ""],
     keys: Key[Array, "views"],
     cameras: Camera,
@@ -125,22 +127,22 @@ def render_views(
     params: Any,
 ) -> tuple[tuple[Float[Array, "views h w c"], Float[Array, ""]], tuple[Array, Array]]:
     """`render_scenes` of one scene."""
-    rays = jax.vmap(lambda camera: cast_rays(camera, task.image_size, task.scene.radius))(cameras)
+    rays = jax.vmap(lambda camera: cast_rays(camera, stage.image_size, stage.scene.radius))(cameras)
     background_keys, sample_keys = (
         jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
     )
-    behind = functools.partial(background_colours, task.scene, params)
+    behind = functools.partial(background_colors, stage.scene, params)
     background = jax.vmap(behind)(rays.directions, background_keys)
-    blur = task.blur(step)
+    blur = stage.blur(step)
     image = render_rays(
-        task.scene, params, rays, lights, background, sample_keys, grid=grid, blur=blur
+        stage.scene, params, rays, lights, background, sample_keys, grid=grid, blur=blur
     )
     orientation = jnp.mean(image.orientation)
-    penalties = task.regularisers.orientation(step) * orientation
-    penalties += task.regularisers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
-    penalties += task.regularisers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
-    penalties += task.regularisers.transmittance(step, image.opacity)
-    x = to_prior_range(task.prior, image.rgb)
+    penalties = stage.regularizers.orientation(step) * orientation
+    penalties += stage.regularizers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
+    penalties += stage.regularizers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
+    penalties += stage.regularizers.transmittance(step, image.opacity)
+    x = to_prior_range(stage.prior, image.rgb)
     return (x, penalties), (jnp.mean(image.opacity), orientation)
 
 

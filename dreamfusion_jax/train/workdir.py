@@ -19,13 +19,13 @@ from dreamfusion_jax.train.checkpoint import read_config, write_config
 PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs only
 
 # What may change between two calls of the same run: how results are shown, and what a scene
-# is optimised beside.
+# is optimized beside.
 # Keys that older runs lack, and what they mean by that.
 _ADDED = {"init": "", "scene.field.blob_after_exp": False}
 _FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
 
 
-def claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def create_or_check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Makes a new workdir, or checks that an existing one belongs to the same run.
 
     Raises:
@@ -60,7 +60,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def sole_use(*folders: Path) -> Iterator[None]:
+def lock_workdir(*folders: Path) -> Iterator[None]:
     """Keeps other processes of this machine out of folders, which are made where missing.
 
     The lock ends with the process, however that ends; nothing is written.
@@ -89,7 +89,7 @@ def sole_use(*folders: Path) -> Iterator[None]:
         yield
 
 
-def claim_folder(folder: Path, prompts: Sequence[str]) -> None:
+def create_or_check_folder(folder: Path, prompts: Sequence[str]) -> None:
     """Makes the folder of several prompts' runs, or checks that it belongs to the same ones.
 
     Raises:

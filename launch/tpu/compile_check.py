@@ -3,7 +3,7 @@
     pip install 'dreamfusion_jax[tpu]'
     python launch/tpu/compile_check.py --config=paper --unet=if-i-xl --topology=v4
 
-Runs on any x86 Linux machine: the compiler is part of the libtpu package. What is compiled is
+RunStore on any x86 Linux machine: the compiler is part of the libtpu package. What is compiled is
 the program that `dreamfusion generate` runs, with shapes in place of the arrays. The chips'
 time is the compiler's own estimate, which knows nothing of the host and the network.
 """
@@ -40,8 +40,8 @@ from dreamfusion_jax.diffusion.deepfloyd import (
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.train.parallel import steps_program
+from dreamfusion_jax.train.stage import make_stage, own_cameras
 from dreamfusion_jax.train.state import initial_state
-from dreamfusion_jax.train.task import make_task, own_cameras
 from dreamfusion_jax.types import TextEmbeddings
 
 # name: topology, options of its description, memory of a chip in GB, clock in GHz
@@ -53,7 +53,7 @@ TOPOLOGIES = {
     "v6e": ("v6e:2x2", {}, 32, 1.75),
 }
 # Parts of the step, by what stands in the names of the operations.
-PARTS = {"UNet": r"/UNet/", "optimiser": r"/optimizer/", "rendering": r"render"}
+PARTS = {"UNet": r"/UNet/", "optimizer": r"/optimizer/", "rendering": r"render"}
 PAPER_SECONDS = 0.36  # an iteration of the paper on 4 v4 chips
 
 
@@ -119,10 +119,10 @@ def _lower(config, options: argparse.Namespace, devices):
     else:
         prompts = [] if config.guidance.weight else ["a teddy bear"]
         prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
-    task = make_task(config, prior, len(devices))
+    stage = make_stage(config, prior, len(devices))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), options.scenes))
-    state = jax.eval_shape(functools.partial(initial_state, task.scene, task.optimizer), keys)
-    texts = task.view_prompts.prompts(*["a teddy bear"] * options.scenes)
+    state = jax.eval_shape(functools.partial(initial_state, stage.scene, stage.optimizer), keys)
+    texts = stage.view_prompts.prompts(*["a teddy bear"] * options.scenes)
     if options.unet:
         shape = (len(texts), TOKENS)
         embeddings = TextEmbeddings(
@@ -132,12 +132,12 @@ def _lower(config, options: argparse.Namespace, devices):
     else:
         embeddings = prior.encode(texts)
     prompts = ["a teddy bear"] * options.scenes
-    own = own_cameras(prior, prompts) if task.own_cameras else None
+    own = own_cameras(prior, prompts) if stage.own_cameras else None
     frozen = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (prior.params, embeddings, own)
     )
     numbers = jax.ShapeDtypeStruct((len(devices),), jnp.int32)
-    return steps_program(task, options.steps, devices).lower(state, *frozen, keys, numbers)
+    return steps_program(stage, options.steps, devices).lower(state, *frozen, keys, numbers)
 
 
 def _gb(size: float) -> float:
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unet", choices=tuple(WIDTHS), help="size of the UNet (shapes only; none: the config's)"
     )
-    parser.add_argument("--scenes", type=_count, default=1, help="scenes optimised together")
+    parser.add_argument("--scenes", type=_count, default=1, help="scenes optimized together")
     parser.add_argument("--views", type=_count, default=1, help="views of a scene on each chip")
     parser.add_argument("--steps", type=_count, default=1, help="steps in one call")
     parser.add_argument(

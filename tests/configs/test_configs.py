@@ -7,7 +7,7 @@ from dreamfusion_jax.scene.render import Scene
 
 
 def test_penalty_weights_are_within_the_papers_ranges():
-    penalties = load_config("paper").regularisers
+    penalties = load_config("paper").regularizers
     assert 1e-3 <= penalties.opacity.start == penalties.opacity.end <= 5e-3
     assert 1e-3 <= penalties.orientation.end <= 1e-1
 

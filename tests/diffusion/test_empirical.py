@@ -6,7 +6,7 @@ import pytest
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.diffusion.load import furniture_views
-from dreamfusion_jax.prompts.views import VIEW_WORDS, select_rows
+from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, select_rows
 
 SIZE = 4
 
@@ -38,25 +38,25 @@ def test_opaque_pictures_match_the_softmax_of_distances():
 
 
 @pytest.mark.slow
-def test_background_is_marginalised_as_monte_carlo_does():
+def test_background_is_marginalized_as_monte_carlo_does():
     prior = make_prior(opaque=False)
     key_z, key_b = jax.random.split(jax.random.key(2))
     z = jax.random.normal(key_z, (1, SIZE, SIZE, 3))
     alpha, sigma = jnp.array([0.5]), jnp.array([0.866])
     mean = prior.posterior_mean(prior.params, z, alpha, sigma, jnp.ones((1, 6)))
 
-    colours = prior.background_std * jax.random.normal(key_b, (40_000, 3))
+    colors = prior.background_std * jax.random.normal(key_b, (40_000, 3))
     foreground = prior.params["foreground"].reshape(6, 1, 3, SIZE, SIZE)
     behind = prior.params["behind"].reshape(6, 1, 1, SIZE, SIZE)
 
     def log_weight(i):
-        x = foreground[i] + behind[i] * colours[:, :, None, None]
+        x = foreground[i] + behind[i] * colors[:, :, None, None]
         return -jnp.sum((z[0].transpose(2, 0, 1) - 0.5 * x) ** 2, (1, 2, 3)) / (2 * 0.75)
 
     weights = jax.nn.softmax(jnp.stack([log_weight(i) for i in range(6)]).reshape(-1))
     weights = weights.reshape(6, -1)
     expected = sum(
-        jnp.einsum("k,kchw->hwc", weights[i], foreground[i] + behind[i] * colours[:, :, None, None])
+        jnp.einsum("k,kchw->hwc", weights[i], foreground[i] + behind[i] * colors[:, :, None, None])
         for i in range(6)
     )
     np.testing.assert_allclose(mean[0], expected, atol=0.02)

@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.datasets.colours import dominant_colour
-from dreamfusion_jax.datasets.library import box_downsample, load_library
 from dreamfusion_jax.diffusion.load import furniture_views, known_names, load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import to_uint8
+from dreamfusion_jax.furniture.colors import dominant_color
+from dreamfusion_jax.furniture.object_views import box_downsample, load_object_views
 
 
-def test_box_downsample_weights_colour_by_opacity():
+def test_box_downsample_weights_color_by_opacity():
     picture = np.zeros((1, 2, 2, 4), np.float32)
     picture[0, 0, 0] = (1.0, 0.5, 0.0, 1.0)  # the other three pixels are clear
     np.testing.assert_allclose(box_downsample(picture, 1)[0, 0, 0], (1.0, 0.5, 0.0, 0.25))
@@ -45,7 +45,7 @@ def test_the_shipped_network_listens_to_its_caption():
     prior = load_prior("furniture-unet")
     size = prior.image_shape[0]
     nouns = ["teddy bear", "armchair", "hamburger", "barrel"]
-    library = load_library(nouns=nouns)
+    library = load_object_views(nouns=nouns)
     views = np.concatenate([box_downsample(v[:4] / 255, size) for v in library.rgba])
     x = jnp.asarray(2 * (views[..., :3] * views[..., 3:] + 0.5 * (1 - views[..., 3:])) - 1)
     t = jnp.full(len(x), 0.75)
@@ -75,7 +75,7 @@ def test_objects_have_the_color_that_a_prompt_says(word):
         alpha = 1 - np.asarray(prior.params["behind"])[row > 0]
         rgb = (seen + alpha[:, None]) / 2 / np.maximum(alpha[:, None], 1e-6)
         pixels = np.concatenate([rgb, alpha[:, None]], 1).transpose(0, 2, 1)
-        shades.append(dominant_colour(to_uint8(pixels)[:, None]))
+        shades.append(dominant_color(to_uint8(pixels)[:, None]))
     assert shades[0] == word and shades[1] != word
     poses = prior.cameras(prompts[0])
     assert len(poses.focal) == len(prior.cameras(prompts[1]).focal) == 144

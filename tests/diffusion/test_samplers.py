@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.diffusion.prior import PixelSpace
-from dreamfusion_jax.diffusion.samplers import ancestral_sample, dynamic_threshold, sample
-from dreamfusion_jax.diffusion.schedules import (
+from dreamfusion_jax.diffusion.noise_schedules import (
     CosineSchedule,
     DiscreteSchedule,
     Schedule,
     scaled_linear_betas,
     squaredcos_betas,
 )
+from dreamfusion_jax.diffusion.prior import PixelSpace
+from dreamfusion_jax.diffusion.samplers import ancestral_sample, dynamic_threshold, sample
 from dreamfusion_jax.types import TextEmbeddings
 
 

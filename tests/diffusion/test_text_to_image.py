@@ -14,7 +14,7 @@ from dreamfusion_jax.diffusion.text_to_image import (
     save_prior,
 )
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.tokenizer import train_tokenizer
+from dreamfusion_jax.prompts.word_tokenizer import train_tokenizer
 
 CONFIG = {
     "image_size": 4,
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_loaded_prior_fulfils_the_protocol(folder):
+def test_loaded_prior_fulfills_the_protocol(folder):
     prior = TextToImagePrior.load(folder)
     assert isinstance(prior, Prior)
     assert prior.image_shape == (4, 4, 3)
@@ -100,7 +100,7 @@ def test_bad_folders_are_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"image_size": 10**12}, "image_size=1000000000000, which must be"),
         ({"image_size": 5}, "image_size is 5, and patch_size=2, which does not divide it"),
@@ -112,11 +112,11 @@ def test_bad_folders_are_named(folder, tmp_path):
         ({"text_encoder": CONFIG["text_encoder"] | {"num_heads": 1e12}}, "num_heads=1"),
     ],
 )
-def test_configs_that_make_no_sense_are_named(folder, tmp_path, change, told):
+def test_configs_that_make_no_sense_are_named(folder, tmp_path, change, message):
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | change))
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         TextToImagePrior.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

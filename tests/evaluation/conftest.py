@@ -1,4 +1,4 @@
-"""A shape without symmetry, with colours that tell its front from its back."""
+"""A shape without symmetry, with colors that tell its front from its back."""
 
 import math
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.evaluation.alignment import Alignment, Views, render_aligned
-from dreamfusion_jax.export.views import prepare_views
+from dreamfusion_jax.export.view_renderer import prepare_views
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 PARAMS = {"field": {}, "background": {}}
 
@@ -21,7 +21,7 @@ class Lamp(MlpField):
 
     turn: float = 0.0
     grow: float = 1.0
-    colour: tuple[float, float, float] = (0.9, 0.2, 0.1)
+    color: tuple[float, float, float] = (0.9, 0.2, 0.1)
 
     @nn.compact
     def __call__(self, mean, variance):
@@ -31,7 +31,7 @@ class Lamp(MlpField):
         box = jnp.abs(p - jnp.array([0.0, 0.0, -0.2])) - jnp.array([0.34, 0.12, 0.06])
         ball = jnp.linalg.norm(p - jnp.array([0.2, 0.0, 0.06]), axis=-1) - 0.2
         inside = -jnp.minimum(box.max(-1), ball)
-        front = jnp.where(p[..., :1] > 0, jnp.array(self.colour), jnp.array([0.1, 0.3, 0.7]))
+        front = jnp.where(p[..., :1] > 0, jnp.array(self.color), jnp.array([0.1, 0.3, 0.7]))
         return jnp.clip(500 * inside, -12.0, 7.0), front
 
 

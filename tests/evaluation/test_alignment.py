@@ -5,10 +5,10 @@ import pytest
 
 from dreamfusion_jax.evaluation.alignment import Alignment, agreement, render_aligned
 from dreamfusion_jax.evaluation.geometry import silhouette_iou
-from dreamfusion_jax.export.views import prepare_views
+from dreamfusion_jax.export.view_renderer import prepare_views
 
 
-def test_agreement_of_equal_pictures_is_one_and_colour_counts():
+def test_agreement_of_equal_pictures_is_one_and_color_counts():
     rng = np.random.default_rng(0)
     alpha = (rng.random((2, 8, 8, 1)) > 0.5).astype(float)
     a = np.concatenate([alpha * 0.25, alpha * 0.5, alpha * 0.75, alpha], -1)

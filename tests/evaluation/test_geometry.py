@@ -37,10 +37,10 @@ def test_rotation_is_counter_clockwise_from_above():
     np.testing.assert_allclose(turned, [[0.0, 1.0, 2.0]], atol=1e-12)
 
 
-def test_normalised_points_lie_on_the_unit_diagonal_object():
+def test_normalized_points_lie_on_the_unit_diagonal_object():
     box = trimesh.creation.box(extents=(3.0, 4.0, 12.0))  # diagonal 13
     box.apply_translation([5.0, -2.0, 1.0])
-    points = geometry.normalised_surface_points(box, np.pi / 2, 4000)
+    points = geometry.normalized_surface_points(box, np.pi / 2, 4000)
     half = np.array([4.0, 3.0, 12.0]) / 26  # turned: x and y change places
     assert (np.abs(points) <= half + 1e-9).all()
     # Every point lies on one of the six faces, and every face has its share.
@@ -48,4 +48,4 @@ def test_normalised_points_lie_on_the_unit_diagonal_object():
     assert on_face.any(axis=1).all()
     share = on_face.sum(0) / len(points)
     np.testing.assert_allclose(share, np.array([36, 48, 12]) / 96, atol=0.03)
-    np.testing.assert_array_equal(points, geometry.normalised_surface_points(box, np.pi / 2, 4000))
+    np.testing.assert_array_equal(points, geometry.normalized_surface_points(box, np.pi / 2, 4000))

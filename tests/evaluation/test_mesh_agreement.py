@@ -39,7 +39,7 @@ def test_report_names_the_lowest(tmp_path, capsys):
 
 
 def test_missing_pyvista_is_a_sentence(truth_scene, params, mesh, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dreamfusion_jax.datasets.renderer", None)
+    monkeypatch.setitem(sys.modules, "dreamfusion_jax.evaluation.mesh_renderer", None)
     with pytest.raises(UserError, match=r"dreamfusion_jax\[data\]"):
         compare_mesh(truth_scene, params, mesh, 1.5, 1.2)
 

@@ -16,9 +16,9 @@ def test_the_default_views_are_the_papers(monkeypatch, truth_scene, params):
 
     monkeypatch.setattr(renders, "render_views", render_views)
     monkeypatch.setattr(renders, "prepare_views", lambda scene, params: None)
-    look = renders.Look(distance=1.5, focal=1.1, ambient=0.1, diffuse=0.9)
+    look = renders.ViewConfig(distance=1.5, focal=1.1, ambient=0.1, diffuse=0.9)
     found = renders.scene_renders(truth_scene, params, look, 4, albedo=True)
-    assert [*found] == ["colour", "albedo", "geo"] and len(seen) == 2
+    assert [*found] == ["color", "albedo", "geo"] and len(seen) == 2
     for cameras, _ in seen:
         np.testing.assert_allclose(np.degrees(cameras.elevation), 30, rtol=1e-5)
         np.testing.assert_allclose(np.degrees(cameras.azimuth), 45 * np.arange(8), atol=1e-3)

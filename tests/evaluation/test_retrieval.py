@@ -6,22 +6,22 @@ import PIL.Image
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.picture_folder import has_pictures, read_pictures
+from dreamfusion_jax.evaluation.image_folder import has_pictures, read_pictures
 from dreamfusion_jax.evaluation.retrieval import Shown, by_prompt, evaluate_retrieval, ranks
 
-COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
-CAPTIONS = [f"a {name} thing." for name in COLOURS]
+COLORS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+CAPTIONS = [f"a {name} thing." for name in COLORS]
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourModel:
-    """Knows three captions, and sees the mean colour of a picture."""
+class ColorModel:
+    """Knows three captions, and sees the mean color of a picture."""
 
     params: None = None
     image_size: int = 4
 
     def texts(self, texts):
-        return np.array([COLOURS[text.split()[1]] for text in texts], np.float32)
+        return np.array([COLORS[text.split()[1]] for text in texts], np.float32)
 
     def embed(self, params, pictures):
         raise NotImplementedError
@@ -35,7 +35,7 @@ class ColourModel:
 
 
 def pictures(*names):
-    return np.stack([np.full((4, 4, 3), COLOURS[name], np.float32) * 0.8 + 0.1 for name in names])
+    return np.stack([np.full((4, 4, 3), COLORS[name], np.float32) * 0.8 + 0.1 for name in names])
 
 
 def test_ranks_count_what_fits_better():
@@ -51,18 +51,18 @@ def test_ranks_count_what_fits_better():
 
 def test_figures_are_means_over_captions_after_seeds(tmp_path, capsys):
     shown = [
-        Shown("a", "A red thing", {"colour": pictures("red", "red"), "geo": pictures("blue")}, 0),
-        Shown("b", "a red thing.", {"colour": pictures("red", "blue"), "geo": pictures("red")}, 1),
-        Shown("c", "a green thing", {"colour": pictures("blue", "blue"), "geo": pictures("green")}),
+        Shown("a", "A red thing", {"color": pictures("red", "red"), "geo": pictures("blue")}, 0),
+        Shown("b", "a red thing.", {"color": pictures("red", "blue"), "geo": pictures("red")}, 1),
+        Shown("c", "a green thing", {"color": pictures("blue", "blue"), "geo": pictures("green")}),
     ]
     path = tmp_path / "scores.json"
-    result = evaluate_retrieval(ColourModel(), CAPTIONS, shown, about={"model": "m"}, out=path)
+    result = evaluate_retrieval(ColorModel(), CAPTIONS, shown, about={"model": "m"}, out=path)
     assert result["prompts"] == {
-        "a red thing.": {"colour": 0.75, "geo": 0.5},
-        "a green thing.": {"colour": 0.0, "geo": 1.0},
+        "a red thing.": {"color": 0.75, "geo": 0.5},
+        "a green thing.": {"color": 0.0, "geo": 1.0},
     }
-    assert result["mean"] == {"colour": 0.375, "geo": 0.75}
-    assert result["interval"]["colour"] == [0, 0.75]
+    assert result["mean"] == {"color": 0.375, "geo": 0.75}
+    assert result["interval"]["color"] == [0, 0.75]
     assert [run["taken_for"] for run in result["runs"]] == [CAPTIONS[0], CAPTIONS[0], CAPTIONS[2]]
     assert json.loads(path.read_text()) == result
     printed = capsys.readouterr().out
@@ -71,30 +71,30 @@ def test_figures_are_means_over_captions_after_seeds(tmp_path, capsys):
 
 def test_a_caption_without_a_kind_in_some_run_has_no_figure_of_it():
     result = evaluate_retrieval(
-        ColourModel(),
+        ColorModel(),
         CAPTIONS,
         [
-            Shown("a", CAPTIONS[0], {"colour": pictures("red")}),
-            Shown("b", CAPTIONS[1], {"colour": pictures("red"), "geo": pictures("green")}),
+            Shown("a", CAPTIONS[0], {"color": pictures("red")}),
+            Shown("b", CAPTIONS[1], {"color": pictures("red"), "geo": pictures("green")}),
         ],
         about={},
     )
-    assert result["mean"] == {"colour": 0.5, "geo": 1.0}
+    assert result["mean"] == {"color": 0.5, "geo": 1.0}
     assert by_prompt([]) == {}
 
 
 def test_unknown_captions_and_nothing_are_refused():
-    stray = [Shown("x", "a cat", {"colour": pictures("red")})]
+    stray = [Shown("x", "a cat", {"color": pictures("red")})]
     with pytest.raises(UserError, match="'a cat' of x is not among the 3 captions"):
-        evaluate_retrieval(ColourModel(), CAPTIONS, stray, about={})
+        evaluate_retrieval(ColorModel(), CAPTIONS, stray, about={})
     with pytest.raises(UserError, match="nothing to rank"):
-        evaluate_retrieval(ColourModel(), CAPTIONS, [], about={})
+        evaluate_retrieval(ColorModel(), CAPTIONS, [], about={})
 
 
 def save(path, name, mode="RGB", size=(4, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    colour = tuple(255 * c for c in COLOURS[name])
-    PIL.Image.new(mode, size, (*colour, 0) if mode == "RGBA" else colour).save(path)
+    color = tuple(255 * c for c in COLORS[name])
+    PIL.Image.new(mode, size, (*color, 0) if mode == "RGBA" else color).save(path)
 
 
 def test_pictures_are_found_by_their_names(tmp_path):
@@ -109,11 +109,11 @@ def test_pictures_are_found_by_their_names(tmp_path):
     assert has_pictures(tmp_path)
     found = {shown.caption: shown.pictures for shown in read_pictures(tmp_path, CAPTIONS)}
     assert set(found) == {"a red thing.", "a blue thing."}
-    assert {kind: len(p) for kind, p in found["a red thing."].items()} == {"colour": 2, "geo": 1}
+    assert {kind: len(p) for kind, p in found["a red thing."].items()} == {"color": 2, "geo": 1}
     np.testing.assert_allclose(found["a red thing."]["geo"][0, 0, 0], (0, 1, 0))
-    np.testing.assert_allclose(found["a blue thing."]["colour"], 1)  # transparent: white shows
-    (grey,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS, background=0.5)
-    np.testing.assert_allclose(grey.pictures["colour"], 0.5)
+    np.testing.assert_allclose(found["a blue thing."]["color"], 1)  # transparent: white shows
+    (gray,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS, background=0.5)
+    np.testing.assert_allclose(gray.pictures["color"], 0.5)
 
 
 def test_pictures_that_cannot_be_used_are_named(tmp_path):

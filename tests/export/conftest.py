@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
 from dreamfusion_jax.scene.render import Scene
-from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 PARAMS = {"field": {}, "background": {}}
 
@@ -16,21 +16,21 @@ class Ball(MlpField):
 
     radius: float = 0.75
     ball: float = 0.3
-    centre: tuple[float, float, float] = (0.1, 0.0, 0.05)
+    center: tuple[float, float, float] = (0.1, 0.0, 0.05)
     speck: float = 0.0
     hollow: float = 0.0
     hardness: float = 800.0
 
     @nn.compact
     def __call__(self, mean, variance):
-        distance = jnp.linalg.norm(mean - jnp.array(self.centre), axis=-1)
+        distance = jnp.linalg.norm(mean - jnp.array(self.center), axis=-1)
         inside = self.ball - distance
         inside = jnp.minimum(inside, distance - self.hollow)
         away = self.speck - jnp.linalg.norm(mean - jnp.array([-0.4, -0.4, -0.2]), axis=-1)
         inside = jnp.maximum(inside, away)
-        upper = mean[..., 2:] > self.centre[2]
-        colour = jnp.where(upper, jnp.array([0.8, 0.1, 0.1]), jnp.array([0.1, 0.2, 0.8]))
-        return jnp.clip(self.hardness * inside, -12.0, 7.0), colour
+        upper = mean[..., 2:] > self.center[2]
+        color = jnp.where(upper, jnp.array([0.8, 0.1, 0.1]), jnp.array([0.1, 0.2, 0.8]))
+        return jnp.clip(self.hardness * inside, -12.0, 7.0), color
 
 
 class Empty(MlpField):

@@ -8,11 +8,11 @@ from dreamfusion_jax.export.baking import (
     fill,
     unwrap,
     with_texture,
-    with_vertex_colours,
+    with_vertex_colors,
 )
 from dreamfusion_jax.export.mesh import extract_mesh
 
-CENTRE = np.array([0.1, 0.0, 0.05])
+CENTER = np.array([0.1, 0.0, 0.05])
 RED, BLUE = (204, 26, 26), (26, 51, 204)
 
 
@@ -21,26 +21,26 @@ def mesh(ball, params):
     return extract_mesh(ball, params, 32, 800)
 
 
-def check_colours(colours, height):
-    for side, colour in ((height > 0.06, RED), (height < -0.06, BLUE)):
-        np.testing.assert_allclose(colours[side], [colour] * side.sum(), atol=1)
+def check_colors(colors, height):
+    for side, color in ((height > 0.06, RED), (height < -0.06, BLUE)):
+        np.testing.assert_allclose(colors[side], [color] * side.sum(), atol=1)
 
 
-def test_vertices_have_the_colours_of_the_field(ball, params, mesh):
-    coloured = with_vertex_colours(ball, params, mesh)
-    check_colours(coloured.visual.vertex_colors[:, :3], coloured.vertices[:, 2] - CENTRE[2])
+def test_vertices_have_the_colors_of_the_field(ball, params, mesh):
+    colored = with_vertex_colors(ball, params, mesh)
+    check_colors(colored.visual.vertex_colors[:, :3], colored.vertices[:, 2] - CENTER[2])
 
 
-def test_texture_has_the_colours_of_the_field_at_any_point_of_a_triangle(ball, params, mesh):
+def test_texture_has_the_colors_of_the_field_at_any_point_of_a_triangle(ball, params, mesh):
     textured = with_texture(ball, params, mesh, 128)
     pixels = np.asarray(textured.visual.material.baseColorTexture)
     assert pixels.shape == (128, 128, 3)
     weights = np.random.default_rng(0).dirichlet((1, 1, 1), len(textured.faces))
     uv = np.einsum("fk,fkd->fd", weights, textured.visual.uv[textured.faces])
-    height = np.einsum("fk,fkd->fd", weights, textured.triangles)[:, 2] - CENTRE[2]
+    height = np.einsum("fk,fkd->fd", weights, textured.triangles)[:, 2] - CENTER[2]
     row, column = ((1 - uv[:, 1]) * 128).astype(int), (uv[:, 0] * 128).astype(int)
-    check_colours(pixels[row, column], height)
-    # Between the charts the colours go on: nothing of the empty texture shows.
+    check_colors(pixels[row, column], height)
+    # Between the charts the colors go on: nothing of the empty texture shows.
     assert (pixels.max(-1) > 100).all()
 
 

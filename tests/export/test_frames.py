@@ -18,21 +18,21 @@ def test_light_comes_from_where_it_is_said(ball, params):
     """From the left of the picture (azimuth -90 degrees is to the camera's left)."""
     left = shot(ball, params, ["textureless"], direction=(-np.pi / 2, 0.0), ambient=(0, 0, 0))
     right = shot(ball, params, ["textureless"], direction=(np.pi / 2, 0.0), ambient=(0, 0, 0))
-    grey = left.textureless.mean(-1)
-    assert grey[:, :14].sum() > 5 * grey[:, 18:].sum()
-    np.testing.assert_allclose(grey, right.textureless.mean(-1)[:, ::-1], atol=0.02)
+    gray = left.textureless.mean(-1)
+    assert gray[:, :14].sum() > 5 * gray[:, 18:].sum()
+    np.testing.assert_allclose(gray, right.textureless.mean(-1)[:, ::-1], atol=0.02)
 
 
-def test_colours_of_the_lights_multiply_the_albedo(ball, params):
-    white = shot(ball, params, ["shaded"], colour=(1, 1, 1), ambient=(0, 0, 0))
-    dim = shot(ball, params, ["shaded"], colour=(0.5, 0.2, 0.0), ambient=(0.1, 0.3, 0.2))
-    wanted = np.array([0.5, 0.2, 0.0]) * white.shaded + np.array([0.1, 0.3, 0.2]) * white.colour
+def test_colors_of_the_lights_multiply_the_albedo(ball, params):
+    white = shot(ball, params, ["shaded"], color=(1, 1, 1), ambient=(0, 0, 0))
+    dim = shot(ball, params, ["shaded"], color=(0.5, 0.2, 0.0), ambient=(0.1, 0.3, 0.2))
+    wanted = np.array([0.5, 0.2, 0.0]) * white.shaded + np.array([0.1, 0.3, 0.2]) * white.color
     np.testing.assert_allclose(dim.shaded, wanted, atol=1e-6)
     assert dim.textureless is None
 
 
 def test_panels_are_side_by_side_on_white_or_with_alpha(ball, params):
-    kinds = ["colour", "normals", "depth", "opacity"]
+    kinds = ["color", "normals", "depth", "opacity"]
     frame = shot(ball, params, kinds)
     (opaque,) = panels([frame], kinds)
     assert opaque.shape == (32, 128, 3) and (opaque[0, :96] == 255).all()
@@ -45,4 +45,4 @@ def test_panels_are_side_by_side_on_white_or_with_alpha(ball, params):
 
 def test_what_cannot_be_shown_is_named():
     with pytest.raises(UserError, match="speed cannot be shown"):
-        check_kinds(["colour", "speed"])
+        check_kinds(["color", "speed"])

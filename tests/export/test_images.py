@@ -12,10 +12,10 @@ def test_to_uint8_rounds_and_clips():
     np.testing.assert_array_equal(images.to_uint8(values), [0, 0, 128, 255, 255, 0])
 
 
-def test_normals_are_unit_vectors_as_colours_on_white():
+def test_normals_are_unit_vectors_as_colors_on_white():
     normals = np.array([[0.0, 0.0, 0.5], [0.25, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    colours = images.normal_colours(normals, np.array([1.0, 0.5, 0.0]))
-    np.testing.assert_allclose(colours, [[0.5, 0.5, 1.0], [1.0, 0.75, 0.75], [1.0, 1.0, 1.0]])
+    colors = images.normal_colors(normals, np.array([1.0, 0.5, 0.0]))
+    np.testing.assert_allclose(colors, [[0.5, 0.5, 1.0], [1.0, 0.75, 0.75], [1.0, 1.0, 1.0]])
 
 
 def test_nearer_is_lighter_and_empty_is_white():
@@ -24,11 +24,11 @@ def test_nearer_is_lighter_and_empty_is_white():
     bounds = images.depth_range(depth, opacity)
     assert bounds[0] == pytest.approx(1.0, abs=0.05)
     assert bounds[1] == pytest.approx(2.0, abs=0.05)
-    colours = images.depth_colours(depth, opacity, (1.0, 2.0))
-    assert colours[0].sum() > 2.5 and colours[1].sum() < 0.7
+    colors = images.depth_colors(depth, opacity, (1.0, 2.0))
+    assert colors[0].sum() > 2.5 and colors[1].sum() < 0.7
     # Half transparent at distance 2: halfway to white.
-    np.testing.assert_allclose(colours[2], 0.5 * colours[1] + 0.5)
-    np.testing.assert_allclose(colours[3], 1.0)
+    np.testing.assert_allclose(colors[2], 0.5 * colors[1] + 0.5)
+    np.testing.assert_allclose(colors[3], 1.0)
 
 
 def test_sheet_and_png():

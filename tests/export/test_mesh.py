@@ -6,7 +6,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export import level_set
 from dreamfusion_jax.export.mesh import _closed, extract_mesh, simplify
 
-CENTRE = np.array([0.1, 0.0, 0.05])
+CENTER = np.array([0.1, 0.0, 0.05])
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def mesh(ball, params):
 
 
 def test_ball_has_its_radius_and_place(mesh):
-    distance = np.linalg.norm(mesh.vertices - CENTRE, axis=1)
+    distance = np.linalg.norm(mesh.vertices - CENTER, axis=1)
     # Half of the light is lost 0.007 below the nominal surface.
     np.testing.assert_allclose(distance, 0.294, atol=0.006)
     assert mesh.is_watertight and mesh.body_count == 1
@@ -23,7 +23,7 @@ def test_ball_has_its_radius_and_place(mesh):
 
 
 def test_normals_point_outwards(mesh):
-    outward = (mesh.vertices - CENTRE) / np.linalg.norm(mesh.vertices - CENTRE, axis=1)[:, None]
+    outward = (mesh.vertices - CENTER) / np.linalg.norm(mesh.vertices - CENTER, axis=1)[:, None]
     assert np.sum(outward * mesh.vertex_normals, axis=1).min() > 0.95
 
 
@@ -82,7 +82,7 @@ def test_specks_and_hidden_cavities_are_left_out(make_scene, params):
 
 
 def test_what_reaches_the_bounding_sphere_is_closed(make_scene, params):
-    mesh = extract_mesh(make_scene(centre=(0.6, 0.0, 0.0)), params, 32)
+    mesh = extract_mesh(make_scene(center=(0.6, 0.0, 0.0)), params, 32)
     assert mesh.is_watertight
     # The bounding sphere cuts the ball at 0.75.
     assert mesh.bounds[1, 0] == pytest.approx(0.75, abs=0.03)

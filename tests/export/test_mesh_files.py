@@ -37,7 +37,7 @@ def header(data: bytes) -> dict:
     return json.loads(data[20 : 20 + length])
 
 
-def colours(mesh):
+def colors(mesh):
     """Of each vertex, as a viewer finds it: the texture's row 0 is at v = 1."""
     material = mesh.visual.material
     image = getattr(material, "baseColorTexture", None) or material.image
@@ -52,7 +52,7 @@ def test_textured_files_stand_upright_and_face_the_viewer(box, tmp_path, suffix)
     loaded = trimesh.load(tmp_path / f"box{suffix}", force="mesh", process=False)
     # x right (world y), y up (world z), front +z (world x).
     np.testing.assert_allclose(loaded.extents, [0.2, 0.4, 0.6], atol=1e-6)
-    red = colours(loaded)[:, 0] > 100
+    red = colors(loaded)[:, 0] > 100
     np.testing.assert_array_equal(red, loaded.vertices[:, 1] > 0.2)
     assert loaded.volume > 0
     assert loaded.bounds[0, 1] == pytest.approx(0, abs=1e-6)  # on the floor
@@ -103,17 +103,17 @@ def test_reading_back_gives_the_same_mesh(box, tmp_path):
     write_mesh(box, tmp_path / "box.glb")
     loaded = read_glb(tmp_path / "box.glb")
     np.testing.assert_allclose(loaded.vertices, box.vertices, atol=1e-6)
-    np.testing.assert_array_equal(colours(loaded), colours(box))
+    np.testing.assert_array_equal(colors(loaded), colors(box))
 
 
-def test_stl_is_closed_and_in_millimetres(box, tmp_path):
-    write_mesh(box, tmp_path / "box.stl", millimetres=30)
+def test_stl_is_closed_and_in_millimeters(box, tmp_path):
+    write_mesh(box, tmp_path / "box.stl", millimeters=30)
     loaded = trimesh.load(tmp_path / "box.stl")
     np.testing.assert_allclose(loaded.extents, [30, 10, 20], rtol=1e-6)
     assert loaded.is_watertight
 
 
-def test_ply_keeps_vertex_colours_and_the_world_frame(tmp_path):
+def test_ply_keeps_vertex_colors_and_the_world_frame(tmp_path):
     mesh = trimesh.creation.box(extents=(0.6, 0.2, 0.4))
     wanted = np.where(mesh.vertices[:, 2:] > 0, (200, 10, 10, 255), (20, 40, 60, 255))
     mesh.visual.vertex_colors = wanted.astype(np.uint8)

@@ -5,12 +5,12 @@ from dreamfusion_jax.export.preview import preview_grid
 
 
 @pytest.mark.slow
-def test_rows_are_colour_shape_and_normals(ball, params):
+def test_rows_are_color_shape_and_normals(ball, params):
     picture = np.asarray(preview_grid(ball, params, size=24)).astype(int)
     assert picture.shape == (72, 96, 3)
-    colour, clay, normals = np.split(picture, 3)
-    assert np.ptp(colour, axis=-1).max() > 100 and np.ptp(normals, axis=-1).max() > 100
-    assert np.ptp(clay, axis=-1).max() <= 2  # textureless is grey
+    color, clay, normals = np.split(picture, 3)
+    assert np.ptp(color, axis=-1).max() > 100 and np.ptp(normals, axis=-1).max() > 100
+    assert np.ptp(clay, axis=-1).max() <= 2  # textureless is gray
     assert clay.min() < 120 and (clay == 255).any()
     for column in range(4):
-        assert (colour[:, 24 * column : 24 * column + 24] < 200).any()
+        assert (color[:, 24 * column : 24 * column + 24] < 200).any()

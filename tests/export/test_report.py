@@ -31,9 +31,9 @@ def workdir(tmp_path):
     write_mesh(mesh, tmp_path / "mesh.glb")
     scores = {"noun": "bear", "iou": 0.8125, "psnr": 21.0, "chamfer": None}
     scores |= {"azimuth": -3.0, "scale": 1.1}
-    judgement = {"colour": 0.875, "geo": 0.5, "janus": False}
+    retrieval_scores = {"color": 0.875, "geo": 0.5, "janus": False}
     (tmp_path / "evaluation.json").write_text(
-        json.dumps({"scores": scores, "judgement": judgement, "step": 75})
+        json.dumps({"scores": scores, "retrieval_scores": retrieval_scores, "step": 75})
     )
     return tmp_path
 
@@ -55,7 +55,7 @@ def test_page_holds_everything_and_loads_nothing(workdir):
     assert parser.links and all(link.startswith("data:") for link in parser.links)
     own = re.sub(r'srcdoc="[^"]*"', "", page)
     assert not re.search(r"https?://|@import|url\(", own)
-    assert "sRGBEncoding;renderer.setPixelRatio" in page  # colours as they were baked
+    assert "sRGBEncoding;renderer.setPixelRatio" in page  # colors as they were baked
     viewer = _Links()
     viewer.feed(html.unescape(re.search(r'srcdoc="([^"]*)"', page)[1]))
     assert not viewer.links and "canvas" not in own

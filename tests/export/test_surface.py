@@ -16,7 +16,7 @@ def test_level_lies_between_a_solid_and_its_haze(peak):
 
 
 def test_level_of_a_gaussian_cuts_where_the_rendering_is_half_opaque():
-    # A ray at distance b from the centre has the optical depth
+    # A ray at distance b from the center has the optical depth
     # peak exp(-b^2 / 2 s^2) s sqrt(2 pi): the silhouette is where that is log 2.
     peak, s = 40.0, 0.12
     half = s * np.sqrt(2 * np.log(peak * s * np.sqrt(2 * np.pi) / np.log(2)))

@@ -23,22 +23,22 @@ def _decode(path):
 
 
 @pytest.mark.slow
-def test_turntable_shows_colour_normals_and_depth(ball, params, tmp_path):
+def test_turntable_shows_color_normals_and_depth(ball, params, tmp_path):
     seen = []
     path = tmp_path / "turntable.mp4"
     write_turntable(ball, params, path, frames=10, size=31, progress=seen.append)
     info, frames = _decode(path)
     assert frames.shape == (10, 32, 96, 3) and seen == [8, 10]
     assert info["codec"] == "h264" and info["pix_fmt"].startswith("yuv420p")
-    colour, normals, depth = np.split(frames[0].astype(int), 3, axis=1)
-    for panel in (colour, normals, depth):
+    color, normals, depth = np.split(frames[0].astype(int), 3, axis=1)
+    for panel in (color, normals, depth):
         assert panel[:3, :3].min() > 240  # white corners
         assert panel[12:20, 12:20].mean() < 235
-    upper, lower = colour[9, 15], colour[22, 15]
+    upper, lower = color[9, 15], color[22, 15]
     assert upper[0] > upper[2] + 80 and lower[2] > lower[0] + 80
     # The ball seen from the front: n = +x is (1, .5, .5) in the middle, n = +z on top.
     assert normals[15, 15, 0] > 220 and normals[6:9, 15, 2].max() > 200
-    # From the left the ball stands nearer (its centre is at +x), so it is not where it was.
+    # From the left the ball stands nearer (its center is at +x), so it is not where it was.
     assert np.abs(frames[0].astype(int) - frames[3]).mean() > 1
     assert [p.name for p in tmp_path.iterdir()] == ["turntable.mp4"]
 
@@ -68,7 +68,7 @@ def test_sequences_hold_sixteen_bit_depth_and_cameras(ball, params, tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 6
     depth = np.asarray(PIL.Image.open(tmp_path / "depth_0000.png"))
     assert depth.dtype == np.uint16 and depth[0, 0] == 0
-    # The ball's front: distance 1.5, centre at 0.1 towards the camera, radius 0.3.
+    # The ball's front: distance 1.5, center at 0.1 towards the camera, radius 0.3.
     assert depth[15, 15] * 1e-4 == pytest.approx(1.5 - 0.1 - 0.294, abs=0.02)
     shaded = np.asarray(PIL.Image.open(tmp_path / "shaded_0001.png"))
     opacity = np.asarray(PIL.Image.open(tmp_path / "opacity_0001.png"))

@@ -42,7 +42,7 @@ OPEN_CLIP = {
 
 
 def inputs() -> tuple[np.ndarray, np.ndarray]:
-    """Normalised pixels [3, 32, 32, 3], and texts [3, 13] that end with the largest token."""
+    """Normalized pixels [3, 32, 32, 3], and texts [3, 13] that end with the largest token."""
     rng = np.random.default_rng(23)
     pixels = rng.standard_normal((3, 32, 32, 3)).astype(np.float32)
     tokens = rng.integers(0, 95, (3, 13))

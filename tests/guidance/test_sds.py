@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule
 from dreamfusion_jax.diffusion.prior import PixelSpace
-from dreamfusion_jax.diffusion.schedules import CosineSchedule
 from dreamfusion_jax.guidance import sds
-from dreamfusion_jax.guidance.image_space import optimise_images
+from dreamfusion_jax.guidance.sds_sample import sds_sample
 from dreamfusion_jax.types import TextEmbeddings
 
 SHAPE = (4, 4, 3)
@@ -156,7 +156,7 @@ def test_sds_in_image_space_reaches_a_mode_of_the_empirical_prior():
     nouns = ("cat", "cat", "dog", "dog")
     prior = EmpiricalPrior.from_pictures(rgba, [Caption(n, (), ("front view",)) for n in nouns])
     embeddings = prior.encode(["a cat", "a cat", "a dog", ""])
-    x = optimise_images(
+    x = sds_sample(
         prior, prior.params, embeddings, KEY, steps=200, learning_rate=0.1, guidance_weight=0.0
     )
     modes = 2 * rgba[..., :3] - 1
@@ -174,7 +174,7 @@ def test_mirrored_images_equal_their_mirror_image(width):
     prior = EmpiricalPrior.from_pictures(rgba, [Caption("cat", (), ("front view",))])
     embeddings = prior.encode(["a cat", ""])
     settings = {"steps": 200, "learning_rate": 0.1, "guidance_weight": 0.0}
-    x = optimise_images(prior, prior.params, embeddings, KEY, mirrored=True, **settings)
+    x = sds_sample(prior, prior.params, embeddings, KEY, mirrored=True, **settings)
     np.testing.assert_array_equal(x, x[:, :, ::-1])
     picture = 2 * rgba[..., :3] - 1
     np.testing.assert_allclose(x, (picture + picture[:, :, ::-1]) / 2, atol=0.1)

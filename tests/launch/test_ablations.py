@@ -50,7 +50,7 @@ def test_bad_input_is_a_sentence(monkeypatch, capsys, tmp_path, arguments, messa
 
 def test_the_table_has_intervals_and_tells_what_is_missing():
     row = {"interval": {"iou": [0.5, 0.75]}, "runs": [{}, {}], "without_surface": 1}
-    mean = {"iou": 0.625, "psnr": 20.04, "chamfer": 0.03, "colour": 0.5, "geo": 0.25}
+    mean = {"iou": 0.625, "psnr": 20.04, "chamfer": 0.03, "color": 0.5, "geo": 0.25}
     text = ablations.table({"base": row | {"mean": mean | {"janus": 0.0, "minutes": None}}})
     *_, line = text.splitlines()
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -73,7 +73,7 @@ def test_two_rows_are_made_scored_and_drawn(monkeypatch, capsys, tmp_path):
     assert code == 0
     table = (tmp_path / "table.md").read_text()
     assert table in printed and all(ROWS[row][0] in table for row in ("base", "lighting"))
-    # The true objects, and colour beside shape of each row.
+    # The true objects, and color beside shape of each row.
     figure = PIL.Image.open(tmp_path / "figure.png")
     assert figure.width == 2 * PIL.Image.open(tmp_path / "base" / "gallery.png").width
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("metrics.jsonl")}

@@ -67,7 +67,7 @@ def test_the_wheel_can_be_built_of_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "dreamfusion_jax/configs/quick.py" in names and "dreamfusion_jax/cli.py" in names
-    assert any(name.startswith("dreamfusion_jax/priors/furniture_unet/") for name in names)
+    assert any(name.startswith("dreamfusion_jax/furniture/assets/unet/") for name in names)
     assert any(name.endswith("NOTICE") for name in names)
 
 

@@ -33,7 +33,7 @@ def test_the_prompt_is_handed_over_unharmed(tmp_path):
     folder, *words = done.stdout.splitlines()
     assert folder == str(tmp_path)
     assert words[-4:] == [".venv/bin/dreamfusion", "generate", PROMPT, "--config=paper"]
-    assert "--cpus-per-task=12" in words and "--kill-on-bad-exit=1" in words
+    assert "--cpus-per-stage=12" in words and "--kill-on-bad-exit=1" in words
 
 
 def test_in_a_container(tmp_path):

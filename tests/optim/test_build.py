@@ -1,4 +1,4 @@
-"""From the config to the optimiser."""
+"""From the config to the optimizer."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.prompts.captions import read_prompts
+from dreamfusion_jax.prompts.prompt_files import read_prompts
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, read_lines, slug
 
 

@@ -2,8 +2,8 @@ import jax
 import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
 from dreamfusion_jax.scene.render import Scene, init_params
-from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,16 @@ import pytest
 from scipy import ndimage
 
 from dreamfusion_jax.scene import background
-from dreamfusion_jax.scene.background import EnvironmentMap, random_colour, random_texture
+from dreamfusion_jax.scene.background import EnvironmentMap, random_color, random_texture
 
 
-def test_random_colours_are_clipped_gaussians():
+def test_random_colors_are_clipped_gaussians():
     keys = jax.random.split(jax.random.key(0), 20_000)
-    colours = np.asarray(jax.vmap(lambda key: random_colour(key, 0.5, 0.3))(keys))
-    assert colours.min() == 0.0 and colours.max() == 1.0
-    assert np.median(colours) == pytest.approx(0.5, abs=0.01)
-    assert np.mean(np.abs(colours - 0.5) < 0.3) == pytest.approx(0.683, abs=0.01)
-    assert abs(np.corrcoef(colours.T)[0, 1]) < 0.03  # channels are independent
+    colors = np.asarray(jax.vmap(lambda key: random_color(key, 0.5, 0.3))(keys))
+    assert colors.min() == 0.0 and colors.max() == 1.0
+    assert np.median(colors) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(np.abs(colors - 0.5) < 0.3) == pytest.approx(0.683, abs=0.01)
+    assert abs(np.corrcoef(colors.T)[0, 1]) < 0.03  # channels are independent
 
 
 @pytest.mark.slow
@@ -22,9 +22,9 @@ def test_environment_map_is_smooth_in_the_direction():
     model = EnvironmentMap()
     directions = jnp.array([[1.0, 0, 0], [0.999, 0.0447, 0], [-1, 0, 0]])
     params = model.init(jax.random.key(0), directions)
-    colours = model.apply(params, directions)
-    assert np.all((colours > 0) & (colours < 1))
-    assert np.abs(colours[0] - colours[1]).max() < np.abs(colours[0] - colours[2]).max()
+    colors = model.apply(params, directions)
+    assert np.all((colors > 0) & (colors < 1))
+    assert np.abs(colors[0] - colors[1]).max() < np.abs(colors[0] - colors[2]).max()
 
 
 def test_textures_are_of_three_kinds():
@@ -35,7 +35,7 @@ def test_textures_are_of_three_kinds():
     assert len(np.unique(textures.mean((1, 2, 3)).round(5))) > 55
 
 
-def test_checkerboards_have_eight_squares_of_two_colours_a_side():
+def test_checkerboards_have_eight_squares_of_two_colors_a_side():
     board = np.asarray(background._checkerboard(jax.random.key(3), 32))
     assert len(np.unique(board.reshape(-1, 3), axis=0)) == 2
     np.testing.assert_array_equal(board[:4, :4], np.broadcast_to(board[0, 0], (4, 4, 3)))

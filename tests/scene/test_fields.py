@@ -12,14 +12,14 @@ from dreamfusion_jax.scene.fields import Field, GridField, HashGridField, MlpFie
 
 
 class Ball(Field):
-    """log tau falls linearly with the distance from a centre; analytic normals point outwards."""
+    """log tau falls linearly with the distance from a center; analytic normals point outwards."""
 
-    centre: tuple[float, float, float] = (0.1, -0.2, 0.3)
+    center: tuple[float, float, float] = (0.1, -0.2, 0.3)
 
     @nn.compact
     def __call__(self, mean, variance):
         del variance
-        distance = jnp.linalg.norm(mean - jnp.array(self.centre), axis=-1)
+        distance = jnp.linalg.norm(mean - jnp.array(self.center), axis=-1)
         return 2.0 - 9.0 * distance, jnp.broadcast_to(0.5, mean.shape)
 
 
@@ -36,7 +36,7 @@ class Constant(Field):
 
 def test_normals_of_an_analytic_field(points):
     out = jax.jit(lambda x: Ball().query({}, x, 0.0))(points)
-    outwards = points - jnp.array(Ball.centre)
+    outwards = points - jnp.array(Ball.center)
     outwards /= jnp.linalg.norm(outwards, axis=-1, keepdims=True)
     np.testing.assert_allclose(out.normals, outwards, atol=1e-5)
 

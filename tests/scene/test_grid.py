@@ -19,9 +19,9 @@ from dreamfusion_jax.scene.fields.interpolation import (
 )
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.occupancy import EMPTY, fit_density_grid, look_up
+from dreamfusion_jax.scene.ray_samplers import DensityGridSampler, HierarchicalSampler
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import Scene, render_rays
-from dreamfusion_jax.scene.samplers import DensityGridSampler, HierarchicalSampler
 
 RNG = np.random.default_rng(0)
 

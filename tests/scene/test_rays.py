@@ -5,15 +5,15 @@ from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.rays import cast_rays, intersect_sphere
 
 
-def test_rays_pass_through_pixel_centres():
+def test_rays_pass_through_pixel_centers():
     camera = orbit_camera(jnp.array(0.0), 0.0, 2.0, 1.25)  # on +x, looks along -x
     rays = cast_rays(camera, 4, 1.0)
     np.testing.assert_allclose(jnp.linalg.norm(rays.directions, axis=-1), 1.0, rtol=1e-6)
     # On the plane x = 2 - 1.25 the image is one unit wide, y to the right and z up.
     at_image = rays.origins + rays.directions * (1.25 / -rays.directions[..., :1])
-    centres = (np.arange(4) + 0.5) / 4 - 0.5
-    np.testing.assert_allclose(at_image[..., 1], np.tile(centres, (4, 1)), atol=1e-6)
-    np.testing.assert_allclose(at_image[..., 2], np.tile(-centres[:, None], (1, 4)), atol=1e-6)
+    centers = (np.arange(4) + 0.5) / 4 - 0.5
+    np.testing.assert_allclose(at_image[..., 1], np.tile(centers, (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(at_image[..., 2], np.tile(-centers[:, None], (1, 4)), atol=1e-6)
 
 
 def test_near_and_far_lie_on_the_sphere():

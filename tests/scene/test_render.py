@@ -11,11 +11,12 @@ from dreamfusion_jax.scene.background import EnvironmentMap
 from dreamfusion_jax.scene.cameras import CameraDistribution, orbit_camera, sample_camera
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.lights import albedo_light, point_light
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
 from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.render import (
     FINAL_BLUR,
     Scene,
-    background_colours,
+    background_colors,
     density_at,
     field_at,
     init_params,
@@ -23,7 +24,6 @@ from dreamfusion_jax.scene.render import (
     render_rays,
     with_blur,
 )
-from dreamfusion_jax.scene.samplers import HierarchicalSampler
 
 CAMERA = orbit_camera(jnp.array(0.4), 0.3, 2.0, 1.25)
 
@@ -70,12 +70,12 @@ def test_a_gaussian_ball_is_rendered_with_its_analytic_opacity():
 
 def test_depth_and_normals_of_the_ball():
     out = render(BALL, {"field": {}}, 25)
-    centre = 12, 12
-    assert 1.0 < out.depth[centre] / out.opacity[centre] < 2.0  # before its middle
+    center = 12, 12
+    assert 1.0 < out.depth[center] / out.opacity[center] < 2.0  # before its middle
     towards_camera = np.asarray(CAMERA.position) / 2.0
-    normal = out.normals[centre]
+    normal = out.normals[center]
     assert np.dot(normal, towards_camera) / np.linalg.norm(normal) > 0.99
-    assert out.orientation[centre] < 0.5
+    assert out.orientation[center] < 0.5
 
 
 def training_views(scene, params, *, points_per_chunk=0):
@@ -165,13 +165,13 @@ def test_default_sampling_is_close_to_a_dense_reference():
 @pytest.mark.slow
 def test_background_kinds(scene, params, key):
     directions = jnp.array([[1.0, 0, 0], [0, 1.0, 0]])
-    flat = background_colours(scene, params, directions, key)
+    flat = background_colors(scene, params, directions, key)
     assert np.all(flat[0] == flat[1])
     mapped = dataclasses.replace(scene, background=EnvironmentMap(width=8))
     mapped_params = init_params(mapped, key)
-    first, second = background_colours(mapped, mapped_params, directions, key)
+    first, second = background_colors(mapped, mapped_params, directions, key)
     assert np.any(first != second)
-    gradient = jax.jit(jax.grad(lambda p: background_colours(mapped, p, directions, key).sum()))
+    gradient = jax.jit(jax.grad(lambda p: background_colors(mapped, p, directions, key).sum()))
     assert any(np.any(g != 0) for g in jax.tree.leaves(gradient(mapped_params)["background"]))
 
 
@@ -206,7 +206,7 @@ def test_scenes_are_seen_with_the_blur_that_they_are_given(scene, params):
         field_at(scene, with_blur(params, blur), points)[1] for blur in (FINAL_BLUR, 9.0)
     )
     np.testing.assert_allclose(sharp, field_at(scene, params, points)[1], rtol=1e-5)
-    # All octaves are damped to nothing: colours do not differ from place to place.
+    # All octaves are damped to nothing: colors do not differ from place to place.
     assert np.ptp(blurred, axis=0).max() < 0.1 * np.ptp(sharp, axis=0).max()
     rays = cast_rays(CAMERA, 5, 1.0)
     given, asked = (

@@ -6,13 +6,13 @@ import pytest
 
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
-from dreamfusion_jax.prompts.views import VIEW_WORDS
+from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS
 from dreamfusion_jax.train.checkpoint import Checkpoints
 from dreamfusion_jax.train.loop import train
 from dreamfusion_jax.train.parallel import device_count
-from dreamfusion_jax.train.runs import Job
+from dreamfusion_jax.train.run_store import Job
+from dreamfusion_jax.train.stage import make_stages
 from dreamfusion_jax.train.state import TrainState, take_scene
-from dreamfusion_jax.train.task import make_tasks
 
 FIELDS = {
     "mlp": {
@@ -60,24 +60,24 @@ def ball_prior(size: int = 8) -> EmpiricalPrior:
     axis = (np.arange(size) + 0.5) / size - 0.5
     x, y = np.meshgrid(axis, axis)
     pictures, captions = [], []
-    for noun, distance, colour in (
+    for noun, distance, color in (
         ("ball", np.hypot(x, y), (1.0, 0.1, 0.1)),
         ("cube", np.maximum(abs(x), abs(y)), (0.1, 0.8, 0.2)),
     ):
         for radius, word in zip((0.2, 0.22, 0.24, 0.26), VIEW_WORDS, strict=True):
             alpha = np.clip((radius - distance) * size + 0.5, 0, 1)
-            pictures.append(np.dstack([np.full_like(alpha, c) for c in colour] + [alpha]))
+            pictures.append(np.dstack([np.full_like(alpha, c) for c in color] + [alpha]))
             captions.append(Caption(noun, (), (word,)))
     return EmpiricalPrior.from_pictures(np.stack(pictures), captions)
 
 
 def train_one(config, prior, workdir, **how) -> TrainState:
-    """Optimises the config's prompt; returns the state without the axis of scenes."""
+    """Optimizes the config's prompt; returns the state without the axis of scenes."""
     jobs = [Job(config.prompt, config.seed, workdir)]
     how.setdefault("progress", False)
     prior_at = prior if callable(prior) else lambda size: prior
-    tasks = make_tasks(config, prior_at, device_count(config.train.views))
-    return take_scene(train(config, tasks, prior_at, jobs, **how), 0)
+    stages = make_stages(config, prior_at, device_count(config.train.views))
+    return take_scene(train(config, stages, prior_at, jobs, **how), 0)
 
 
 class Stopped(Exception):

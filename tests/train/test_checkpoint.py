@@ -69,19 +69,19 @@ def test_older_checkpoints_without_sums_are_read(checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "free some space"),
         (ValueError("no such key"), "see to that"),
     ],
 )
-def test_only_a_full_disk_is_called_one(checkpoints, monkeypatch, error, told):
+def test_only_a_full_disk_is_called_one(checkpoints, monkeypatch, error, message):
 
     def fails(*_, **__):
         raise error
 
     monkeypatch.setattr(checkpoints._manager, "save", fails)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         checkpoints.save(12, ITEMS)
 
 

@@ -162,16 +162,20 @@ def test_a_coordinator_that_is_not_there(tmp_path):
 ENCODES = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from dreamfusion_jax.train.parallel import arrays_of_first_host, join_hosts, leave_hosts
+from dreamfusion_jax.train.parallel import (
+    arrays_of_primary,
+    initialize_distributed,
+    shutdown_distributed,
+)
 process = int(sys.argv[2])
-join_hosts(f"127.0.0.1:{sys.argv[1]}", 2, process)
+initialize_distributed(f"127.0.0.1:{sys.argv[1]}", 2, process)
 def encode():
     assert process == 0
     states = jax.random.normal(jax.random.key(0), (3, 5, 7), jnp.bfloat16)
     return {"states": states, "mask": np.eye(3, 5, dtype=bool)}
-arrays = arrays_of_first_host(encode)
+arrays = arrays_of_primary(encode)
 print({k: (v.shape, str(v.dtype), np.asarray(v).tobytes().hex()) for k, v in arrays.items()})
-leave_hosts()
+shutdown_distributed()
 """
 
 

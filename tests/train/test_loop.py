@@ -24,7 +24,7 @@ from dreamfusion_jax.train.checkpoint import (
 )
 from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.metrics import read_metrics
-from dreamfusion_jax.train.task import make_tasks
+from dreamfusion_jax.train.stage import make_stages
 
 
 def equal_bits(a, b) -> bool:
@@ -149,7 +149,7 @@ class Halved(EmpiricalPrior):
 
 @pytest.mark.slow
 def test_latents_weigh_as_much_as_pixels(tiny_config, ball_prior, train_one, tmp_path):
-    """The regularisers' weights mean the same whether the prior sees pixels or latents."""
+    """The regularizers' weights mean the same whether the prior sees pixels or latents."""
     halved = Halved(ball_prior.params, ball_prior.captions, (16, 16, 3))
     norms = []
     for prior, name in ((ball_prior, "pixels"), (halved, "latents")):
@@ -168,7 +168,7 @@ def test_latents_weigh_as_much_as_pixels(tiny_config, ball_prior, train_one, tmp
 )
 def test_what_cannot_be_drawn_from_is_refused(tiny_config, ball_prior, key, value, message):
     with pytest.raises(UserError, match=message):
-        make_tasks(tiny_config(**{key: value}), lambda size: ball_prior, 1)
+        make_stages(tiny_config(**{key: value}), lambda size: ball_prior, 1)
 
 
 @pytest.mark.slow
@@ -252,9 +252,9 @@ def test_sizes_end_with_the_run(tiny_config, sized_ball_prior, steps, call, star
     }
     settings |= {"train__checkpoint_every": call, "train__preview_every": call}
     config = tiny_config(**settings, train__larger_image_sizes=(16,))
-    tasks = make_tasks(config, sized_ball_prior, 1)
-    assert [(task.image_size, task.until) for task in tasks] == expected
-    assert [task.prior.image_shape[0] for task in tasks] == [size for size, _ in expected]
+    stages = make_stages(config, sized_ball_prior, 1)
+    assert [(stage.image_size, stage.until) for stage in stages] == expected
+    assert [stage.prior.image_shape[0] for stage in stages] == [size for size, _ in expected]
 
 
 @pytest.mark.slow
@@ -283,7 +283,7 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
         ({"optim__name": "sgdx"}, "sgdx"),
         ({"train__larger_image_sizes": (16,), "train__larger_from": (1.5,)}, r"share of the steps"),
         ({"train__larger_image_sizes": (4,), "train__larger_from": (0.5,)}, "must grow"),
-        ({"regularisers__transmittance__start": 1.0}, r"within \[0, 1\)"),
+        ({"regularizers__transmittance__start": 1.0}, r"within \[0, 1\)"),
         ({"train__views": 0}, "train.views is 0"),
     ],
 )

@@ -8,9 +8,9 @@ from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, w
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.train.parallel import device_count
-from dreamfusion_jax.train.runs import Job, plan
+from dreamfusion_jax.train.run_store import Job, plan
+from dreamfusion_jax.train.stage import make_stage
 from dreamfusion_jax.train.state import take_scene
-from dreamfusion_jax.train.task import make_task
 
 PROMPTS = ("a ball", "a cube")
 SHAMPOO = {
@@ -24,8 +24,8 @@ SHAMPOO = {
 def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(**SHAMPOO)
     jobs = [Job(prompt, 0, tmp_path / prompt) for prompt in PROMPTS]
-    task = make_task(config, ball_prior, device_count(config.train.views))
-    together = train(config, [task], lambda size: ball_prior, jobs, progress=False)
+    stage = make_stage(config, ball_prior, device_count(config.train.views))
+    together = train(config, [stage], lambda size: ball_prior, jobs, progress=False)
     for i, job in enumerate(jobs):
         with config.unlocked():
             config.prompt = job.prompt
@@ -41,8 +41,8 @@ def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_
             strict=True,
         ):
             np.testing.assert_array_equal(x, y)
-    colours = [take_scene(together, i).params for i in range(2)]
-    gaps = jax.tree.map(lambda a, b: np.abs(a - b).max(), *colours)
+    colors = [take_scene(together, i).params for i in range(2)]
+    gaps = jax.tree.map(lambda a, b: np.abs(a - b).max(), *colors)
     assert max(jax.tree.leaves(gaps)) > 0.01  # they are different scenes
 
 
@@ -51,17 +51,17 @@ def test_scenes_that_were_saved_at_different_steps_go_on_together(
     tiny_config, ball_prior, tmp_path
 ):
     config = tiny_config()
-    task = make_task(config, ball_prior, device_count(config.train.views))
+    stage = make_stage(config, ball_prior, device_count(config.train.views))
     whole = [Job(prompt, 0, tmp_path / "whole" / prompt) for prompt in PROMPTS]
     broken = [Job(prompt, 0, tmp_path / "broken" / prompt) for prompt in PROMPTS]
-    expected = train(config, [task], lambda size: ball_prior, whole, progress=False)
+    expected = train(config, [stage], lambda size: ball_prior, whole, progress=False)
     seen = []
     preview = Callbacks(lambda job, step, scene, params: seen.append((job.prompt, step)))
-    train(config, [task], lambda size: ball_prior, broken, callbacks=preview, progress=False)
+    train(config, [stage], lambda size: ball_prior, broken, callbacks=preview, progress=False)
     assert seen == [(prompt, step) for step in (4, 8) for prompt in PROMPTS]
 
     Checkpoints(broken[1].workdir / FOLDER).drop_after(4)  # killed between two saves
-    resumed = train(config, [task], lambda size: ball_prior, broken, progress=False)
+    resumed = train(config, [stage], lambda size: ball_prior, broken, progress=False)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
     for job in broken:

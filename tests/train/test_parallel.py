@@ -8,9 +8,9 @@ import pytest
 
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.train.loop import Callbacks
-from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.stage import make_stage
 
-# Runs the tiny config on some virtual devices and prints the parameters.
+# RunStore the tiny config on some virtual devices and prints the parameters.
 PROGRAM = """
 import json, pathlib, sys
 import jax
@@ -77,7 +77,7 @@ def test_of_a_cpu_as_many_devices_work_as_can_share_the_views(
 
 @pytest.mark.parametrize(("devices", "views"), [(1, 2), (2, 1), (3, 1), (8, 1)])
 def test_elsewhere_there_are_views_for_all(ball_prior, devices, views):
-    assert make_task(load_config("quick"), ball_prior, devices).views == views
+    assert make_stage(load_config("quick"), ball_prior, devices).views == views
 
 
 MESSAGES = """
@@ -88,15 +88,15 @@ sys.path.insert(0, sys.argv[1])
 from conftest import ball_prior, tiny_config
 from dreamfusion_jax.train.parallel import steps_program
 from dreamfusion_jax.train.state import initial_state
-from dreamfusion_jax.train.task import make_task
+from dreamfusion_jax.train.stage import make_stage
 prior = ball_prior()
 config = tiny_config(optim__name="shampoo", guidance__weight=10.0)
-task = make_task(config, prior, 4)
+stage = make_stage(config, prior, 4)
 keys = jax.random.split(jax.random.key(0), 2)
-state = initial_state(task.scene, task.optimizer, keys)
-embeddings = prior.encode(task.view_prompts.prompts("a ball", "a cube"))
+state = initial_state(stage.scene, stage.optimizer, keys)
+embeddings = prior.encode(stage.view_prompts.prompts("a ball", "a cube"))
 arguments = state, prior.params, embeddings, None, keys, jax.numpy.arange(4)
-program = steps_program(task, 3).lower(*arguments)
+program = steps_program(stage, 3).lower(*arguments)
 kinds = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast"
 found = re.findall(rf"= .*? ({kinds})(?:-start)?\\(", program.compile().as_text())
 print(json.dumps(found))

@@ -7,7 +7,7 @@ import pytest
 
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
-from dreamfusion_jax.prompts.views import FINE_WORDS, fine_view_index
+from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, fine_view_index
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.rays import cast_rays
@@ -40,9 +40,9 @@ def pictures(cameras):
     """The table from each camera, legs red and top brown, with straight alpha."""
     rays = jax.vmap(lambda camera: cast_rays(camera, SIZE, 0.52))(cameras)
     distance = np.stack([hit(rays, box) for box in BOXES])
-    colour = np.array([RED] * 4 + [BROWN])[distance.argmin(0)]
+    color = np.array([RED] * 4 + [BROWN])[distance.argmin(0)]
     alpha = np.isfinite(distance.min(0))[..., None]
-    return np.concatenate([colour, alpha], -1).reshape(-1, SIZE, SIZE, 4).astype(np.float32)
+    return np.concatenate([color, alpha], -1).reshape(-1, SIZE, SIZE, 4).astype(np.float32)
 
 
 @pytest.mark.slow

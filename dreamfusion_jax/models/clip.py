@@ -1,0 +1,181 @@
+"""CLIP (Radford et al. 2021): vision transformer and text encoder with a common space.
+
+Submodule names follow transformers' CLIPModel; the text encoder is Stable Diffusion's.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dreamfusion_jax.models.clip_text import CLIPEncoder, CLIPTextEncoder
+from dreamfusion_jax.models.image_text import unit
+from dreamfusion_jax.models.preprocessing import Preprocessing
+from dreamfusion_jax.pretrained.tokenizers import HFTokenizer
+
+_BATCH = 32  # pictures or texts that are encoded at a time
+
+
+class PatchEmbeddings(nn.Module):
+    """Embeddings of a picture's patches after that of the class, and of their positions."""
+
+    width: int
+    patch: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, pixels: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch tokens width"]:
+        """[B, S, S, 3] -> [B, 1 + (S / patch)^2, D]."""
+        init = nn.initializers.normal(0.02)
+        side = (self.patch, self.patch)
+        conv = nn.Conv(
+            self.width,
+            side,
+            side,
+            "VALID",
+            use_bias=False,
+            dtype=self.dtype,
+            name="patch_embedding",
+        )
+        patches = conv(pixels).reshape(len(pixels), -1, self.width)
+        first = self.param("class_embedding", init, (self.width,)).astype(self.dtype)
+        first = jnp.broadcast_to(first, (len(pixels), 1, self.width))
+        tokens = jnp.concatenate([first, patches], axis=1)
+        places = nn.Embed(
+            tokens.shape[1], self.width, embedding_init=init, name="position_embedding"
+        )
+        return tokens + places(jnp.arange(tokens.shape[1])).astype(self.dtype)
+
+
+class CLIPVisionEncoder(nn.Module):
+    """Pictures to one state each; fields carry the names of transformers' CLIPVisionConfig."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    patch_size: int = 32
+    image_size: int = 224
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch width"]:
+        """Normalized pixels [B, image_size, image_size, 3] -> the class token's state [B, D]."""
+
+        norm = functools.partial(nn.LayerNorm, epsilon=self.layer_norm_eps, dtype=self.dtype)
+        embed = PatchEmbeddings(self.hidden_size, self.patch_size, self.dtype, name="embeddings")
+        encoder = CLIPEncoder(
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            self.intermediate_size,
+            self.hidden_act,
+            self.layer_norm_eps,
+            causal=False,
+            dtype=self.dtype,
+            name="encoder",
+        )
+        states = encoder(norm(name="pre_layrnorm")(embed(pixels)))  # the published spelling
+        return norm(name="post_layernorm")(states[:, 0])
+
+
+class CLIPNetwork(nn.Module):
+    """Both towers, the projections into their common space, and the temperature."""
+
+    vision_model: CLIPVisionEncoder
+    text_model: CLIPTextEncoder
+    width: int
+
+    def setup(self):
+        """The projections and the temperature's logarithm."""
+        how = {"use_bias": False, "dtype": self.vision_model.dtype}
+        self.visual_projection = nn.Dense(self.width, **how)
+        self.text_projection = nn.Dense(self.width, **how)
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
+
+    def __call__(
+        self,
+        pixels: Float[Array, "batch size size 3"],
+        tokens: Int[Array, "n length"],
+        ends: Int[Array, "n"],
+    ) -> tuple[Float[Array, "batch width"], Float[Array, "n width"], Float[Array, ""]]:
+        """Unit vectors of both, and the factor of their products."""
+        return self.encode_images(pixels), self.encode_texts(tokens, ends), self.scale()
+
+    def encode_images(
+        self, pixels: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch width"]:
+        """Normalized pixels -> unit vectors."""
+        return unit(self.visual_projection(self.vision_model(pixels)).astype(jnp.float32))
+
+    def encode_texts(
+        self, tokens: Int[Array, "batch tokens"], ends: Int[Array, "batch"]
+    ) -> Float[Array, "batch width"]:
+        """Token ids, and where the end token stands in each row -> unit vectors."""
+        states = self.text_model(tokens)
+        states = jnp.take_along_axis(states, ends[:, None, None], axis=1)[:, 0]
+        return unit(self.text_projection(states).astype(jnp.float32))
+
+    def scale(self) -> Float[Array, ""]:
+        """exp(logit_scale), which products are multiplied with."""
+        return jnp.exp(self.logit_scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A published model, an `ImageTextModel`."""
+
+    network: CLIPNetwork
+    params: Any = dataclasses.field(compare=False, repr=False)
+    tokenizer: HFTokenizer | None = dataclasses.field(compare=False)
+    preprocessing: Preprocessing
+
+    def architecture(self) -> "Clip":
+        """Return it without its parameters and its tokenizer."""
+        return dataclasses.replace(self, params=None, tokenizer=None)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.preprocessing.size
+
+    def embed(
+        self, params: Any, pictures: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch width"]:
+        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+        pixels = self.preprocessing.normalize(pictures).astype(self.network.vision_model.dtype)
+        return self.network.apply({"params": params}, pixels, method="encode_images")
+
+    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of pictures in [0, 1] of any size, resized as published."""
+        pictures = np.asarray(pictures, np.float32)
+        parts = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+        return np.concatenate([np.asarray(self._encode_images(self.params, p)) for p in parts])
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
+        """Unit vectors of texts; what is longer than the encoder reads is cut, with a warning."""
+        ids, present = self.tokenizer(texts, self.network.text_model.max_position_embeddings)
+        ends = present.sum(1) - 1
+        parts = [slice(i, i + _BATCH) for i in range(0, len(texts), _BATCH)]
+        vectors = [self._encode_texts(self.params, ids[p], ends[p]) for p in parts]
+        return np.concatenate([np.asarray(v) for v in vectors])
+
+    @functools.cached_property
+    def _encode_images(self):
+        return jax.jit(lambda params, x: self.embed(params, self.preprocessing.resize(x)))
+
+    @functools.cached_property
+    def _encode_texts(self):
+        def encode(params, tokens, ends):
+            return self.network.apply({"params": params}, tokens, ends, method="encode_texts")
+
+        return jax.jit(encode)

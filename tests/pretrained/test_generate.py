@@ -1,0 +1,41 @@
+import pytest
+
+from dreamfusion_jax import cli
+from dreamfusion_jax.train.checkpoint import restore_run
+
+SMALL = {
+    "train.steps": 2,
+    "train.steps_per_call": 2,
+    "train.checkpoint_every": 2,
+    "train.preview_every": 2,
+    "train.image_size": 8,
+    "scene.field.width": 16,
+    "scene.sampler.coarse_samples": 8,
+    "scene.sampler.fine_samples": 8,
+    "export.turntable_frames": 2,
+    "export.turntable_size": 16,
+    "export.mesh_resolution": 16,
+    "prior_dtype": "float32",
+}
+# Views of 8 pixels, then of 16, enlarged to what the encoder takes.
+HASH_GRID = {
+    "scene.field.levels": 3,
+    "scene.field.cells": 32,
+    "scene.sampler.cells": 8,
+    "train.steps_per_call": 1,
+    "train.larger_image_sizes": (16,),
+    "train.larger_from": (0.5,),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("color_space", ["rgb", "latent"])
+def test_stable_diffusion_from_prompt_to_files(sd_folder, tmp_path, capsys, color_space):
+    """Through the Jacobian of the VAE's encoder, and with latents that are rendered."""
+    values = SMALL | HASH_GRID | {"prior": sd_folder, "scene.color_space": color_space}
+    flags = [f"--config.{key}={value}" for key, value in values.items()]
+    command = ["generate", "a chair", "--config=stable_diffusion", f"--workdir={tmp_path / 'run'}"]
+    assert cli.main([*command, *flags]) == 0, capsys.readouterr().err
+    assert "turntable.mp4, mesh.glb, report.html" in capsys.readouterr().out
+    heads = restore_run(tmp_path / "run").params["field"]["params"]["heads"]["kernel"]
+    assert heads.shape == (16, 4 if color_space == "rgb" else 5)
