@@ -33,7 +33,6 @@ setuptools.setup(
     packages=[
         *setuptools.find_packages(include=["dreamfusion_jax*"]),
         "dreamfusion_jax.configs",
-        "dreamfusion_jax.configs.ablations",
     ],
     package_dir={"dreamfusion_jax.configs": "configs"},
     package_data={

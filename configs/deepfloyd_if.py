@@ -10,12 +10,12 @@ Expected:  not measured. IF sees 64 x 64 pixels, which are rendered as such. `--
 
 import ml_collections
 
-from dreamfusion_jax.configs import stable_diffusion
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as with Stable Diffusion."""
-    config = stable_diffusion.get_config().unlock()
+    config = load_config("stable_diffusion").unlock()
     config.prior = "DeepFloyd/IF-I-XL-v1.0"
     config.scene.field.update({"levels": 10, "cells": 256})  # finer than a pixel of 64 from nearby
     config.train.update({"views": 4, "larger_image_sizes": (), "larger_from": ()})

@@ -18,12 +18,12 @@ background; the rate rises linearly, and there is no tracked origin.
 
 import ml_collections
 
-from dreamfusion_jax.configs import paper
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in `paper`."""
-    config = paper.get_config().unlock()
+    config = load_config("paper").unlock()
     config.prior = "give --config.prior=FOLDER"
     config.prior_dtype = "float32"
     config.guidance.update({"loss": "similarity", "view_words": "none"})

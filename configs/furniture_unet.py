@@ -9,12 +9,12 @@ Expected:  a silhouette IoU of 0.84 and a PSNR of 19.5 dB over the README's firs
 
 import ml_collections
 
-from dreamfusion_jax.configs import quick
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the default."""
-    config = quick.get_config().unlock()
+    config = load_config("quick").unlock()
     config.prior = "furniture-unet"
     config.guidance.weight = 5.0
     # A network's gradients are noisy: cells as large as its pixels, smaller steps, and finer levels

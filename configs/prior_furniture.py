@@ -13,12 +13,12 @@ Expected:  not measured.
 
 import ml_collections
 
-from dreamfusion_jax.configs import prior_small
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in prior_small."""
-    config = prior_small.get_config().unlock()
+    config = load_config("prior_small").unlock()
     config.data.nouns = ()
     config.data.extras.update({"recolored": 0.15, "pairs": 0.1})
     config.model.image_size = 64

@@ -13,12 +13,12 @@ brings the method nearer to fitting these pictures than the paper's random camer
 
 import ml_collections
 
-from dreamfusion_jax.configs import paper
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the paper."""
-    config = paper.get_config().unlock()
+    config = load_config("paper").unlock()
     config.prior_dtype = "float32"
     # The pictures of the prior are 15 degrees apart: where it has seen nothing it blurs thin parts.
     # One that does not say where it has seen gets whole objects from the same distance.

@@ -13,12 +13,12 @@ Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, t
 
 import ml_collections
 
-from dreamfusion_jax.configs import paper
+from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the paper."""
-    config = paper.get_config().unlock()
+    config = load_config("paper").unlock()
     config.prior = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config.scene.field = ml_collections.ConfigDict(
         {

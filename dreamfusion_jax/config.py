@@ -2,17 +2,15 @@
 
 import ast
 import difflib
-import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ml_collections
 
-from dreamfusion_jax import configs, registry
-from dreamfusion_jax.configs import ablations
+from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene import fields, ray_samplers  # noqa: F401  they register their names
 
@@ -45,22 +43,38 @@ def load_config(
 
 
 def _find(name_or_file: str) -> ml_collections.ConfigDict:
-    name, _, row = name_or_file.partition(".")
-    if name == "ablations" and row in ablations.ROWS:
-        return ablations.get_config(row)
     if name_or_file.endswith(".py"):
         return _from_file(Path(name_or_file))
-    if name_or_file in config_names():
-        return importlib.import_module(f"{configs.__name__}.{name_or_file}").get_config()
-    raise UserError(
-        f"There is no config {name_or_file!r}: give one of {', '.join(config_names())}, "
-        "or the path of a Python file."
-    )
+    name, _, row = name_or_file.partition(".")
+    if name not in config_names() or (row and row not in config_rows(name)):
+        rows = f"; rows of {name}: {', '.join(config_rows(name))}" if name in config_names() else ""
+        raise UserError(
+            f"There is no config {name_or_file!r}: give one of {', '.join(config_names())}, "
+            f"or the path of a Python file{rows}."
+        )
+    return _from_file(_folder() / f"{name}.py", *([row] if row else []))
 
 
 def config_names() -> list[str]:
-    """The names of the shipped configs."""
-    return sorted(m.name for m in pkgutil.iter_modules(configs.__path__))
+    """Return the names of the shipped configs."""
+    return sorted(path.stem for path in _folder().glob("*.py") if path.stem != "__init__")
+
+
+def config_rows(name: str) -> tuple[str, ...]:
+    """Return what `get_config` of a shipped config may be called with; () is nothing."""
+    return tuple(getattr(config_module(name), "ROWS", ()))
+
+
+def config_module(name: str) -> ModuleType:
+    """Return the file of a shipped config as a module."""
+    return _module(_folder() / f"{name}.py")
+
+
+def _folder() -> Path:
+    """The shipped configs: within an installed package, and beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
@@ -150,15 +164,14 @@ def _suggest(key: str, known: list[str]) -> str:
     return f" Did you mean {' or '.join(near[:3])}?" if near else ""
 
 
-def _from_file(path: Path) -> ml_collections.ConfigDict:
+def _from_file(path: Path, *arguments: str) -> ml_collections.ConfigDict:
     if not path.is_file():
         raise UserError(f"There is no config file {path}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        get_config = getattr(module, "get_config", None)
-        config = get_config() if get_config else None
+        get_config = getattr(_module(path), "get_config", None)
+        config = get_config(*arguments) if get_config else None
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:  # a file that ends the program would seem a success
         raise UserError(f"The config file {path} cannot be run ({error!r}).") from error
     if get_config is None:
@@ -166,6 +179,13 @@ def _from_file(path: Path) -> ml_collections.ConfigDict:
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"get_config() of {path} returns no ml_collections.ConfigDict.")
     return config
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def check_seed(seed: int) -> None:

@@ -19,13 +19,14 @@ import PIL.Image
 from arguments import count, pair
 
 from dreamfusion_jax import api
-from dreamfusion_jax.config import load_config
-from dreamfusion_jax.configs.ablations import CLAIM, ROWS
+from dreamfusion_jax.config import config_module, load_config
 from dreamfusion_jax.errors import Preempted, UserError
 from dreamfusion_jax.export.images import save_png, sheet
 from dreamfusion_jax.furniture.splits import HELD_OUT, TUNING
 from dreamfusion_jax.prompts.known_nouns import with_article
 
+_CONFIG = config_module("ablations")
+CLAIM, ROWS = _CONFIG.CLAIM, _CONFIG.ROWS
 _GALLERY = "gallery.png"
 _COLUMNS = ("iou", "psnr", "chamfer", "color", "geo", "janus", "minutes")
 _HEAD = (

@@ -129,7 +129,7 @@ def _models(folder: Path) -> dict[str, Kind]:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     maker = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(maker)
-    settings = _module(Path(__file__).parent / "diffusion" / "pretrained" / "conftest.py")
+    settings = _module(Path(__file__).parent / "pretrained" / "conftest.py")
     networks = settings.SD_UNET, settings.SD_VAE, settings.CLIP
     maker.write_stable_diffusion(folder / "sd", *networks, dtype="float32")
     maker.write_if(folder / "if", settings.IF_UNET, settings.T5, dtype="float32")

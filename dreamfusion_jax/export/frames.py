@@ -104,9 +104,9 @@ def render_frames(
         position = _lamp_position(some, lighting)
         lit = {}
         for kind in lit_kinds:
-            # Light is linear: a white lit alone gives every color of it.
-            lit = point_light(position, ambient=0, diffuse=1, textureless=kind == "textureless")
-            lit[kind] = render_views(scene, params, some, size, lights=lit, **settings)
+            # Light is linear: a white light alone gives every color of it.
+            light = point_light(position, ambient=0, diffuse=1, textureless=kind == "textureless")
+            lit[kind] = render_views(scene, params, some, size, lights=light, **settings)
         yield from _frames(lit, kinds, lighting)
         if progress is not None:
             progress(min(start + together, count))

@@ -1,9 +1,10 @@
 import pytest
 
-from dreamfusion_jax.config import config_names, load_config, override
-from dreamfusion_jax.configs.ablations import FIGURE_6, ROWS
+from dreamfusion_jax.config import config_module, config_names, load_config, override
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.render import Scene
+
+ABLATIONS = config_module("ablations")
 
 
 def test_penalty_weights_are_within_the_papers_ranges():
@@ -14,11 +15,9 @@ def test_penalty_weights_are_within_the_papers_ranges():
 
 @pytest.mark.parametrize("name", config_names())
 def test_configs_are_locked_and_documented(name):
-    import importlib
-
     config = load_config(name)
     assert config.is_locked
-    docstring = importlib.import_module(f"dreamfusion_jax.configs.{name}").__doc__
+    docstring = config_module(name).__doc__
     for word in ("Command:", "Hardware:", "Time:", "Expected:"):
         assert word in docstring
     if "scene" in config:
@@ -79,9 +78,9 @@ def test_bad_overrides_are_one_sentence(key, value, message):
 def test_configs_from_files(tmp_path):
     good = tmp_path / "mine.py"
     good.write_text(
-        "from dreamfusion_jax.configs import quick\n"
+        "from dreamfusion_jax.config import load_config\n"
         "def get_config():\n"
-        "    config = quick.get_config()\n"
+        "    config = load_config('quick')\n"
         "    with config.unlocked():\n"
         "        config.train.steps = 3\n"
         "    return config\n"
@@ -102,15 +101,15 @@ def test_configs_from_files(tmp_path):
         load_config("fast")
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ABLATIONS.ROWS)
 def test_rows_of_the_ablation_table_differ_from_the_default(row):
     config, default = load_config(f"ablations.{row}"), load_config("quick")
     assert config.is_locked and (config.to_dict() != default.to_dict()) == (row != "lighting")
 
 
 def test_figure_6_adds_to_the_row_before():
-    assert [*FIGURE_6] == ["base", "views", "view_prompts", "lighting", "textureless"]
-    changes = [load_config(f"ablations.{row}") for row in FIGURE_6]
+    assert [*ABLATIONS.FIGURE_6] == ["base", "views", "view_prompts", "lighting", "textureless"]
+    changes = [load_config(f"ablations.{row}") for row in ABLATIONS.FIGURE_6]
     assert [c.camera.azimuth_range == (0.0, 360.0) for c in changes] == [False] + 4 * [True]
     assert [c.guidance.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
     assert [c.light.lit_probability > 0 for c in changes] == 3 * [False] + 2 * [True]

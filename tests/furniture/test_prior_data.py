@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.configs import prior_small
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.augmentation import (
     Augmentation,
@@ -87,7 +87,7 @@ def test_packs_are_read_as_they_were_made(tmp_path):
     angles = {"azimuth": [0.0] * 81, "elevation": [0.1] * 81}
     entry = {"noun": "vase", "synonyms": ["urn"], "color": "blue", "file": "vase.webp"} | angles
     (tmp_path / "pack.json").write_text(json.dumps({"objects": [entry]}))
-    config = prior_small.get_config().unlock()
+    config = load_config("prior_small").unlock()
     config.data.nouns = ("vase",)
     config.data.extras.recolored = 0.0
     data = load_data(config, tmp_path)

@@ -9,7 +9,6 @@ import PIL.Image
 import pytest
 
 from dreamfusion_jax.config import load_config
-from dreamfusion_jax.configs import prior_small
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.prior_data import CaptionedImages
@@ -19,7 +18,7 @@ from dreamfusion_jax.train.checkpoint import read_config, write_config
 
 
 def small_config(steps):
-    config = prior_small.get_config().unlock()
+    config = load_config("prior_small").unlock()
     config.model.image_size = 4
     config.model.tokens = 4
     config.model.unet.update(
@@ -138,7 +137,7 @@ def test_non_finite_loss_is_named():
 
 
 def test_model_config_is_plain_json():
-    model = model_config(prior_small.get_config())
+    model = model_config(load_config("prior_small"))
     assert json.loads(json.dumps(model)) == model
     assert model["unet"]["block_out_channels"] == [48, 64, 128]
 

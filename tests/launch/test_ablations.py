@@ -4,11 +4,10 @@ import sys
 import PIL.Image
 import pytest
 
-from dreamfusion_jax.configs.ablations import ROWS
-
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "launch"))
 import ablations  # noqa: E402
 
+ROWS = ablations.ROWS
 SMALL = (
     "train.steps=20",
     "train.steps_per_call=10",

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.configs import paper
+from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.optim import build_optimizer, shampoo, warmup_cosine
 
 
 def config(**changes):
-    result = paper.get_config().optim.copy_and_resolve_references()
+    result = load_config("paper").optim.copy_and_resolve_references()
     with result.unlocked():
         result.update_from_flattened_dict(changes)
     return result

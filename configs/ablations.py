@@ -13,7 +13,7 @@ changes one thing of `quick`, the default, but for the last, `CLAIM`.
 
 import ml_collections
 
-from dreamfusion_jax.configs import quick
+from dreamfusion_jax.config import load_config, override
 
 _FRONT = {
     "camera.name": "random",
@@ -95,8 +95,6 @@ ROWS = FIGURE_6 | OTHERS | CLAIM
 
 def get_config(row: str = "lighting") -> ml_collections.ConfigDict:
     """Returns the locked config of a row; "lighting" is `quick` as it is."""
-    from dreamfusion_jax.config import override  # which knows these rows
-
-    config = quick.get_config()
+    config = load_config("quick")
     override(config, ROWS[row][1])
     return config

@@ -1,0 +1,1 @@
+from tests.export.conftest import ball, make_scene, params  # noqa: F401
