@@ -32,7 +32,7 @@ _MLP = {
     "scene.sampler.coarse_samples": 32,
     "scene.sampler.fine_samples": 16,
 }
-_PLAIN = {"guidance.view_words": "none", "light.lit_probability": 0.0}
+_PLAIN = {"view_words": "none", "light.lit_probability": 0.0}
 
 # name: (what the table says, the values that it changes)
 FIGURE_6 = {
@@ -43,13 +43,13 @@ FIGURE_6 = {
     "textureless": ("+ textureless", {"light.textureless_probability": 0.5}),
 }
 OTHERS = {
-    "paper_words": ("the paper's 4 view words, not 24", {"guidance.view_words": "paper"}),
-    "guidance_7": ("guidance weight 7.5", {"guidance.weight": 7.5}),
-    "guidance_25": ("guidance weight 25", {"guidance.weight": 25.0}),
-    "guidance_50": ("guidance weight 50", {"guidance.weight": 50.0}),
-    "guidance_100": ("guidance weight 100", {"guidance.weight": 100.0}),
+    "paper_words": ("the paper's 4 view words, not 24", {"view_words": "paper"}),
+    "guidance_7": ("guidance weight 7.5", {"guidance.omega": 7.5}),
+    "guidance_25": ("guidance weight 25", {"guidance.omega": 25.0}),
+    "guidance_50": ("guidance weight 50", {"guidance.omega": 50.0}),
+    "guidance_100": ("guidance weight 100", {"guidance.omega": 100.0}),
     "uniform": ("w(t) = 1, not sigma^2", {"guidance.weighting": "uniform"}),
-    "full_gradient": ("full diffusion-loss gradient", {"guidance.loss": "diffusion_loss"}),
+    "full_gradient": ("full diffusion-loss gradient", {"guidance.name": "diffusion_loss"}),
     "random_cameras": ("cameras between the prior's own", {"camera.name": "random"}),
     "small": ("32 pixels, not 64", {"train.image_size": 32}),
     "mlp": ("an MLP, not the grid", _MLP),
@@ -63,7 +63,7 @@ OTHERS = {
             "optim.final_learning_rate": 1e-4,
         },
     ),
-    "constant_t": ("t range not annealed", {"guidance.t_max_end": 0.98}),
+    "constant_t": ("t range not annealed", {"guidance.t_max.end": 0.98}),
     "sharp": ("covariance not annealed", {"blur.start": 2e-3}),
 }
 # The paper's central claim: `quick` beside Dream Fields on the same NeRF, guided by a dual encoder
@@ -77,9 +77,9 @@ CLAIM = {
         "Dream Fields: the cosine of an image-text model, no diffusion prior",
         {
             "prior": "outputs/guide/model",
-            "guidance.loss": "similarity",
-            "guidance.crops": 4,
-            "guidance.crop_share": 40 / 44,  # of the pixels that the model sees
+            "guidance.name": "clip",
+            "guidance.num_crops": 4,
+            "guidance.crop_fraction": 40 / 44,  # of the pixels that the model sees
             "train.image_size": 44,
             "scene.background.kind": "textures",
             "regularizers.opacity.start": 0.0,

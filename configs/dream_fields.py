@@ -26,7 +26,14 @@ def get_config() -> ml_collections.ConfigDict:
     config = load_config("paper").unlock()
     config.prior = "give --config.prior=FOLDER"
     config.prior_dtype = "float32"
-    config.guidance.update({"loss": "similarity", "view_words": "none"})
+    config.view_words = "none"
+    config.guidance = ml_collections.ConfigDict(
+        {
+            "name": "clip",
+            "num_crops": 8,  # of a view
+            "crop_fraction": 154 / 168,  # their side, as a fraction of the view's
+        }
+    )
     config.scene.radius = 0.87  # around a cube of side 1
     config.scene.background.kind = "textures"
     config.camera.update(

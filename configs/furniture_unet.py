@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the default."""
     config = load_config("quick").unlock()
     config.prior = "furniture-unet"
-    config.guidance.weight = 5.0
+    config.guidance.omega = 5.0
     # A network's gradients are noisy: cells as large as its pixels, smaller steps, and finer levels
     # that fade in during the whole run.
     config.scene.field.update({"cells": 32, "levels": 3})

@@ -98,19 +98,20 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
 
+    config.view_words = "paper"  # added to prompts; or "fine" (24 words), or "none"
     config.guidance = ml_collections.ConfigDict(
         {
-            # Or "diffusion_loss", the ablation with the U-Net's Jacobian, or "similarity": config
-            # .prior is an image-text model, see configs/dream_fields.py.
-            "loss": "sds",
-            "weight": 100.0,  # omega
+            # Or "diffusion_loss", the ablation with the U-Net's Jacobian, or "clip", whose keys are
+            # others and for which config.prior is an image-text model: see configs/dream_fields.py.
+            "name": "sds",
+            "omega": 100.0,  # of (1 + omega) eps(y) - omega eps(); others call 1 + omega the scale
             "t_min": 0.02,  # t ~ U(t_min, t_max)
-            "t_max": 0.98,  # at the first step
-            "t_max_end": 0.98,  # t_max moves here linearly over the run; equal: no annealing
+            "t_max": {
+                "start": 0.98,  # at the first step
+                "end": 0.98,  # where it goes linearly; equal: no annealing
+                "steps": 0,  # within so many; 0: over the run
+            },
             "weighting": "sigma_squared",  # w(t); or "uniform"
-            "view_words": "paper",  # or "fine" (24 words), or "none"
-            "crops": 8,  # of a view, with "similarity"
-            "crop_share": 154 / 168,  # their side, as a share of the view's
         }
     )
     config.regularizers = ml_collections.ConfigDict(

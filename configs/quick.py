@@ -80,7 +80,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.blur.steps = 110
     # The exact denoiser needs no guidance: its conditional half is already right. Towards the
     # end less noise is added: what is left to learn are details.
-    config.guidance.update({"weight": 0.0, "t_max_end": 0.4, "view_words": "fine"})
+    config.view_words = "fine"
+    config.guidance.omega = 0.0
+    config.guidance.t_max.end = 0.4
     config.regularizers.orientation.steps = 110
     # Fog that fills the view would pass for a background. A strong opacity penalty clears it at
     # first; later it would eat thin parts, and the entropy takes over. That makes outlines sharp

@@ -12,13 +12,16 @@ import ml_collections
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene import fields, ray_samplers  # noqa: F401  they register their names
 
 # The parts that a config of each kind has.
 RUN_PARTS = ("scene", "guidance", "train", "export")
 PRIOR_PARTS = ("model", "data", "sheet")
 # Keys that choose a class by its name -> its kind in the registry.
-PARTS = {"scene.field.name": "field", "scene.sampler.name": "sampler"}
+PARTS = {
+    "scene.field.name": "field",
+    "scene.sampler.name": "sampler",
+    "guidance.name": "guidance",
+}
 EVALUATOR_PARTS = ("model", "view_weight")
 
 
@@ -105,7 +108,7 @@ def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
     if owner[part].name != name:
         with owner.unlocked():
             owner[part] = ml_collections.ConfigDict(
-                {"name": name} | registry.defaults(PARTS[key], name)
+                {"name": name, **registry.defaults(PARTS[key], name)}
             )
 
 

@@ -53,7 +53,7 @@ from dreamfusion_jax.train.parallel import (
 )
 from dreamfusion_jax.train.profile import profiling, steps_to_profile
 from dreamfusion_jax.train.run_store import Job, plan
-from dreamfusion_jax.train.stage import SIMILARITY, make_stages
+from dreamfusion_jax.train.stage import build_guidance, make_stages
 from dreamfusion_jax.train.workdir import create_or_check_folder, create_or_check_workdir
 from dreamfusion_jax.viewer.live_viewer import LiveViewer
 
@@ -189,7 +189,7 @@ def _resolve(
     keep_programs()
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
-    clip = config.guidance.loss == SIMILARITY and not is_dual_encoder(config.prior)
+    clip = _by_image_text(config) and not is_dual_encoder(config.prior)
     large = clip or is_pretrained(config.prior)
     use_cpu_cores(1 if large else config.train.views)
     check_devices()
@@ -218,7 +218,7 @@ def _optimize(
     prior_at = _priors(config, prompts)
     stages = make_stages(config, prior_at, devices)
     _say_views(config.train.views, stages[0].views, devices)
-    if is_primary() and config.guidance.loss != SIMILARITY and not config.replace_unknown_nouns:
+    if is_primary() and not _by_image_text(config) and not config.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
     on_primary(lambda: [_claim(job, config) for job in jobs])
@@ -256,7 +256,7 @@ def _priors(
     config: ml_collections.ConfigDict, prompts: Sequence[str]
 ) -> Callable[[int], Prior | ImageTextPrior]:
     """Gives the prior for views of a size; what is large is read once."""
-    if config.guidance.loss == SIMILARITY:
+    if _by_image_text(config):
         model = on_every_host(lambda: load_image_text(config.prior, config.prior_dtype))
         return functools.cache(lambda size: ImageTextPrior(model, (size, size, 3)))
     load = functools.partial(
@@ -275,12 +275,17 @@ def _priors(
     return lambda size: read(first if has_own_size(config.prior) else size)
 
 
+def _by_image_text(config: ml_collections.ConfigDict) -> bool:
+    """Whether an image-text model guides, in the place of a diffusion prior."""
+    return build_guidance(config).model == "image_text"
+
+
 def asked_of_prior(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequence[str]:
     """What `load_prior` needs to know of the prompts: () is anything.
 
     Without guidance only what matches them is ever asked for.
     """
-    return () if config.guidance.weight else prompts
+    return () if build_guidance(config).asks_unconditional else prompts
 
 
 def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
@@ -289,7 +294,7 @@ def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> lis
     Raises:
       UserError: a prompt names nothing that the prior knows.
     """
-    guided = config.guidance.loss == SIMILARITY
+    guided = _by_image_text(config)
     names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
     colors = not has_pictures(config.prior) or bool(asked_of_prior(config, ["a"]))
     prior_prompt = {}

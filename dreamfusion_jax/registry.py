@@ -7,6 +7,8 @@ may register classes of its own:
     class MyField(Field): ...
 """
 
+import dataclasses
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -15,11 +17,19 @@ import ml_collections
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import is_number
+from dreamfusion_jax.schedules import Ramp
 
 T = TypeVar("T", bound=type)
 Made = TypeVar("Made")
 Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 _CLASSES: dict[str, dict[str, type]] = {}
+# Where the classes of a kind are that ship: imported when one is first asked for.
+_SHIPPED = {
+    "background": "dreamfusion_jax.scene.background",
+    "field": "dreamfusion_jax.scene.fields",
+    "guidance": "dreamfusion_jax.guidance",
+    "sampler": "dreamfusion_jax.scene.ray_samplers",
+}
 _FLAX = ("parent", "name")  # attributes of every flax module
 
 
@@ -35,6 +45,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 def names(kind: str) -> tuple[str, ...]:
     """Return the names of all classes of a kind."""
+    if kind in _SHIPPED:
+        importlib.import_module(_SHIPPED[kind])
     return tuple(_CLASSES.get(kind, {}))
 
 
@@ -50,10 +62,15 @@ def class_of(kind: str, name: str) -> type:
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
-    """Return the keys of a class that a config may set, with their default values."""
+    """Return the keys of a class that a config may set, with their default values.
+
+    A Ramp is {"start", "end", "steps"}.
+    """
     cls = class_of(kind, name)
     return {
-        key: parameter.default
+        key: dataclasses.asdict(parameter.default)
+        if isinstance(parameter.default, Ramp)
+        else parameter.default
         for key, parameter in inspect.signature(cls).parameters.items()
         if key not in (*_FLAX, *getattr(cls, "not_in_config", ()))
         and parameter.default is not inspect.Parameter.empty
@@ -97,9 +114,20 @@ def make(cls: type[Made], keys: Keys, where: str, **more: Any) -> Made:
     """
     try:
         _check_kinds(cls, dict(keys), where)
-        return cls(**keys, **more)
+        parts = {key: _part(cls, key, value, where) for key, value in keys.items()}
+        return cls(**parts, **more)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where} cannot be used: {error}") from error
+
+
+def _part(cls: type, key: str, value: Any, where: str) -> Any:
+    """A value of a config as its class takes it: a Ramp is made of its keys."""
+    parameter = inspect.signature(cls).parameters.get(key)
+    if parameter is not None and parameter.annotation in (Ramp, "Ramp"):
+        if not isinstance(value, Mapping | ml_collections.ConfigDict):
+            raise UserError(f"{where}.{key} is {_short(value)}; it must have start, end and steps.")
+        return make(Ramp, value, f"{where}.{key}")
+    return value
 
 
 def check_within(owner: Any, **ranges: tuple[float, float]) -> None:

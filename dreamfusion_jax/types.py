@@ -8,7 +8,7 @@ counter-clockwise; elevation is measured from the xy-plane. Angles in radians.
 import flax.struct
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 Array = jax.Array | np.ndarray  # on a device, or brought back from it
 
@@ -92,3 +92,16 @@ class TextEmbeddings:
 
     states: Float[Array, "*rows tokens width"]
     mask: Bool[Array, "*rows tokens"]
+
+
+@flax.struct.dataclass
+class RenderedViews:
+    """Rendered images as a guidance sees them, in the prior's range or as its latents.
+
+    `scene` is the number of each image's scene among those that are optimized together.
+    """
+
+    image: Float[Array, "batch height width channels"]
+    camera: Camera
+    light: Light
+    scene: Int[Array, "batch"]

@@ -1,5 +1,14 @@
-"""Image to gradient: Score Distillation Sampling, and the full diffusion loss."""
+"""Image to gradient: Score Distillation Sampling, the full diffusion loss, and CLIP."""
 
-from dreamfusion_jax.guidance.sds import Guidance, diffusion_loss_gradient, sds_gradient
+from dreamfusion_jax.guidance.base import Guidance
+from dreamfusion_jax.guidance.clip import ClipGuidance
+from dreamfusion_jax.guidance.sds import SDS, DiffusionLoss, diffusion_loss_gradient, sds_gradient
 
-__all__ = ["Guidance", "diffusion_loss_gradient", "sds_gradient"]
+__all__ = [
+    "SDS",
+    "ClipGuidance",
+    "DiffusionLoss",
+    "Guidance",
+    "diffusion_loss_gradient",
+    "sds_gradient",
+]

@@ -1,74 +1,60 @@
 """Guidance by an image-text model, as in Dream Fields (Jain et al. 2022): image -> gradient."""
 
 import dataclasses
-from typing import Any
+from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.guidance.base import Guidance
+from dreamfusion_jax.registry import register
 
 
-@flax.struct.dataclass
-class ClipGuidanceAux:
-    """1 - cosine of each image and its text, the mean over its crops."""
-
-    residual: Float[Array, "batch"]
-
-
+@register("guidance", "clip")
 @dataclasses.dataclass(frozen=True)
-class ClipGuidance:
+class ClipGuidance(Guidance):
     """The gradient of -cosine(image, text), the mean over random crops of each image.
 
     Dream Fields draws another background for each crop; here it belongs to the view.
     """
 
-    crops: int = 8
-    crop_share: float = 154 / 168  # of the side of the render
+    model: ClassVar[str] = "image_text"
+    num_crops: int = 8
+    crop_fraction: float = 154 / 168  # of the side of the render
 
-    def gradient(
-        self,
-        prior: ImageTextPrior,
-        params: Any,
-        image: Float[Array, "batch height width 3"],
-        embeddings: TextEmbeddings,
-        key: Key[Array, "batch"],
-        step: Int[Array, ""],
-    ) -> tuple[Float[Array, "batch height width 3"], ClipGuidanceAux]:
-        """The gradient with respect to the images, times their pixels (the step divides by them).
+    def __post_init__(self):
+        if self.num_crops < 1 or not 0 < self.crop_fraction <= 1:
+            raise ValueError(
+                f"num_crops is {self.num_crops} and crop_fraction {self.crop_fraction}; they must "
+                "be at least 1, and within (0, 1]."
+            )
 
-        Args:
-          prior: the frozen model.
-          params: its parameters.
-          image: in [-1, 1].
-          embeddings: one row per image; more are not looked at.
-          key: one for each image, draws the crops.
-          step: not looked at.
-        """
+    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
+        """Return the gradient times the pixels of an image (the step divides by them)."""
+        image = views.image
         texts = embeddings.states[: len(image), 0]
 
         def loss(x):
             cut = jax.vmap(lambda picture, k: self._crop(picture, k, prior.model.image_size))
-            pictures = cut(to_image_range(x), key)
-            vectors = prior.model.embed(params, pictures.reshape(-1, *pictures.shape[2:]))
-            vectors = vectors.reshape(len(image), self.crops, -1)
+            pictures = cut(to_image_range(x), keys)
+            vectors = prior.model.embed(prior_params, pictures.reshape(-1, *pictures.shape[2:]))
+            vectors = vectors.reshape(len(image), self.num_crops, -1)
             distance = 1 - jnp.einsum("bcd,bd->bc", vectors, texts).mean(1)
             return distance.sum(), distance
 
         gradient, distance = jax.grad(loss, has_aux=True)(image)
-        return gradient * (image.shape[1] * image.shape[2]), ClipGuidanceAux(residual=distance)
+        scale = image.shape[1] * image.shape[2]
+        return gradient * scale, None, {"clip_distance": distance}
 
     def _crop(
         self, picture: Float[Array, "height width 3"], key: Key[Array, ""], size: int
     ) -> Float[Array, "crops size size 3"]:
         """Square cut-outs at random places, resized bilinearly."""
         side = picture.shape[0]
-        own = max(1, round(self.crop_share * side))
-        corners = jax.random.randint(key, (self.crops, 2), 0, side - own + 1)
+        own = max(1, round(self.crop_fraction * side))
+        corners = jax.random.randint(key, (self.num_crops, 2), 0, side - own + 1)
 
         def cut(corner):
             found = jax.lax.dynamic_slice(picture, (corner[0], corner[1], 0), (own, own, 3))

@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.guidance.base import Guidance
+from dreamfusion_jax.registry import register
 from dreamfusion_jax.schedules import Ramp
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import RenderedViews, TextEmbeddings
 
 WEIGHTINGS = ("sigma_squared", "uniform")
 
@@ -126,36 +129,68 @@ def _expand(per_image: Float[Array, "batch"]) -> Float[Array, "batch 1 1 1"]:
     return per_image[:, None, None, None]
 
 
-LOSSES = {"sds": sds_gradient, "diffusion_loss": diffusion_loss_gradient}
-
-
 @dataclasses.dataclass(frozen=True)
-class Guidance:
-    """The settings of the guidance of a run: which gradient, omega, t ~ U(t_min, t_max)."""
+class _DiffusionGuidance(Guidance):
+    """What guidance by a diffusion prior has in common: omega, t ~ U(t_min, t_max), and w(t)."""
 
-    loss: str
-    weight: float
-    t_min: float
-    t_max: Ramp
-    weighting: str
+    omega: float = 100.0
+    t_min: float = 0.02
+    t_max: Ramp = Ramp(0.98, 0.98, 0)
+    weighting: str = "sigma_squared"
 
-    def gradient(
-        self,
-        prior: Prior,
-        params: Any,
-        image: Float[Array, "batch height width channels"],
-        embeddings: TextEmbeddings,
-        key: Key[Array, "*keys"],
-        step: Int[Array, ""],
-    ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
-        """The gradient with respect to the images at a step of the run."""
-        return LOSSES[self.loss](
+    def __post_init__(self):
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(
+                f"weighting is {self.weighting!r}; choose one of {', '.join(WEIGHTINGS)}."
+            )
+        if not 0 <= self.t_min < min(self.t_max.start, self.t_max.end):
+            raise ValueError(
+                f"t_min {self.t_min} must lie below t_max, {self.t_max.start} to {self.t_max.end}."
+            )
+        if max(self.t_max.start, self.t_max.end) > 1:
+            raise ValueError(
+                f"t_max is {self.t_max.start} to {self.t_max.end}; both must be within [0, 1]."
+            )
+
+    @property
+    def asks_unconditional(self) -> bool:
+        """Whether the row of the empty prompt has any weight."""
+        return self.omega != 0
+
+    def _gradient(
+        self, loss: Callable, prior: Any, prior_params: Any, views: RenderedViews, *rest: Any
+    ) -> tuple[Array, None, dict[str, Array]]:
+        embeddings, keys, step = rest
+        gradient, aux = loss(
             prior,
-            params,
-            image,
+            prior_params,
+            views.image,
             embeddings,
-            key,
-            guidance_weight=self.weight,
+            keys,
+            guidance_weight=self.omega,
             t_range=(self.t_min, self.t_max(step)),
             weighting=self.weighting,
         )
+        return gradient, None, {"sds_residual": aux.residual}
+
+
+@register("guidance", "sds")
+@dataclasses.dataclass(frozen=True)
+class SDS(_DiffusionGuidance):
+    """Score Distillation Sampling (paper Eq. 3)."""
+
+    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
+        """Return `sds_gradient` of all views."""
+        rest = (embeddings, keys, step)
+        return self._gradient(sds_gradient, prior, prior_params, views, *rest)
+
+
+@register("guidance", "diffusion_loss")
+@dataclasses.dataclass(frozen=True)
+class DiffusionLoss(_DiffusionGuidance):
+    """The full gradient of the diffusion loss (paper Eq. 2), its ablation."""
+
+    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
+        """Return `diffusion_loss_gradient` of all views."""
+        rest = (embeddings, keys, step)
+        return self._gradient(diffusion_loss_gradient, prior, prior_params, views, *rest)

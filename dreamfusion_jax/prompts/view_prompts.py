@@ -58,9 +58,7 @@ class ViewPrompts:
 
     def __post_init__(self):
         if self.kind not in ("paper", "fine", "none"):
-            raise UserError(
-                f"guidance.view_words is {self.kind!r}; choose one of paper, fine, none."
-            )
+            raise UserError(f"view_words is {self.kind!r}; choose one of paper, fine, none.")
 
     def prompts(self, *prompts: str) -> list[str]:
         """Each prompt with every view word, and "" (the unconditional prompt) at the end."""

@@ -89,7 +89,13 @@ def train(
     total = stages[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
     with contextlib.closing(RunStore(jobs)) as runs:
-        begin = functools.partial(initial_state, stages[0].scene, stages[0].optimizer)
+        begin = functools.partial(
+            initial_state,
+            stages[0].scene,
+            stages[0].optimizer,
+            guidance=stages[0].guidance,
+            prior=stages[0].prior,
+        )
         # As one program: one small one for each operation would take seconds to compile.
         start = jax.jit(begin)(seed_keys)
         state = runs.restore(start)
@@ -179,5 +185,5 @@ def _report(
 
 
 def _summary(metrics: dict[str, np.ndarray], rate: float) -> dict[str, str]:
-    shown = {k: f"{np.mean(metrics[k]):.3g}" for k in ("residual", "opacity", "orientation")}
+    shown = {name: f"{np.mean(v):.3g}" for name, v in metrics.items() if name != "gradient_norm"}
     return shown | {"views/s": f"{rate:.1f}"}

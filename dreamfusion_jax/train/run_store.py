@@ -71,6 +71,16 @@ def _group_numbers(jobs: Sequence[Job], size: int, last_step: int) -> list[int]:
     return numbers
 
 
+# The fields of a TrainState -> the items of a checkpoint; what is None is left out.
+_ITEMS = {
+    "params": "scene",
+    "opt_state": "optimizer",
+    "grid": "density_grid",
+    "guidance_params": "guidance",
+    "guidance_opt_state": "guidance_optimizer",
+}
+
+
 class RunStore:
     """Saves, restores and logs several scenes, each in a folder of its own.
 
@@ -198,12 +208,12 @@ class RunStore:
         for i, checkpoints in enumerate(self._checkpoints):
             own = take_scene(like, i)
             found = checkpoints.restore(_items(own), step)
-            items = found["scene"], found["optimizer"], found.get("density_grid")
-            scenes.append(TrainState(jnp.int32(step), *items))
+            own = {name: found[item] for name, item in _ITEMS.items() if item in found}
+            scenes.append(TrainState(step=jnp.int32(step), **own))
         return stack_scenes(scenes)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds, by name."""
-    grid = {} if state.grid is None else {"density_grid": state.grid}
-    return {"scene": state.params, "optimizer": state.opt_state} | grid
+    found = {item: getattr(state, name) for name, item in _ITEMS.items()}
+    return {item: tree for item, tree in found.items() if tree is not None}

@@ -4,18 +4,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 import optax
 
+from dreamfusion_jax import registry
 from dreamfusion_jax.diffusion.latent_colors import CHANNELS
 from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.guidance.clip import ClipGuidance
+from dreamfusion_jax.guidance.base import Guidance
 from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
-from dreamfusion_jax.guidance.sds import LOSSES, WEIGHTINGS, Guidance
 from dreamfusion_jax.optim.build import build_optimizer
 from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.registry import make
@@ -29,9 +30,9 @@ from dreamfusion_jax.types import Camera
 # Where views are taken from: as the paper draws them, or from where the prior has seen, if it says.
 CAMERAS = RANDOM, OF_PRIOR = ("random", "of_prior")
 AXIS = "batch"  # the mapped axis of devices
-SIMILARITY = "similarity"  # the loss that an image-text model guides with
 # The parts of a config that the compiled step depends on.
-_PARTS = ("scene", "camera", "light", "blur", "guidance", "regularizers", "optim", "train")
+_PARTS = ("view_words", "scene", "camera", "light", "blur", "guidance", "regularizers", "optim")
+_PARTS += ("train",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Stage:
     blur: Ramp
     prior: Prior | ImageTextPrior  # its architecture: the parameters are arguments
     view_prompts: ViewPrompts
-    guidance: Guidance | ClipGuidance
+    guidance: Guidance
     regularizers: Regularizers
     optimizer: optax.GradientTransformation
     image_size: int
@@ -114,9 +115,7 @@ def _make_stage(
 ) -> Stage:
     config = settings.config
     _check_intervals(config.train)
-    guidance, regularizers, train = config.guidance, config.regularizers, config.train
-    _one_of("guidance.loss", guidance.loss, (*LOSSES, SIMILARITY))
-    _one_of("guidance.weighting", guidance.weighting, WEIGHTINGS)
+    regularizers, train = config.regularizers, config.train
     _one_of(
         "scene.background.kind", config.scene.background.kind, ("environment", "color", "textures")
     )
@@ -134,11 +133,6 @@ def _make_stage(
     targets = regularizers.transmittance.start, regularizers.transmittance.end
     if not all(0 <= target < 1 for target in targets):
         raise UserError(f"regularizers.transmittance is {targets}; both must lie within [0, 1).")
-    if not 0 <= guidance.t_min < min(guidance.t_max, guidance.t_max_end) <= 1:
-        raise UserError(
-            f"guidance.t_min {guidance.t_min} must lie below t_max {guidance.t_max} and "
-            f"t_max_end {guidance.t_max_end}, all within [0, 1]."
-        )
     camera = {key: value for key, value in config.camera.items() if key != "name"}
     return Stage(
         scene=Scene.from_config(config.scene),
@@ -147,8 +141,8 @@ def _make_stage(
         lights=make(LightDistribution, config.light, "light"),
         blur=make(Ramp, config.blur, "blur"),
         prior=prior,
-        view_prompts=ViewPrompts(guidance.view_words),
-        guidance=_guidance(guidance, train.steps),
+        view_prompts=ViewPrompts(config.view_words),
+        guidance=build_guidance(config),
         regularizers=Regularizers(
             orientation=make(Ramp, regularizers.orientation, "regularizers.orientation"),
             opacity=make(Ramp, regularizers.opacity, "regularizers.opacity"),
@@ -177,21 +171,19 @@ def own_cameras(prior: Prior | ImageTextPrior, prompts: Sequence[str]) -> Camera
     return jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
 
 
-def _guidance(guidance: ml_collections.ConfigDict, steps: int) -> Guidance | ClipGuidance:
-    if guidance.loss == SIMILARITY:
-        if guidance.crops < 1 or not 0 < guidance.crop_share <= 1:
-            raise UserError(
-                f"guidance.crops is {guidance.crops} and crop_share {guidance.crop_share}; they "
-                "must be at least 1, and within (0, 1]."
-            )
-        return ClipGuidance(guidance.crops, guidance.crop_share)
-    return Guidance(
-        loss=guidance.loss,
-        weight=guidance.weight,
-        t_min=guidance.t_min,
-        t_max=Ramp(guidance.t_max, guidance.t_max_end, steps),
-        weighting=guidance.weighting,
-    )
+def build_guidance(config: ml_collections.ConfigDict) -> Guidance:
+    """Return the guidance of `config.guidance`; a ramp of 0 steps takes the whole run.
+
+    Raises:
+      UserError: there is no such guidance, or it refuses a value.
+    """
+    keys = {key: _over_the_run(value, config.train.steps) for key, value in config.guidance.items()}
+    return registry.build("guidance", keys, "guidance")
+
+
+def _over_the_run(value: Any, steps: int) -> Any:
+    is_ramp = isinstance(value, ml_collections.ConfigDict) and value.get("steps") == 0
+    return value.to_dict() | {"steps": steps} if is_ramp else value
 
 
 def _sizes(train: ml_collections.ConfigDict) -> list[tuple[int, int]]:

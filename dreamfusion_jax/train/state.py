@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int, Key
 
+from dreamfusion_jax.guidance.base import Guidance
 from dreamfusion_jax.scene.occupancy import DensityGrid
 from dreamfusion_jax.scene.render import Scene, init_params
 from dreamfusion_jax.types import Array
@@ -18,13 +19,15 @@ from dreamfusion_jax.types import Array
 # Folded into a seed where views fold in their numbers.
 PARAMS_STREAM = 2**31 - 1
 GRID_STREAM = 2**31 - 2
+GUIDANCE_STREAM = 2**31 - 3
 
 
 @flax.struct.dataclass
 class TrainState:
     """Step counter, scene parameters, optimizer state, density grid. Keys and time are derived.
 
-    `grid` is what the scene's sampler keeps of the field, None where it keeps nothing.
+    `grid` is what the scene's sampler keeps of the field, None where it keeps nothing;
+    `guidance_params` and `guidance_opt_state` what the guidance learns, None where nothing.
 
     Arrays have a leading axis of scenes, but for the integers that count steps: these are
     shared, so that what depends on them (`lax.cond`) is decided once and not per scene.
@@ -34,6 +37,8 @@ class TrainState:
     params: Any
     opt_state: Any
     grid: DensityGrid | None = None
+    guidance_params: Any = None
+    guidance_opt_state: Any = None
 
 
 def initial_state(
@@ -41,18 +46,41 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     seed_keys: Key[Array, "scenes"],
     params: Any = None,
+    *,
+    guidance: Guidance | None = None,
+    prior: Any = None,
 ) -> TrainState:
-    """The state before the first step: of fresh parameters, or of those of one scene."""
+    """Return the state before the first step: of fresh parameters, or of those of one scene.
+
+    Args:
+      scene: what is optimized.
+      optimizer: of its parameters.
+      seed_keys: of the scenes.
+      params: of one scene, that all start from.
+      guidance: may learn parameters of its own; None learns nothing.
+      prior: the frozen model without its parameters, for the guidance.
+    """
     if params is None:
         keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, PARAMS_STREAM)
         params = jax.vmap(lambda key: init_params(scene, key))(keys)
     else:
         params = jax.tree.map(lambda x: jnp.stack([x] * seed_keys.shape[0]), params)
+    grid = jax.vmap(functools.partial(scene.sampler.initial_grid, scene.field))(params["field"])
+    state = TrainState(jnp.zeros((), jnp.int32), params, _optimizer_state(optimizer, params), grid)
+    if guidance is None or guidance.optimizer is None:
+        return state
+    keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, GUIDANCE_STREAM)
+    learnt = jax.vmap(lambda key: guidance.init(prior, key))(keys)
+    return state.replace(
+        guidance_params=learnt, guidance_opt_state=_optimizer_state(guidance.optimizer, learnt)
+    )
+
+
+def _optimizer_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
+    """The state of each scene's optimizer; counters are shared."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
     out_axes = _axes(jax.eval_shape(optimizer.init, one))
-    opt_state = jax.vmap(optimizer.init, out_axes=out_axes)(params)
-    grid = jax.vmap(functools.partial(scene.sampler.initial_grid, scene.field))(params["field"])
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, grid)
+    return jax.vmap(optimizer.init, out_axes=out_axes)(params)
 
 
 @jax.named_scope("optimizer")
@@ -60,11 +88,28 @@ def update_scenes(
     optimizer: optax.GradientTransformation, grads: Any, state: TrainState
 ) -> TrainState:
     """The state after a step of the optimizer on each scene by itself."""
-    axes = _axes(state.opt_state)
-    update = jax.vmap(optimizer.update, in_axes=(0, axes, 0), out_axes=(0, axes))
-    updates, opt_state = update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params, opt_state = _updated(optimizer, grads, state.opt_state, state.params)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+
+
+@jax.named_scope("guidance_optimizer")
+def update_guidance(guidance: Guidance, grads: Any, state: TrainState) -> TrainState:
+    """Return the state after the guidance has learnt from a step, of each scene by itself."""
+    if guidance.optimizer is None:
+        return state
+    params, opt_state = _updated(
+        guidance.optimizer, grads, state.guidance_opt_state, state.guidance_params
+    )
+    return state.replace(guidance_params=params, guidance_opt_state=opt_state)
+
+
+def _updated(
+    optimizer: optax.GradientTransformation, grads: Any, opt_state: Any, params: Any
+) -> tuple[Any, Any]:
+    axes = _axes(opt_state)
+    update = jax.vmap(optimizer.update, in_axes=(0, axes, 0), out_axes=(0, axes))
+    updates, opt_state = update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
 
 
 @jax.named_scope("density_grid")

@@ -19,8 +19,14 @@ from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.regularizers import entropy_penalty, opacity_penalty
 from dreamfusion_jax.scene.render import background_colors, render_rays
 from dreamfusion_jax.train.stage import AXIS, Stage
-from dreamfusion_jax.train.state import GRID_STREAM, TrainState, refresh_grids, update_scenes
-from dreamfusion_jax.types import Camera, Light, TextEmbeddings
+from dreamfusion_jax.train.state import (
+    GRID_STREAM,
+    TrainState,
+    refresh_grids,
+    update_guidance,
+    update_scenes,
+)
+from dreamfusion_jax.types import Camera, Light, RenderedViews, TextEmbeddings
 
 
 def train_step(
@@ -47,17 +53,19 @@ def train_step(
 
     rows = select_rows(embeddings, stage.view_prompts.index(cameras.azimuth, cameras.elevation))
     guidance_keys = jax.vmap(jax.random.fold_in, (0, None))(keys.ravel(), 4)
-    grad_x, aux = stage.guidance.gradient(
-        stage.prior, prior_params, x.reshape(-1, *x.shape[2:]), rows, guidance_keys, state.step
+    views = flat_views(x, cameras, lights)
+    grad_x, grad_guidance, figures = stage.guidance.gradient(
+        state.guidance_params, stage.prior, prior_params, views, rows, guidance_keys, state.step
     )
     # What the prior saw, latents or pixels, counts: the mean over them weighs as much as
     # the mean over rays that the regularizers are.
     pixels = x.shape[1] * math.prod(stage.prior.latent_shape[:2])
     (grads,) = vjp((grad_x.reshape(x.shape) / pixels, jnp.ones_like(penalties)))
 
-    residual = jnp.mean(aux.residual.reshape(x.shape[:2]), axis=1)
-    metrics = {"residual": residual, "opacity": opacity, "orientation": orientation}
-    grads, metrics = mean_over_devices((grads, metrics))
+    metrics = {name: jnp.mean(v.reshape(x.shape[:2]), axis=1) for name, v in figures.items()}
+    metrics |= {"opacity": opacity, "orientation": orientation}
+    grads, grad_guidance, metrics = mean_over_devices((grads, grad_guidance, metrics))
+    state = update_guidance(stage.guidance, grad_guidance, state)
     state = update_scenes(stage.optimizer, grads, state)
     state = refresh_grids(
         stage.scene, state, stage.blur(state.step) ** 2, grid_keys(seed_keys, state)
@@ -97,6 +105,17 @@ def sample_views(
         return camera, sample_light(jax.random.fold_in(key, 1), camera, step, stage.lights)
 
     return jax.vmap(jax.vmap(one, (None, 0)))(own_cameras, keys)
+
+
+def flat_views(
+    images: Float[Array, "scenes views h w c"], cameras: Camera, lights: Light
+) -> RenderedViews:
+    """Return the views of all scenes as one batch, as guidance sees them."""
+    image, camera, light = jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:]), (images, cameras, lights)
+    )
+    scene = jnp.repeat(jnp.arange(images.shape[0]), images.shape[1])
+    return RenderedViews(image, camera, light, scene)
 
 
 @jax.named_scope("render")

@@ -26,6 +26,7 @@ from dreamfusion_jax.viewer.guarded_server import HOST, start_guarded_server
 
 SIDES = (32, 48, 64, 96, 128, 192, 256, 384)  # pixels of the longer side of a picture
 _SLOW, _FAST = 0.35, 0.12  # seconds a picture may and should take while the camera moves
+_COMMON = ("gradient_norm", "opacity", "orientation")  # metrics that are not the guidance's
 _IDLE = 0.05  # seconds between two looks at cameras that rest
 _PATIENCE = 10.0  # seconds without any browser until a pause ends
 _CURVE_POINTS = 200
@@ -115,9 +116,9 @@ class LiveViewer:
         """Shows a newer state of the scene, and its loss."""
         self._latest = params, step
         self._status.content = f"Step {step}"
-        residual = (metrics or {}).get("residual")
-        if residual is not None:
-            self._curve.append((step, residual))
+        own = [value for name, value in (metrics or {}).items() if name not in _COMMON]
+        if own:
+            self._curve.append((step, own[0]))
             chosen = np.unique(np.linspace(0, len(self._curve) - 1, _CURVE_POINTS).astype(int))
             points = np.array(self._curve, float)[chosen]
             self._chart.data = (points[:, 0], points[:, 1])
@@ -149,7 +150,7 @@ class LiveViewer:
             (np.zeros(2), np.zeros(2)),
             (viser.uplot.Series(label="step"), viser.uplot.Series(label="loss", stroke="#2f6fb5")),
             scales={"x": {"time": False}},
-            title="residual",
+            title="guidance",
             height=180,
             visible=False,
         )

@@ -117,7 +117,7 @@ def _lower(config, options: argparse.Namespace, devices):
     if options.unet:
         prior = untrained_prior(options.unet, unet_shapes(options.unet))
     else:
-        prompts = [] if config.guidance.weight else ["a teddy bear"]
+        prompts = [] if config.guidance.omega else ["a teddy bear"]
         prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
     stage = make_stage(config, prior, len(devices))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), options.scenes))

@@ -30,14 +30,14 @@ def test_overrides_take_the_type_of_the_value():
         config,
         {
             "train.steps": "7",
-            "guidance.weight": "20",
+            "guidance.omega": "20",
             "camera.focal_range": "(1, 1.2)",
             "prior": "furniture-unet",
             "optim.adam.eps": 1e-8,
         },
     )
     assert config.train.steps == 7 and isinstance(config.train.steps, int)
-    assert config.guidance.weight == 20.0 and isinstance(config.guidance.weight, float)
+    assert config.guidance.omega == 20.0 and isinstance(config.guidance.omega, float)
     assert config.camera.focal_range == (1.0, 1.2)
     assert config.prior == "furniture-unet" and config.optim.adam.eps == 1e-8
     assert config.is_locked
@@ -111,6 +111,6 @@ def test_figure_6_adds_to_the_row_before():
     assert [*ABLATIONS.FIGURE_6] == ["base", "views", "view_prompts", "lighting", "textureless"]
     changes = [load_config(f"ablations.{row}") for row in ABLATIONS.FIGURE_6]
     assert [c.camera.azimuth_range == (0.0, 360.0) for c in changes] == [False] + 4 * [True]
-    assert [c.guidance.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
+    assert [c.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
     assert [c.light.lit_probability > 0 for c in changes] == 3 * [False] + 2 * [True]
     assert [c.light.textureless_probability for c in changes] == 4 * [0.0] + [0.5]

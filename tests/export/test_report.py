@@ -18,7 +18,7 @@ from dreamfusion_jax.export.video import write_video
 def workdir(tmp_path):
     """A run's folder with all its files, a line of the metrics cut off."""
     (tmp_path / "config.json").write_text(json.dumps({"prompt": "a <b> & c", "seed": 7}))
-    rows = [{"step": s, "residual": 1 / s, "opacity": None} for s in (25, 50, 75)]
+    rows = [{"step": s, "sds_residual": 1 / s, "opacity": None} for s in (25, 50, 75)]
     text = "".join(json.dumps(r) + "\n" for r in rows) + '{"step": 100, "resid'
     (tmp_path / "metrics.jsonl").write_text(text)
     (tmp_path / "previews").mkdir()

@@ -29,7 +29,7 @@ SMALL = {
     "optim.learning_rate": 1e-2,
     "optim.final_learning_rate": 1e-2,
     "optim.warmup_steps": 1,
-    "guidance.crops": 2,
+    "guidance.num_crops": 2,
     "export.turntable_frames": 2,
     "export.turntable_size": 16,
     "export.mesh_resolution": 16,
@@ -58,7 +58,7 @@ def test_dream_fields_from_prompt_to_r_precision(folder, tmp_path, capsys):
     workdir = tmp_path / "runs" / "a-chair"
     command = ["generate", "a chair", "--config=dream_fields", f"--workdir={workdir}"]
     assert cli.main([*command, *flags(prior=folder)]) == 0, capsys.readouterr().err
-    distances = [row["residual"] for row in read_metrics(workdir)]
+    distances = [row["clip_distance"] for row in read_metrics(workdir)]
     assert distances[-1] < distances[0] - 0.01, distances
     run = restore_run(workdir)
     assert run.scene.textures and all(np.isfinite(x).all() for x in jax.tree.leaves(run.params))
@@ -83,8 +83,8 @@ def test_models_are_told_apart(folder):
         ({}, "there is no folder give --config.prior"),
         ({"prior": "furniture-unet"}, "there is no folder furniture-unet"),
         ({"prior_dtype": "float33"}, "prior_dtype is 'float33'"),
-        ({"guidance.crops": 0}, "must be at least 1"),
-        ({"guidance.crop_share": 0.0}, r"within \(0, 1\]"),
+        ({"guidance.num_crops": 0}, "must be at least 1"),
+        ({"guidance.crop_fraction": 0.0}, r"within \(0, 1\]"),
     ],
 )
 def test_bad_settings_are_refused(folder, tmp_path, capsys, values, message):

@@ -18,7 +18,7 @@ SETTINGS = {
     "train.steps_per_call": 2,
     "train.checkpoint_every": 4,
     "train.preview_every": 4,
-    "guidance.view_words": "paper",
+    "view_words": "paper",
     "scene.field.cells": 8,
     "scene.field.levels": 2,
     "scene.sampler.cells": 8,

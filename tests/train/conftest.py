@@ -49,7 +49,7 @@ def tiny_config(field: str = "mlp", **changes) -> ml_collections.ConfigDict:
         "train.checkpoint_every": 4,
         "train.preview_every": 4,
         "light.albedo_steps": 2,
-        "guidance.view_words": "paper",
+        "view_words": "paper",
     }
     override(config, values | {k.replace("__", "."): v for k, v in changes.items()})
     return config

@@ -115,7 +115,7 @@ def test_hosts_are_killed_or_preempted_and_go_on(tmp_path):
     for a, b in zip(leaves(tmp_path / "whole/0"), leaves(tmp_path / "broken/0"), strict=True):
         np.testing.assert_array_equal(a, b)
     rows = [read_metrics(tmp_path / name / "0") for name in ("whole", "broken")]
-    assert [r["residual"] for r in rows[0]] == [r["residual"] for r in rows[1]]
+    assert [r["sds_residual"] for r in rows[0]] == [r["sds_residual"] for r in rows[1]]
     goes_on_with_fewer_devices(fewer, rows[0])
 
 
@@ -137,7 +137,7 @@ def goes_on_with_fewer_devices(workdir, expected):
     rows = read_metrics(workdir)[before : before + 3]
     for row, other in zip(rows, expected[before:], strict=False):
         assert row["step"] == other["step"]
-        assert row["residual"] == pytest.approx(other["residual"], rel=2e-3)
+        assert row["sds_residual"] == pytest.approx(other["sds_residual"], rel=2e-3)
 
 
 def test_hosts_that_disagree_are_told(tmp_path):

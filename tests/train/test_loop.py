@@ -57,7 +57,7 @@ def test_interrupted_run_equals_an_unbroken_one(
     assert equal_bits(whole, resumed)
     rows_a, rows_b = read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b")
     assert [r["step"] for r in rows_b] == [2, 4, 6, 8]
-    assert [r["residual"] for r in rows_a] == [r["residual"] for r in rows_b]
+    assert [r["sds_residual"] for r in rows_a] == [r["sds_residual"] for r in rows_b]
 
     write_config(tmp_path / "b", config)
     run = restore_run(tmp_path / "b")
@@ -201,7 +201,7 @@ def test_renders_are_resized_to_the_size_of_the_prior(tiny_config, ball_prior, t
     for size, name in ((8, "same"), (16, "larger")):
         train_one(tiny_config(train__image_size=size), ball_prior, tmp_path / name)
         rows.append(read_metrics(tmp_path / name))
-    same, larger = ([row["residual"] for row in found] for found in rows)
+    same, larger = ([row["sds_residual"] for row in found] for found in rows)
     assert same != larger and same == pytest.approx(larger, rel=0.2)  # the same views, but finer
 
 
@@ -230,7 +230,7 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
     assert equal_bits(train_one(tiny_config(**fine), prior_at, tmp_path / "b"), whole)
 
     coarse = train_one(tiny_config(), prior_at, tmp_path / "c")
-    rows = [[r["residual"] for r in read_metrics(tmp_path / name)] for name in "ac"]
+    rows = [[r["sds_residual"] for r in read_metrics(tmp_path / name)] for name in "ac"]
     assert rows[0][:2] == rows[1][:2] and not set(rows[0][2:]) & set(rows[1][2:])
     assert not equal_bits(coarse.params, whole.params)
 
@@ -278,7 +278,7 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
             },
             "frequencies is 0",
         ),
-        ({"guidance__loss": "vsd"}, "'vsd'; choose one of sds"),
+        ({"guidance__name": "vsd"}, "'vsd'; choose one of clip, sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),
         ({"train__larger_image_sizes": (16,), "train__larger_from": (1.5,)}, r"share of the steps"),

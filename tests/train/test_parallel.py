@@ -10,7 +10,7 @@ from dreamfusion_jax.config import load_config
 from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.stage import make_stage
 
-# RunStore the tiny config on some virtual devices and prints the parameters.
+# Runs the tiny config on some virtual devices and prints the parameters.
 PROGRAM = """
 import json, pathlib, sys
 import jax
@@ -90,7 +90,7 @@ from dreamfusion_jax.train.parallel import steps_program
 from dreamfusion_jax.train.state import initial_state
 from dreamfusion_jax.train.stage import make_stage
 prior = ball_prior()
-config = tiny_config(optim__name="shampoo", guidance__weight=10.0)
+config = tiny_config(optim__name="shampoo", guidance__omega=10.0)
 stage = make_stage(config, prior, 4)
 keys = jax.random.split(jax.random.key(0), 2)
 state = initial_state(stage.scene, stage.optimizer, keys)

@@ -94,10 +94,10 @@ def test_page_shows_the_scene_and_its_controls_act(ball, params, browser):
     try:
         page.goto(viewer.url)
         page.wait_for_selector("canvas")
-        viewer.show(params, 25, {"residual": 0.5})
+        viewer.show(params, 25, {"sds_residual": 0.5})
         # The ball is red above and blue below.
         until(lambda: (colors() @ [1, 0, -1] > 60).any() and (colors() @ [1, 0, -1] < -40).any())
-        viewer.show(params, 50, {"residual": 0.4})
+        viewer.show(params, 50, {"sds_residual": 0.4})
         page.wait_for_selector("text=Step 50")
 
         before = colors()
