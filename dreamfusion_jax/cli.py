@@ -222,8 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(p, "prior_small")
     p.add_argument(
         "--data",
-        help="sweethome3d-furniture's .deb file, a pack made of it (datasets.pack), or the folder "
-        "of a TFDS captioned_furniture build (default: the shipped views)",
+        help="sweethome3d-furniture's .deb file, a pack made of it (furniture.packed), or the "
+        "folder of a TFDS captioned_furniture build (default: the shipped views)",
     )
     p.add_argument("--init", help="folder of a model to start from, of the same architecture")
     p.add_argument(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from dreamfusion_jax.pretrained.embedding_cache import cache_folder
+from dreamfusion_jax.io import cache_folder
 
 MAX_BYTES = 2 * 1024**3  # what was used longest ago is removed first
 _LEAST_SECONDS = 0.2  # what compiles faster is not worth a file

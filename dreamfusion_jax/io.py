@@ -29,6 +29,13 @@ _LARGEST_TEXT = 2**28  # bytes
 _LARGEST_PICTURE = 2**26  # pixels: 8192 x 8192
 
 
+def cache_folder() -> pathlib.Path:
+    """Return DREAMFUSION_CACHE, or dreamfusion_jax in the user's cache folder."""
+    own = os.environ.get("DREAMFUSION_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(own) if own else pathlib.Path(base) / "dreamfusion_jax"
+
+
 def local_path(path: str | os.PathLike) -> pathlib.Path:
     """Return a path with ~ expanded.
 

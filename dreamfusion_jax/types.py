@@ -5,6 +5,8 @@ counter-clockwise; elevation is measured from the xy-plane. Angles in radians.
 `*batch` stands for any number of leading dimensions.
 """
 
+import dataclasses
+
 import flax.struct
 import jax
 import numpy as np
@@ -38,6 +40,19 @@ class Light:
     diffuse: Float[Array, "*batch"]
     ambient: Float[Array, "*batch"]
     textureless: Float[Array, "*batch"]  # 1 replaces the albedo by white, 0 keeps it
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraLight:
+    """Parallel light from beside the camera: so far to its right and above it.
+
+    `ambient` and `diffuse` are the shares of the albedo as in the paper's Eq. 7.
+    """
+
+    ambient: float
+    diffuse: float
+    right: float
+    up: float
 
 
 @flax.struct.dataclass

@@ -79,7 +79,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     found["checkpoint"] = Kind(arrays, lambda: _arrays(restore_run(run).params), same=True)
     found["config"] = Kind([run / "config.json"], lambda: restore_run(run).scene)
     found["metrics"] = Kind([run / "metrics.jsonl"], lambda: (read_metrics(run), write_report(run)))
-    scores = {"scores": {"iou": 0.5, "psnr": 20.0}, "judge": {"color": 1.0, "geo": 0.5}}
+    scores = {"scores": {"iou": 0.5, "psnr": 20.0}, "retrieval_scores": {"color": 1.0, "geo": 0.5}}
     (run / "evaluation.json").write_text(json.dumps(scores))
     found["evaluation"] = Kind(
         [run / "evaluation.json"], lambda: (write_report(run), write_index(folder))

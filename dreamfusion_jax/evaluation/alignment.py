@@ -16,11 +16,10 @@ from jaxtyping import Array, Float
 from scipy import ndimage
 
 from dreamfusion_jax.export.view_renderer import render_views
-from dreamfusion_jax.furniture.object_views import CameraLight
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
 from dreamfusion_jax.scene.render import Prepared, Scene
-from dreamfusion_jax.types import Camera, Light
+from dreamfusion_jax.types import Camera, CameraLight, Light
 
 _ROTATIONS = 24
 _ZOOMS = (0.8, 0.9, 1.0, 1.1, 1.25)  # around the scale that makes the areas equal

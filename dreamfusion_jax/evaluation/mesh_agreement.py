@@ -76,7 +76,7 @@ def _draw(mesh: trimesh.Trimesh, cameras: Camera) -> Float[np.ndarray, "views si
         raise UserError("Drawing meshes needs PyVista: pip install 'dreamfusion_jax[data]'.") from (
             error
         )
-    from dreamfusion_jax.furniture.objects import Object3D, Part
+    from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 
     part = Part(
         np.asarray(mesh.vertices, np.float32),

@@ -17,7 +17,7 @@ import pyvista
 import vtk
 from jaxtyping import Float, UInt8
 
-from dreamfusion_jax.furniture.objects import Object3D, Part
+from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 
 
 class Renderer:

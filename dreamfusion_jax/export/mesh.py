@@ -81,7 +81,9 @@ def _closed(
     Vertices at one place are made one; faces with two corners in one go, and two that lie back to
     back; and where two sheets touch in an edge, each has its own copy of one end of it.
     """
-    vertices, index = np.unique(vertices, axis=0, return_inverse=True)
+    # As files hold them: places that differ less would be one there.
+    vertices, index = np.unique(vertices.astype(np.float32), axis=0, return_inverse=True)
+    vertices = vertices.astype(np.float64)
     faces = index.ravel()[faces]
     faces = faces[(faces != np.roll(faces, 1, axis=1)).all(1)]
     _, place, count = np.unique(

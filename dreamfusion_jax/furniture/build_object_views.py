@@ -29,7 +29,7 @@ POINTS = 4096
 POINTS_PER_UNIT = 8192  # resolution of the stored coordinates
 
 
-def shipped_views(noun: str, lower: int = 108, overhead: int = 36) -> Float[np.ndarray, "views 2"]:
+def view_angles(noun: str, lower: int = 108, overhead: int = 36) -> Float[np.ndarray, "views 2"]:
     """Azimuth and elevation (radians) of a noun's views, the same at every call.
 
     `lower` views have elevations in [-10, 60] degrees, `overhead` views in [60, 90]. In each
@@ -107,7 +107,7 @@ def build(
     points = _existing_points(truth)
     wanted = only or tuple(noun for noun in chosen if noun not in objects)
     if unknown := [noun for noun in wanted if noun not in chosen]:
-        raise UserError(f"{unknown[0]!r} is not in library_objects.py; add a line for it there.")
+        raise UserError(f"{unknown[0]!r} is not in chosen_objects.py; add a line for it there.")
     studio = ViewRenderer()
     try:
         for noun in tqdm(wanted, unit="object"):
@@ -121,7 +121,7 @@ def _add(studio: ViewRenderer, entries, choice: Choice, folder, truth) -> tuple[
 
     entry = entries[choice.uid]
     obj = studio.show(entry, choice.turn)
-    views, file = shipped_views(choice.noun), _slug(choice.noun) + ".webp"
+    views, file = view_angles(choice.noun), _slug(choice.noun) + ".webp"
     shots = studio.render(views)
     write_sheet(folder / file, shots, **VIEWS_QUALITY)
     write_sheet(truth / file, studio.render(truth_views()), **TRUTH_QUALITY)

@@ -18,7 +18,8 @@ import zlib
 from collections.abc import Callable
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.pretrained.embedding_cache import cache_folder, file_digest
+from dreamfusion_jax.io import cache_folder
+from dreamfusion_jax.pretrained.embedding_cache import file_digest
 
 PROPERTIES = "PluginFurnitureCatalog.properties"
 _PART = ".part"  # ends the name of a folder that is being unpacked

@@ -18,7 +18,7 @@ from dreamfusion_jax.furniture.evaluator_data import (
     judge_tokenizer,
 )
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews, select
-from dreamfusion_jax.furniture.object_views import nouns as known_nouns
+from dreamfusion_jax.furniture.object_views import nouns as shipped_nouns
 from dreamfusion_jax.furniture.trainer import (
     MODEL_FOLDER,
     TrainingState,
@@ -64,7 +64,7 @@ def train_evaluator(
     check_training(config)
     create_or_check_workdir(workdir, config)
     if config.nouns == "library":
-        views = select(views, known_nouns())
+        views = select(views, shipped_nouns())
     tokenizer = judge_tokenizer(views)
     model = config.model.to_dict() | {"nouns": list(views.nouns)}
     network = network_from_config(model, tokenizer.get_vocab_size())

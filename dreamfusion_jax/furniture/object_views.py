@@ -1,6 +1,6 @@
 """The shipped library of object views, and the ground truth for evaluation.
 
-Reading needs numpy and Pillow only. `furniture/assets/object_views/` has `index.json` and one WebP
+Reading needs no extra. `furniture/assets/object_views/` has `index.json` and one WebP
 sprite sheet of 12x12 views per noun; `furniture/assets/ground_truth/` has `index.json`, one sheet
 of 4x4 unseen views per noun and `points.npz`. Both are made by
 
@@ -18,24 +18,12 @@ from jaxtyping import Float, Float32, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import read_json, read_picture
+from dreamfusion_jax.types import CameraLight
 
 ASSETS = pathlib.Path(__file__).parent / "assets"
 OBJECT_VIEWS = ASSETS / "object_views"
 TRUTH = ASSETS / "ground_truth"
 SIZE = 128
-
-
-@dataclasses.dataclass(frozen=True)
-class CameraLight:
-    """Parallel light from beside the camera: so far to its right and above it.
-
-    `ambient` and `diffuse` are the shares of the albedo as in the paper's Eq. 7.
-    """
-
-    ambient: float
-    diffuse: float
-    right: float
-    up: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

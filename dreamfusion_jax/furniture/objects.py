@@ -12,33 +12,12 @@ import dataclasses
 
 import numpy as np
 import trimesh
-from jaxtyping import Float32, Int64, Num, UInt8
+from jaxtyping import Num, UInt8
 
+from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 from dreamfusion_jax.furniture.catalog import Entry
 
 INVISIBLE = 0.1  # materials of lower opacity are left out
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Triangles with one material. `color` and `texture` multiply, as in OBJ/MTL.
-
-    A texture with four channels is cut out where its alpha is 0; it has no values between.
-    """
-
-    vertices: Float32[np.ndarray, "vertices 3"]
-    faces: Int64[np.ndarray, "faces 3"]
-    normals: Float32[np.ndarray, "vertices 3"]
-    uv: Float32[np.ndarray, "vertices 2"] | None
-    texture: UInt8[np.ndarray, "height width channels"] | None
-    color: tuple[float, float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Object3D:
-    """A normalized object in the world frame. Every part is opaque."""
-
-    parts: tuple[Part, ...]
 
 
 def load_object(entry: Entry, turn: float = 0.0) -> Object3D:

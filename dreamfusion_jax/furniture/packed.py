@@ -4,8 +4,8 @@ r"""All objects of the catalogs, packed for training: one sprite sheet of views 
         --source=sweethome3d-furniture_1.8-1_all.deb
 
 needs the `[data]` extra; reading a pack needs numpy and Pillow only, and its 20 MB travel to an
-accelerator. Views are taken as those of the shipped library (`library_build`). Objects that a TFDS
-build would hold out are in it too: what is held out here are the views of `furniture_truth`.
+accelerator. Views are taken as the shipped ones (`build_object_views`). Objects that a TFDS build
+would hold out are in it too: what is held out here are the views of `assets/ground_truth`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.build_object_views import (
     VIEWS_QUALITY,
     ViewRenderer,
-    shipped_views,
+    view_angles,
     write_sheet,
 )
 from dreamfusion_jax.furniture.catalog import open_source
@@ -84,7 +84,7 @@ def build(source: str, folder: pathlib.Path, most: int | None = None) -> None:
             obj = studio.show(entry, turns.get(entry.uid, 0.0))
             if not usable(obj):
                 continue
-            views = shipped_views(entry.uid, LOWER, OVERHEAD)
+            views = view_angles(entry.uid, LOWER, OVERHEAD)
             shots = studio.render(views)
             write_sheet(file, shots, **VIEWS_QUALITY)
             parts = parts_of(entry, dominant_color(shots))

@@ -64,7 +64,7 @@ def load_data(
 
     Args:
       config: of a prior.
-      source: a folder that `datasets.pack` wrote, a TFDS folder, or the .deb file, of which a
+      source: a folder that `furniture.packed` wrote, a TFDS folder, or the .deb file, of which a
         pack is made beside it; without one, the shipped views are taken.
     """
     check_seed(config.seed)
@@ -109,7 +109,7 @@ def from_library(
 def from_pack(
     folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
 ) -> CaptionedImages:
-    """The pictures of a pack (`datasets.pack`), of some nouns or all.
+    """The pictures of a pack (`furniture.packed`), of some nouns or all.
 
     Raises UserError where the folder holds no pack, or not these nouns.
     """

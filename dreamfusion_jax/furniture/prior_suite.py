@@ -1,7 +1,7 @@
 """The prior suite: how well a text-to-image prior draws the objects of the shipped library.
 
 Everything is compared with true renders: those that it was trained on, where it was trained on
-the library, and the held-out ones of `datasets.library.load_ground_truth`.
+the library, and the held-out ones of `object_views.load_ground_truth`.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import EvalCameras, ViewConfig, scene_renders
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews
 from dreamfusion_jax.furniture.object_views import GroundTruth, load_ground_truth
-from dreamfusion_jax.furniture.object_views import nouns as known_nouns
+from dreamfusion_jax.furniture.object_views import nouns as shipped_nouns
 from dreamfusion_jax.io import read_json
 from dreamfusion_jax.models.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.known_nouns import with_article
@@ -149,7 +149,7 @@ def check_object_views(judge: RetrievalEvaluator) -> dict[str, Any]:
     Top-1 and top-5 retrieval of all held-out views (`load_ground_truth`), the share of objects
     that it takes for a Janus, and those that it finds in less than 70 % of their views.
     """
-    truths = [load_ground_truth(noun) for noun in judge.nouns if noun in known_nouns()]
+    truths = [load_ground_truth(noun) for noun in judge.nouns if noun in shipped_nouns()]
     ranks = [judge.ranks(close_up(on_gray(truth.rgba)), truth.noun) for truth in truths]
     shares = {truth.noun: np.mean(r == 0) for truth, r in zip(truths, ranks, strict=True)}
     janus = [retrieve_ground_truth(judge, truth)[1] for truth in truths]

@@ -1,15 +1,17 @@
 """Guidance by an image-text model, as in Dream Fields (Jain et al. 2022): image -> gradient."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.guidance.base import Guidance
+from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
 from dreamfusion_jax.registry import register
+from dreamfusion_jax.types import RenderedViews, TextEmbeddings
 
 
 @register("guidance", "clip")
@@ -31,7 +33,16 @@ class ClipGuidance(Guidance):
                 "be at least 1, and within (0, 1]."
             )
 
-    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
+    def gradient(
+        self,
+        params: None,
+        prior: ImageTextPrior,
+        prior_params: Any,
+        views: RenderedViews,
+        embeddings: TextEmbeddings,
+        keys: Key[Array, "batch"],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch height width 3"], None, dict[str, Float[Array, "batch"]]]:
         """Return the gradient times the pixels of an image (the step divides by them)."""
         image = views.image
         texts = embeddings.states[: len(image), 0]

@@ -1,15 +1,15 @@
 """Score Distillation Sampling (paper section 2.1): image -> gradient."""
 
+import abc
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
@@ -157,11 +157,22 @@ class _DiffusionGuidance(Guidance):
         """Whether the row of the empty prompt has any weight."""
         return self.omega != 0
 
-    def _gradient(
-        self, loss: Callable, prior: Any, prior_params: Any, views: RenderedViews, *rest: Any
-    ) -> tuple[Array, None, dict[str, Array]]:
-        embeddings, keys, step = rest
-        gradient, aux = loss(
+    @abc.abstractmethod
+    def loss_gradient(self, *args: Any, **settings: Any) -> tuple[Array, GuidanceAux]:
+        """Return a gradient by the arguments of `sds_gradient`."""
+
+    def gradient(
+        self,
+        params: None,
+        prior: Prior,
+        prior_params: Any,
+        views: RenderedViews,
+        embeddings: TextEmbeddings,
+        keys: Key[Array, "batch"],
+        step: Int[Array, ""],
+    ) -> tuple[Float[Array, "batch height width channels"], None, dict[str, Float[Array, "batch"]]]:
+        """Return the gradient of all views, see `Guidance`, and the mean squared residual."""
+        gradient, aux = self.loss_gradient(
             prior,
             prior_params,
             views.image,
@@ -179,10 +190,7 @@ class _DiffusionGuidance(Guidance):
 class SDS(_DiffusionGuidance):
     """Score Distillation Sampling (paper Eq. 3)."""
 
-    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
-        """Return `sds_gradient` of all views."""
-        rest = (embeddings, keys, step)
-        return self._gradient(sds_gradient, prior, prior_params, views, *rest)
+    loss_gradient = staticmethod(sds_gradient)
 
 
 @register("guidance", "diffusion_loss")
@@ -190,7 +198,4 @@ class SDS(_DiffusionGuidance):
 class DiffusionLoss(_DiffusionGuidance):
     """The full gradient of the diffusion loss (paper Eq. 2), its ablation."""
 
-    def gradient(self, params, prior, prior_params, views, embeddings, keys, step):
-        """Return `diffusion_loss_gradient` of all views."""
-        rest = (embeddings, keys, step)
-        return self._gradient(diffusion_loss_gradient, prior, prior_params, views, *rest)
+    loss_gradient = staticmethod(diffusion_loss_gradient)

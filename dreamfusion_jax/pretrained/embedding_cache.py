@@ -12,16 +12,9 @@ import safetensors
 import safetensors.flax
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import cache_folder, write_bytes
 
 _LOG = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """DREAMFUSION_CACHE, or dreamfusion_jax in the user's cache folder."""
-    own = os.environ.get("DREAMFUSION_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own) if own else Path(base) / "dreamfusion_jax"
 
 
 def _digest(states: jax.Array) -> str:

@@ -26,7 +26,7 @@ def view_index(
     """Which of VIEW_WORDS a camera sees (radians).
 
     Overhead above 60 degrees of elevation, otherwise front, side or back by the
-    quadrant of the azimuth, the front quadrant being centerd on azimuth 0.
+    quadrant of the azimuth, the front quadrant being centered on azimuth 0.
     """
     quadrant = _sector(azimuth, 4)
     side_as_one = jnp.where(quadrant == 3, 1, quadrant)

@@ -20,8 +20,6 @@ PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimized beside.
-# Keys that older runs lack, and what they mean by that.
-_ADDED = {"init": "", "scene.field.blob_after_exp": False}
 _FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
 
 
@@ -147,7 +145,7 @@ def _not_writable(folder: Path, error: OSError) -> UserError:
 
 
 def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict) -> list[tuple]:
-    a, b = _ADDED | _flat(old.to_dict()), _ADDED | _flat(new.to_dict())
+    a, b = _flat(old.to_dict()), _flat(new.to_dict())
     keys = dict.fromkeys(itertools.chain(b, a))
     return [
         (key, a.get(key), b.get(key))

@@ -44,6 +44,12 @@ def test_missing_pyvista_is_a_sentence(truth_scene, params, mesh, monkeypatch):
         compare_mesh(truth_scene, params, mesh, 1.5, 1.2)
 
 
+def test_a_file_is_closed_also_where_two_sheets_touch(mesh, tmp_path):
+    """Two vertices of this mesh differ by 1e-16 before it is closed: in a file they are one."""
+    write_mesh(mesh, tmp_path / "mesh.glb")
+    assert is_closed(mesh) and is_closed(read_glb(tmp_path / "mesh.glb"))
+
+
 @pytest.mark.slow
 def test_a_file_looks_like_its_field_and_not_like_another(
     truth_scene, turned_scene, params, mesh, tmp_path

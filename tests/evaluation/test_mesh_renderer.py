@@ -4,7 +4,7 @@ import pytest
 pytest.importorskip("pyvista")
 
 from dreamfusion_jax.evaluation.mesh_renderer import Renderer, look_at_origin  # noqa: E402
-from dreamfusion_jax.furniture.objects import Object3D, Part  # noqa: E402
+from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SIZE = 64

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.furniture.nearest_image import nearest_picture
-from dreamfusion_jax.furniture.object_views import CameraLight, GroundTruth, ObjectViews
+from dreamfusion_jax.furniture.object_views import GroundTruth, ObjectViews
+from dreamfusion_jax.types import CameraLight
 
 
 def square(width: int, color: int) -> np.ndarray:

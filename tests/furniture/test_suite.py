@@ -13,10 +13,11 @@ from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.furniture import suite
 from dreamfusion_jax.furniture.gallery import write_gallery, write_gallery_page
-from dreamfusion_jax.furniture.object_views import CameraLight, GroundTruth
+from dreamfusion_jax.furniture.object_views import GroundTruth
 from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalScores
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.types import CameraLight
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from dreamfusion_jax.evaluation.mesh_renderer import Renderer
-from dreamfusion_jax.furniture.objects import Object3D, surface_points
+from dreamfusion_jax.evaluation.textured_mesh import Object3D
+from dreamfusion_jax.furniture.objects import surface_points
 from dreamfusion_jax.scene.cameras import CameraDistribution, sample_camera
 
 IN_FRAME = 0.9  # share of the object's surface that a view must have inside its frame

@@ -1,0 +1,55 @@
+"""Imports go one way, from what is at the bottom to what is built on it."""
+
+import ast
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "dreamfusion_jax"
+LAYERS = (
+    "errors types io schedules registry model_files model_weights compile_cache xla_flags",
+    "config",
+    "scene optim prompts models",
+    "pretrained",
+    "diffusion",
+    "guidance",
+    "export",
+    "evaluation viewer",
+    "train",
+    "furniture",
+    "generation results scoring",
+    "api",
+    "cli",
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer.split()}
+# Still to go: (file, what it imports).
+BACK = {
+    ("diffusion/load.py", "furniture"),
+    ("model_weights.py", "pretrained"),
+    ("models/clip.py", "pretrained"),
+    ("pretrained/hub.py", "diffusion"),
+}
+
+
+def arrows(path: pathlib.Path) -> set[str]:
+    """What a file imports of the package, within functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dreamfusion_jax"):
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found & set(RANK)
+
+
+def test_imports_go_one_way():
+    back = set()
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE)
+        own = place.parts[0].removesuffix(".py")
+        if own != "__init__":
+            back |= {(str(place), name) for name in arrows(path) if RANK[name] > RANK[own]}
+    assert back == BACK
+
+
+def test_every_part_has_its_layer():
+    parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
+    unplaced = {name for name in parts if not name.startswith(("_", "py."))} - set(RANK)
+    assert not unplaced
