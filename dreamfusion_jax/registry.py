@@ -8,7 +8,10 @@ may register classes of its own:
 """
 
 import dataclasses
+import functools
 import importlib
+import importlib.metadata
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -22,7 +25,8 @@ from dreamfusion_jax.schedules import Ramp
 T = TypeVar("T", bound=type)
 Made = TypeVar("Made")
 Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
-_CLASSES: dict[str, dict[str, type]] = {}
+# By kind and name: a class or function, or where one is ("module:name") until it is asked for.
+_PARTS: dict[str, dict[str, Any]] = {}
 # Where the classes of a kind are that ship: imported when one is first asked for.
 _SHIPPED = {
     "background": "dreamfusion_jax.scene.background",
@@ -30,6 +34,9 @@ _SHIPPED = {
     "guidance": "dreamfusion_jax.guidance",
     "sampler": "dreamfusion_jax.scene.ray_samplers",
 }
+# What else ships, and may be taken out of the package: it declares its parts itself.
+_OPTIONAL = ("dreamfusion_jax.furniture",)
+_PLUGINS = "dreamfusion_jax.plugins"  # entry points of other packages, each a module to import
 _FLAX = ("parent", "name")  # attributes of every flax module
 
 
@@ -37,28 +44,51 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     """Return a decorator that makes a class known as `name` among those of a kind."""
 
     def add(cls: T) -> T:
-        _CLASSES.setdefault(kind, {})[name] = cls
+        _PARTS.setdefault(kind, {})[name] = cls
         return cls
 
     return add
+
+
+def declare(kind: str, name: str, where: str) -> None:
+    """Make a class or function known by its place, "module:name": imported when it is asked for."""
+    _PARTS.setdefault(kind, {}).setdefault(name, where)
 
 
 def names(kind: str) -> tuple[str, ...]:
     """Return the names of all classes of a kind."""
     if kind in _SHIPPED:
         importlib.import_module(_SHIPPED[kind])
-    return tuple(_CLASSES.get(kind, {}))
+    _import_plugins()
+    return tuple(_PARTS.get(kind, {}))
 
 
-def class_of(kind: str, name: str) -> type:
-    """Return a class by its name.
+@functools.cache
+def _import_plugins() -> None:
+    """Import what declares parts of its own."""
+    for module in _OPTIONAL:
+        if importlib.util.find_spec(module):
+            importlib.import_module(module)
+    for plugin in importlib.metadata.entry_points(group=_PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:
+            raise UserError(f"The plug-in {plugin.value} cannot be imported: {error!r}.") from error
+
+
+def class_of(kind: str, name: str) -> Any:
+    """Return a class (or function) by its name.
 
     Raises:
       UserError: there is none, with the names that there are.
     """
     if not isinstance(name, str) or name not in names(kind):
         raise UserError(f"There is no {kind} {name!r}; choose one of {', '.join(names(kind))}.")
-    return _CLASSES[kind][name]
+    found = _PARTS[kind][name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = _PARTS[kind][name] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def defaults(kind: str, name: str) -> dict[str, Any]:
