@@ -1,22 +1,21 @@
 """Text-to-3D by score distillation (DreamFusion) in pure JAX."""
 
-import warnings
+from typing import TYPE_CHECKING
 
-from dreamfusion_jax.xla_flags import prefer_fast_convolutions
+from dreamfusion_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from dreamfusion_jax.api import *
 
 __version__ = "0.1.0"
-
-prefer_fast_convolutions()
-# TensorFlow Probability, through distrax: with `python -W error` it could not be imported.
-warnings.filterwarnings("ignore", r"jax\.core\.pytype_aval_mappings", DeprecationWarning)
-
-
-_PUBLIC = (
+# The public names, which nothing else lists: `api` has all but UserError.
+__all__ = [
     "Result",
+    "UserError",
     "evaluate",
     "evaluate_clip",
-    "evaluate_meshes",
     "evaluate_judge",
+    "evaluate_meshes",
     "evaluate_prior",
     "export_all",
     "export_mesh",
@@ -25,17 +24,17 @@ _PUBLIC = (
     "render",
     "sample",
     "view",
-)
+]
 
 
 def __getattr__(name: str):
     # Imported on first use: `import dreamfusion_jax` alone stays instant.
-    if name in _PUBLIC:
+    if name in __all__:
         from dreamfusion_jax import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
-    return [*globals(), *_PUBLIC]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The few functions that a notebook calls."""
+"""The few functions that a notebook calls; `dreamfusion_jax.__all__` lists them."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from dreamfusion_jax.prompts.known_nouns import read_prompt
 from dreamfusion_jax.prompts.text import check_prompt
 from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS
 from dreamfusion_jax.prompts.word_vectors import contains_phrase
-from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer, render, view
+from dreamfusion_jax.results import Result, export_all, export_mesh, render, view
 from dreamfusion_jax.scoring import (
     evaluate,
     evaluate_clip,
@@ -27,23 +27,7 @@ from dreamfusion_jax.scoring import (
     evaluate_meshes,
     evaluate_prior,
 )
-
-__all__ = [
-    "Result",
-    "evaluate",
-    "evaluate_clip",
-    "evaluate_meshes",
-    "evaluate_judge",
-    "evaluate_prior",
-    "export_all",
-    "export_mesh",
-    "generate",
-    "generate_many",
-    "open_viewer",
-    "render",
-    "sample",
-    "view",
-]
+from dreamfusion_jax.startup import prepare_jax
 
 
 def _told(prompt: str, prior: str) -> str:
@@ -97,6 +81,7 @@ def sample(
         raise UserError("count, steps and sds-steps must be at least 1.")
     out = local_path(out)
     check_png(out)
+    prepare_jax()
     prompt = _told(prompt, prior)
     model = load_prior(prior, dtype=dtype, image_size=size)
     warn_unknown_words(model, prompt, prior)

@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides = _config_overrides(rest)
         if options.overrides and not hasattr(options, "config"):
             raise UserError(f"`dreamfusion {options.command}` takes no --config values.")
-        from dreamfusion_jax.compile_cache import keep_programs  # imports JAX: not for --help
+        from dreamfusion_jax.startup import prepare_jax  # imports JAX: not for --help
         from dreamfusion_jax.train.parallel import check_devices
         from dreamfusion_jax.train.preemption import stop_on_signals
 
-        keep_programs()
+        prepare_jax()
         with stop_on_signals():
             if options.command != "generate":  # which may join other hosts first
                 check_devices()
@@ -566,10 +566,12 @@ def _train_judge(options: argparse.Namespace) -> None:
         check_evaluator,
         check_object_views,
     )
+    from dreamfusion_jax.furniture.shipped import asset_folder
     from dreamfusion_jax.io import local_path
 
     config = load_config(options.config, EVALUATOR_PARTS)
     override(config, options.overrides)
+    asset_folder("ground_truth")  # which the judge is checked with: before it is trained
     views = shipped_views() if options.data == "library" else load_evaluator_views(options.data)
     model = train_evaluator(config, views, local_path(options.workdir), init=options.init)
     print(model)

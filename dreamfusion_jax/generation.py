@@ -12,7 +12,6 @@ import jax
 import ml_collections
 import PIL.Image
 
-from dreamfusion_jax.compile_cache import keep_programs
 from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
     has_own_size,
@@ -38,6 +37,7 @@ from dreamfusion_jax.prompts.known_nouns import Reading, read_prompt
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.parallel import (
@@ -186,7 +186,7 @@ def _resolve(
     else:
         config = config.copy_and_resolve_references()
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
-    keep_programs()
+    prepare_jax()
     check_export(config.export)
     # A device for each core would have a copy of the prior's parameters for each core.
     clip = _by_image_text(config) and not is_dual_encoder(config.prior)

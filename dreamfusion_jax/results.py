@@ -35,6 +35,7 @@ from dreamfusion_jax.export.view_settings import (
 )
 from dreamfusion_jax.io import local_path
 from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
 from dreamfusion_jax.viewer.live_viewer import LiveViewer
@@ -81,6 +82,7 @@ def read_result(workdir: Path) -> Result:
 def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
     """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
     workdir = local_path(workdir)
+    prepare_jax()
     run = restore_run(workdir)
     if progress:
         print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
@@ -161,6 +163,7 @@ def render(
     if transparent and suffix == ".mp4":
         raise UserError("An .mp4 video has no transparency; write .webp, .gif or PNG files.")
     check_kinds(kinds)
+    prepare_jax()
     run = restore_run(workdir, step)
     view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
     cameras = camera_path(path, frames, **view)
@@ -220,6 +223,7 @@ def export_mesh(
         raise UserError(f"The size is {millimeters} mm; it must be positive.")
     if threshold is not None and not 0 < threshold < math.inf:
         raise UserError(f"The threshold is {threshold}; it is a density, above 0.")
+    prepare_jax()
     run = restore_run(workdir, step)
     textured = out.suffix.lower() in TEXTURED
     if progress:
@@ -248,6 +252,7 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
       UserError: viser is missing (extra `[view]`), the port is in use, or `workdir` is no run.
     """
     workdir = local_path(workdir)
+    prepare_jax()
     run = restore_run(workdir, step)
     page = open_viewer(run.scene, run.config, run.config.prompt, port)
     print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)

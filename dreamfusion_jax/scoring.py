@@ -44,6 +44,7 @@ from dreamfusion_jax.io import local_path, write_bytes
 from dreamfusion_jax.pretrained.clip_folder import load_clip
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.prompt_files import read_captions
+from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
 from dreamfusion_jax.train.workdir import PROMPTS_FILE
@@ -94,6 +95,7 @@ def evaluate(
     runs = runs_in(workdirs)
     for workdir in runs:  # before anything is rendered
         find_noun(read_config(workdir).prompt, names())
+    prepare_jax()
     candidates = [_candidate(workdir) for workdir in runs]
     scores = evaluate_furniture(candidates, out, RetrievalEvaluator.load())
     for run in scores["runs"]:
@@ -137,6 +139,7 @@ def evaluate_meshes(
     for workdir in runs:
         if not (workdir / "mesh.glb").is_file():
             raise UserError(f"{workdir} has no mesh.glb; make one with `dreamfusion export`.")
+    prepare_jax()
     return report_meshes([_mesh_agreement(workdir) for workdir in runs], out)
 
 
@@ -189,6 +192,7 @@ def evaluate_clip(
     runs = runs_in(sources)
     for source in runs:
         _check_source(source, captions)
+    prepare_jax()
     model = RetrievalEvaluator.load().encoder if embedded else load_clip(clip)
     lens, background = (
         (retrieval_evaluator.ZOOM, retrieval_evaluator.BACKGROUND) if embedded else (1.0, 1.0)
@@ -259,6 +263,7 @@ def evaluate_prior(
       out: JSON file of the figures; None writes none.
       **settings: of `evaluation.prior_quality.evaluate_prior`.
     """
+    prepare_jax()
     model = load_prior(prior)
     names = known_names(prior)
     known = [noun for noun in nouns() if not names or noun in names]
@@ -282,6 +287,7 @@ def evaluate_judge(out: str | Path | None = None) -> dict[str, Any]:
     Args:
       out: JSON file of the figures; None writes none.
     """
+    prepare_jax()
     figures = {"suite": "judge"} | retrieval_evaluator.check_object_views(RetrievalEvaluator.load())
     print("\n".join(f"{name:<24} {figure}" for name, figure in figures.items()))
     if out is not None:

@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads == 1:
         use_one_thread()
     from dreamfusion_jax.errors import UserError
+    from dreamfusion_jax.xla_flags import prefer_fast_convolutions
 
+    prefer_fast_convolutions()
     try:
         figures = options.run(options)
     except UserError as error:

@@ -48,7 +48,9 @@ def main() -> int:
     command.set_defaults(run=load)
     options = parser.parse_args()
     from dreamfusion_jax.errors import UserError
+    from dreamfusion_jax.xla_flags import prefer_fast_convolutions
 
+    prefer_fast_convolutions()
     try:
         figures = options.run(options)
     except UserError as error:

@@ -18,6 +18,7 @@ from arguments import count
 
 from dreamfusion_jax import api
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.results import open_viewer
 from dreamfusion_jax.train.checkpoint import read_config, restore_run
 
 _SECONDS = 10  # of moving
@@ -50,7 +51,7 @@ def pictures(workdir: str) -> dict:
     from playwright.sync_api import sync_playwright
 
     run = restore_run(workdir)
-    viewer = api.open_viewer(run.scene, run.config, run.config.prompt, _free_port())
+    viewer = open_viewer(run.scene, run.config, run.config.prompt, _free_port())
     viewer.show(run.params, run.step)
     try:
         with sync_playwright() as p:

@@ -21,6 +21,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Before any module of the package is imported.
 install_import_hook("dreamfusion_jax", "typechecker.check")
 
+from dreamfusion_jax.xla_flags import prefer_fast_convolutions  # noqa: E402
+
+prefer_fast_convolutions()  # as the command does: a test may start JAX before it calls that
+
 
 @pytest.fixture
 def file_limit():

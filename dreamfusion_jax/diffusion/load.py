@@ -25,6 +25,7 @@ from dreamfusion_jax.furniture.object_views import (
     load_object_views,
     read_index,
 )
+from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.model_files import WORD, check_fields, each, read_config
 from dreamfusion_jax.pretrained.folder import is_model_folder, resolved
 from dreamfusion_jax.pretrained.hub import fetch, is_hub_id
@@ -37,7 +38,6 @@ from dreamfusion_jax.types import Camera
 # "embedded" is the shipped prior with the better scores: see the README.
 DEFAULT = "furniture-views"
 DTYPES = ("float32", "bfloat16")
-SHIPPED = Path(__file__).parent.parent / "furniture" / "assets"
 
 
 def load_prior(
@@ -71,7 +71,7 @@ def load_prior(
         return furniture_views(image_size, prompts)
     check_dtype(dtype)
     if name == "furniture-unet":
-        return TextToImagePrior.load(SHIPPED / "unet", jnp.dtype(dtype))
+        return TextToImagePrior.load(asset_folder("unet"), jnp.dtype(dtype))
     if not is_pretrained(name):
         return TextToImagePrior.load(_model_folder(Path(name)), jnp.dtype(dtype))
     path = resolved(Path(name)) if os.path.isdir(name) else fetch(name, jnp.dtype(dtype))
@@ -93,7 +93,7 @@ def known_names(name_or_path: str) -> tuple[str, ...]:
         )
     if is_pretrained(name):
         return ()
-    folder = SHIPPED / "unet" if name == "furniture-unet" else Path(name)
+    folder = asset_folder("unet") if name == "furniture-unet" else Path(name)
     config = _model_config(folder)
     check_fields(config, {"names": each(WORD, most=100_000, least=0)}, f"{folder}/config.json")
     return tuple(config.get("names", ()))

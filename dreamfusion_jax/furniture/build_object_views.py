@@ -17,6 +17,7 @@ from dreamfusion_jax.furniture import object_views
 from dreamfusion_jax.furniture.catalog import Entry, open_source
 from dreamfusion_jax.furniture.chosen_objects import CHOICES, Choice
 from dreamfusion_jax.furniture.colors import dominant_color
+from dreamfusion_jax.furniture.shipped import ASSETS
 
 DISTANCE = 1.5
 FOCAL = 1.25
@@ -181,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--folder", type=pathlib.Path, default=object_views.OBJECT_VIEWS)
-    parser.add_argument("--truth", type=pathlib.Path, default=object_views.TRUTH)
+    parser.add_argument("--truth", type=pathlib.Path, default=ASSETS / "ground_truth")
     parser.add_argument("--nouns", default="", help="comma separated; default: those missing")
     arguments = parser.parse_args()
     only = tuple(noun.strip() for noun in arguments.nouns.split(",") if noun.strip())

@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.furniture.shipped import ASSETS, asset_folder
 from dreamfusion_jax.io import read_json, read_picture
 from dreamfusion_jax.types import CameraLight
 
-ASSETS = pathlib.Path(__file__).parent / "assets"
 OBJECT_VIEWS = ASSETS / "object_views"
-TRUTH = ASSETS / "ground_truth"
 SIZE = 128
 
 
@@ -101,9 +100,9 @@ def load_ground_truth(noun: str, folder: str | pathlib.Path | None = None) -> Gr
     """Ground truth of one noun: 8 azimuths at 15 degrees of elevation, then 8 at 30.
 
     Raises:
-      UserError: the noun is not in the library.
+      UserError: the noun is not in the library, or the true objects are not there.
     """
-    folder = pathlib.Path(folder or TRUTH)
+    folder = pathlib.Path(folder or asset_folder("ground_truth"))
     index = read_index(folder)
     _check_known(noun, index["files"], folder)
     with np.load(folder / "points.npz") as points:

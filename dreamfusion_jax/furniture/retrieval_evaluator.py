@@ -15,13 +15,13 @@ from dreamfusion_jax.evaluation.renders import EvalCameras, ViewConfig, scene_re
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews
 from dreamfusion_jax.furniture.object_views import GroundTruth, load_ground_truth
 from dreamfusion_jax.furniture.object_views import nouns as shipped_nouns
+from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.io import read_json
 from dreamfusion_jax.models.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, view_index
 from dreamfusion_jax.scene.render import Scene
 
-SHIPPED = pathlib.Path(__file__).parent / "assets" / "evaluator"
 BACKGROUND = 0.5  # a gray, on which white and black objects are seen
 _CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as closely
 ZOOM = 1 / (1 - 2 * _CROP)
@@ -57,8 +57,13 @@ class RetrievalEvaluator:
     nouns: tuple[str, ...]
 
     @classmethod
-    def load(cls, folder: pathlib.Path = SHIPPED) -> "RetrievalEvaluator":
-        """Reads a judge's folder; UserError where it is missing or damaged."""
+    def load(cls, folder: pathlib.Path | None = None) -> "RetrievalEvaluator":
+        """Read a judge's folder, by default the shipped one's.
+
+        Raises:
+          UserError: it is missing or damaged.
+        """
+        folder = folder or asset_folder("evaluator")
         encoder = DualEncoder.load(folder)
         nouns = read_json(folder / "config.json").get("nouns")
         if not (isinstance(nouns, list) and nouns and all(isinstance(n, str) for n in nouns)):

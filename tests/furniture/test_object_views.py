@@ -6,18 +6,18 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.chosen_objects import CHOICES
 from dreamfusion_jax.furniture.notice import notice
 from dreamfusion_jax.furniture.object_views import (
-    ASSETS,
     OBJECT_VIEWS,
     SIZE,
-    TRUTH,
     load_ground_truth,
     load_object_views,
     nouns,
     read_index,
 )
+from dreamfusion_jax.furniture.shipped import ASSETS, asset_folder
 from dreamfusion_jax.furniture.splits import HELD_OUT, TUNING
 from dreamfusion_jax.prompts.view_prompts import view_index
 
+TRUTH = asset_folder("ground_truth")
 BENCHMARK = "teddy bear,armchair,hamburger,laptop,teapot,motorbike,birthday cake,table".split(",")
 
 

@@ -8,12 +8,12 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import ViewConfig
 from dreamfusion_jax.furniture.object_views import load_ground_truth, nouns
 from dreamfusion_jax.furniture.retrieval_evaluator import (
-    SHIPPED,
     RetrievalEvaluator,
     on_gray,
     retrieve_ground_truth,
     retrieve_scene,
 )
+from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.scene.fields import MlpField
 from dreamfusion_jax.scene.render import Scene, init_params
 from dreamfusion_jax.scoring import evaluate_judge
@@ -38,7 +38,9 @@ def truths():
 
 def test_it_knows_the_library(judge):
     assert judge.nouns == nouns()
-    size = sum(path.stat().st_size for path in SHIPPED.iterdir() if path.suffix != ".md")
+    size = sum(
+        path.stat().st_size for path in asset_folder("evaluator").iterdir() if path.suffix != ".md"
+    )
     assert size <= 8e6
 
 

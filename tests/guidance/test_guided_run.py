@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax import cli
+from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.guidance.image_text_prior import load_image_text
 from dreamfusion_jax.pretrained.clip_folder import load_clip
 from dreamfusion_jax.train.checkpoint import restore_run
@@ -71,7 +72,7 @@ def test_dream_fields_from_prompt_to_r_precision(folder, tmp_path, capsys):
 
 
 def test_models_are_told_apart(folder):
-    shipped = Path(cli.__file__).parent / "furniture" / "assets" / "evaluator"
+    shipped = asset_folder("evaluator")
     assert load_image_text(shipped).image_size == 40
     assert load_image_text(folder).image_size == 32
     assert load_clip(folder).texts(["a chair", "a table"]).shape == (2, 512)

@@ -46,7 +46,7 @@ def test_what_is_copied_is_there_and_not_ignored():
 
 @pytest.mark.slow
 def test_the_wheel_can_be_built_of_it(tmp_path):
-    """It has the command, the configs and the shipped priors."""
+    """It has the command, the configs and the default prior."""
     folder = tmp_path / "source"
     folder.mkdir()
     ignore = shutil.ignore_patterns("__pycache__")
@@ -67,7 +67,7 @@ def test_the_wheel_can_be_built_of_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "dreamfusion_jax/configs/quick.py" in names and "dreamfusion_jax/cli.py" in names
-    assert any(name.startswith("dreamfusion_jax/furniture/assets/unet/") for name in names)
+    assert any(name.startswith("dreamfusion_jax/furniture/assets/object_views/") for name in names)
     assert any(name.endswith("NOTICE") for name in names)
 
 
