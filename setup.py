@@ -6,7 +6,8 @@ import re
 
 import setuptools
 
-HOMEPAGE = "https://github.com/dreamfusion-jax/dreamfusion_jax"
+# There is no public address yet: this one constant is to be set.
+HOMEPAGE = "https://github.com/YOUR-ORG/dreamfusion_jax"
 HERE = pathlib.Path(__file__).parent
 
 EXTRAS = {
