@@ -16,7 +16,7 @@ _PUBLIC = (
     "evaluate",
     "evaluate_clip",
     "evaluate_meshes",
-    "evaluate_judge",
+    "evaluate_retrieval_evaluator",
     "evaluate_prior",
     "export_all",
     "export_mesh",

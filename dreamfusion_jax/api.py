@@ -23,9 +23,9 @@ from dreamfusion_jax.results import Result, export_all, export_mesh, open_viewer
 from dreamfusion_jax.scoring import (
     evaluate,
     evaluate_clip,
-    evaluate_judge,
     evaluate_meshes,
     evaluate_prior,
+    evaluate_retrieval_evaluator,
 )
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "evaluate",
     "evaluate_clip",
     "evaluate_meshes",
-    "evaluate_judge",
+    "evaluate_retrieval_evaluator",
     "evaluate_prior",
     "export_all",
     "export_mesh",

@@ -25,7 +25,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
 
 
 COMMANDS = ("generate", "view", "render", "export", "sample", "evaluate", "train-prior")
-COMMANDS += ("train-judge",)
+COMMANDS += ("train-evaluator",)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,7 +86,7 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
         (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
         (("evaluate", "--suite=mesh", "outputs/index.html"), "nothing to evaluate"),
-        (("evaluate", "--suite=judge", "x"), "--suite=judge takes no runs."),
+        (("evaluate", "--suite=evaluator", "x"), "--suite=evaluator takes no runs."),
         (("evaluate", "--suite=prior", "x"), "--suite=prior takes no runs but --prior"),
         (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),
         (("evaluate", "--suite=prior", "--samples=5"), "at least 32 samples"),
@@ -106,7 +106,7 @@ def test_every_command_has_help(command, capsys):
         (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
         (("train-prior", "--config=quick"), "quick has no 'model'"),
         (("train-prior", "--data=no.deb"), "There is no no.deb"),
-        (("train-judge", "--data=library", "--config=quick"), "quick has no 'model'"),
+        (("train-evaluator", "--data=library", "--config=quick"), "quick has no 'model'"),
         (("generate", "a cat", "--seeds=1,x"), "whole numbers"),
         (("generate", "a cat", "--seeds=1,1"), "must be different"),
         (("generate", "a cat", "--seeds=1", "--seed=1"), "not both"),

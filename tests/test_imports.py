@@ -5,7 +5,8 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dreamfusion_jax"
 LAYERS = (
-    "errors types io schedules registry model_files model_weights compile_cache xla_flags",
+    "errors types io schedules registry model_files model_weights compile_cache xla_flags "
+    "command_options",
     "config",
     "scene optim prompts models",
     "pretrained",
