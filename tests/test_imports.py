@@ -50,6 +50,11 @@ def test_imports_go_one_way():
     assert back == BACK
 
 
+def test_the_command_line_knows_no_domain():
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        assert "furniture" not in arrows(path), path
+
+
 def test_every_part_has_its_layer():
     parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir()}
     unplaced = {name for name in parts if not name.startswith(("_", "py."))} - set(RANK)
