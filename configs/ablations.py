@@ -67,8 +67,8 @@ OTHERS = {
     "sharp": ("covariance not annealed", {"blur.start": 2e-3}),
 }
 # The paper's central claim: `quick` beside Dream Fields on the same NeRF, guided by a dual encoder
-# that has learnt from other pictures than the judge:
-#   dreamfusion train-judge --data=library --config.seed=1 --workdir=outputs/guide
+# that has learnt from other pictures than the evaluator:
+#   dreamfusion train-evaluator --data=library --config.seed=1 --workdir=outputs/guide
 #   python launch/ablations.py --rows lighting --held-out --nouns=8 --workdir=outputs/held_out
 #   python launch/ablations.py --rows dream_fields --held-out --nouns=8 --set train.steps=600 \
 #       --workdir=outputs/dream_fields

@@ -23,9 +23,9 @@ from dreamfusion_jax.results import Result, export_all, export_mesh, render, vie
 from dreamfusion_jax.scoring import (
     evaluate,
     evaluate_clip,
-    evaluate_judge,
     evaluate_meshes,
     evaluate_prior,
+    evaluate_retrieval_evaluator,
 )
 from dreamfusion_jax.startup import prepare_jax
 

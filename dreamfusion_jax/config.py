@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ import ml_collections
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.io import import_file
 
 # The parts that a config of each kind has.
 RUN_PARTS = ("scene", "guidance", "train", "export")
@@ -70,7 +70,7 @@ def config_rows(name: str) -> tuple[str, ...]:
 
 def config_module(name: str) -> ModuleType:
     """Return the file of a shipped config as a module."""
-    return _module(_folder() / f"{name}.py")
+    return import_file(_folder() / f"{name}.py")
 
 
 def _folder() -> Path:
@@ -171,7 +171,7 @@ def _from_file(path: Path, *arguments: str) -> ml_collections.ConfigDict:
     if not path.is_file():
         raise UserError(f"There is no config file {path}.")
     try:
-        get_config = getattr(_module(path), "get_config", None)
+        get_config = getattr(import_file(path), "get_config", None)
         config = get_config(*arguments) if get_config else None
     except UserError:
         raise
@@ -182,13 +182,6 @@ def _from_file(path: Path, *arguments: str) -> ml_collections.ConfigDict:
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"get_config() of {path} returns no ml_collections.ConfigDict.")
     return config
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def check_seed(seed: int) -> None:

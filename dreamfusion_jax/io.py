@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import importlib.util
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,14 @@ def local_path(path: str | os.PathLike) -> pathlib.Path:
         return pathlib.Path(text).expanduser()
     except RuntimeError as error:
         raise UserError(f"There is no home folder for {text!r}; give the whole path.") from error
+
+
+def import_file(path: pathlib.Path) -> ModuleType:
+    """Return a Python file as a module; what the file raises is raised."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Unreadable(OSError):

@@ -5,6 +5,8 @@ may register classes of its own:
 
     @register("field", "my_field")
     class MyField(Field): ...
+
+JAX is imported where it is needed only: the command line reads the names of its commands here.
 """
 
 import dataclasses
@@ -13,19 +15,20 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import is_number
-from dreamfusion_jax.schedules import Ramp
+from dreamfusion_jax.io import import_file, is_number
 
 T = TypeVar("T", bound=type)
 Made = TypeVar("Made")
 Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
-# By kind and name: a class or function, or where one is ("module:name") until it is asked for.
+# By kind and name: a class, function or module, or where it is until it is asked for.
 _PARTS: dict[str, dict[str, Any]] = {}
 # Where the classes of a kind are that ship: imported when one is first asked for.
 _SHIPPED = {
@@ -51,7 +54,10 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 
 def declare(kind: str, name: str, where: str) -> None:
-    """Make a class or function known by its place, "module:name": imported when it is asked for."""
+    """Make a class or function known by its place, "module:name": imported when it is asked for.
+
+    "module" is a module itself.
+    """
     _PARTS.setdefault(kind, {}).setdefault(name, where)
 
 
@@ -76,8 +82,25 @@ def _import_plugins() -> None:
             raise UserError(f"The plug-in {plugin.value} cannot be imported: {error!r}.") from error
 
 
+def import_plugin(file: str) -> None:
+    """Import a Python file, for the parts that it registers.
+
+    Raises:
+      UserError: there is no such file, or it fails.
+    """
+    path = Path(os.path.expanduser(file))
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"There is no plug-in {file}; give the path of a Python file.")
+    try:
+        import_file(path)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a file that ends the program would seem a success
+        raise UserError(f"The plug-in {file} cannot be imported: {error!r}.") from error
+
+
 def class_of(kind: str, name: str) -> Any:
-    """Return a class (or function) by its name.
+    """Return a class (or function, or module) by its name.
 
     Raises:
       UserError: there is none, with the names that there are.
@@ -87,7 +110,8 @@ def class_of(kind: str, name: str) -> Any:
     found = _PARTS[kind][name]
     if isinstance(found, str):
         module, _, attribute = found.partition(":")
-        found = _PARTS[kind][name] = getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        found = _PARTS[kind][name] = getattr(found, attribute) if attribute else found
     return found
 
 
@@ -96,6 +120,8 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
 
     A Ramp is {"start", "end", "steps"}.
     """
+    from dreamfusion_jax.schedules import Ramp
+
     cls = class_of(kind, name)
     return {
         key: dataclasses.asdict(parameter.default)
@@ -152,6 +178,8 @@ def make(cls: type[Made], keys: Keys, where: str, **more: Any) -> Made:
 
 def _part(cls: type, key: str, value: Any, where: str) -> Any:
     """A value of a config as its class takes it: a Ramp is made of its keys."""
+    from dreamfusion_jax.schedules import Ramp
+
     parameter = inspect.signature(cls).parameters.get(key)
     if parameter is not None and parameter.annotation in (Ramp, "Ramp"):
         if not isinstance(value, Mapping | ml_collections.ConfigDict):

@@ -168,7 +168,7 @@ def evaluate_clip(
         `evaluation.picture_folder`).
       prompts: where the captions are, see `prompts.captions.read_captions`; with the embedded
         model None means the nouns of the library.
-      clip: folder of a CLIP model, or "embedded", the judge that ships.
+      clip: folder of a CLIP model, or "embedded", the retrieval evaluator that ships.
       out: JSON file of the ranks and figures; None writes none.
       gallery: HTML page of all results with what they were taken for; None writes none.
       azimuths: views of each run, in equal steps from the front.
@@ -281,14 +281,16 @@ def evaluate_prior(
     return prior_suite.evaluate_prior(model, known, RetrievalEvaluator.load(), out=out, **settings)
 
 
-def evaluate_judge(out: str | Path | None = None) -> dict[str, Any]:
-    """Scores the judge that ships on held-out pictures of the true objects.
+def evaluate_retrieval_evaluator(out: str | Path | None = None) -> dict[str, Any]:
+    """Scores the retrieval evaluator that ships on held-out pictures of the true objects.
 
     Args:
       out: JSON file of the figures; None writes none.
     """
     prepare_jax()
-    figures = {"suite": "judge"} | retrieval_evaluator.check_object_views(RetrievalEvaluator.load())
+    figures = {"suite": "evaluator"} | retrieval_evaluator.check_object_views(
+        RetrievalEvaluator.load()
+    )
     print("\n".join(f"{name:<24} {figure}" for name, figure in figures.items()))
     if out is not None:
         write_bytes(out, (json.dumps(figures, indent=2) + "\n").encode())

@@ -1,16 +1,25 @@
+import argparse
 import errno
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from dreamfusion_jax import cli
+from dreamfusion_jax import api, cli, registry
+from dreamfusion_jax.cli.options import color
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.furniture import prior_suite
+from dreamfusion_jax.furniture.evaluator_training import train_evaluator
+from dreamfusion_jax.furniture.prior_data import load_data
+from dreamfusion_jax.furniture.prior_training import train_prior
 from dreamfusion_jax.io import replacing, write_bytes
+from dreamfusion_jax.train.parallel import initialize_distributed
 from dreamfusion_jax.train.workdir import (
     create_or_check_folder,
     create_or_check_workdir,
@@ -24,8 +33,25 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
     return code, captured.err + captured.out
 
 
-COMMANDS = ("generate", "view", "render", "export", "sample", "evaluate", "train-prior")
-COMMANDS += ("train-judge",)
+# The functions that a command calls with its options.
+CALLED = {
+    "generate": (api.generate, api.generate_many, api.view, initialize_distributed),
+    "view": (api.view,),
+    "render": (api.render,),
+    "export": (api.export_mesh,),
+    "sample": (api.sample,),
+    "evaluate": (api.evaluate_clip, api.evaluate_prior, prior_suite.evaluate_prior),
+    "train-prior": (load_data, train_prior),
+    "train-evaluator": (train_evaluator,),
+}
+COMMANDS = tuple(CALLED)
+# Defaults that are no constant but found out: the functions have None there, or no such argument.
+FOUND_OUT = {
+    *(("generate", "workdir"), ("generate", "seed"), ("evaluate", "prompts"), ("evaluate", "out")),
+    *(("render", "out"), ("render", "frames"), ("render", "light"), ("render", "step")),
+    *(("view", "step"), ("export", "out"), ("export", "threshold"), ("export", "step")),
+    ("train-prior", "source"),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,7 +59,108 @@ def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
     assert stop.value.code == 0
-    assert "usage: dreamfusion " + command in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "usage: dreamfusion " + command in output and "--plugin FILE.py" in output
+
+
+def test_every_command_is_tested():
+    assert set(registry.names("command")) == set(COMMANDS)
+
+
+def test_help_needs_no_jax():
+    """Which would take a second to import."""
+    code = "import contextlib, sys\nfrom dreamfusion_jax import cli\n"
+    code += "for command in sys.argv[1:]:\n"
+    code += "    with contextlib.suppress(SystemExit): cli.main([command, '--help'])\n"
+    code += "sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(COMMANDS)
+
+
+def options_of(command: str) -> list[argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    registry.class_of("command", command).add_arguments(parser)
+    return parser._actions
+
+
+def default_of(command: str, name: str):
+    """Of the first function that has such an argument; None where there is none."""
+    for function in CALLED[command]:
+        parameter = inspect.signature(function).parameters.get(name)
+        if parameter is not None:
+            return None if parameter.default is parameter.empty else parameter.default
+    return None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_are_those_of_the_functions(command):
+    """What a help text says, and what an option has as its own."""
+    for option in options_of(command):
+        default, own = default_of(command, option.dest), option.default
+        stated = re.search(r"\(default: ([^;)]*)", option.help % {"default": own})
+        is_switch = isinstance(option, argparse._StoreTrueAction)
+        if own not in (None, argparse.SUPPRESS, []):
+            assert stated and stated[1] == str(own) and default in (None, own), option.dest
+        elif default is not None and not is_switch:
+            assert stated, f"--help says no default of {option.dest}"
+            said = option.type(stated[1]) if option.type else stated[1]
+            said = tuple(said) if isinstance(said, list) else said
+            rounded = pytest.approx(default, abs=1 / 255) if option.type is color else default
+            assert said == rounded, option.dest
+        else:
+            assert bool(stated) == ((command, option.dest) in FOUND_OUT), option.dest
+
+
+EVERY_OPTION = {
+    "render": [
+        *("--show=color,depth", "--path=spiral", "--frames=3", "--size=16", "--elevation=1"),
+        *("--light=1,2", "--light-color=red", "--ambient-color=#000000", "--transparent"),
+        *("--fps=3", "--step=4", "--out=a.png"),
+    ],
+    "view": ["--port=1", "--step=2"],
+    "export": [
+        *("--out=a.stl", "--resolution=9", "--triangles=0", "--texture=64", "--mm=1"),
+        *("--threshold=1", "--centered", "--step=3"),
+    ],
+    "sample": [
+        *("--prior=a", "--dtype=bfloat16", "--method=sds", "--count=2", "--size=8", "--steps=3"),
+        *("--sds-steps=4", "--guidance=5", "--sds-guidance=6", "--seed=7", "--out=a.png"),
+    ],
+}
+
+
+@pytest.mark.parametrize("command", EVERY_OPTION)
+@pytest.mark.parametrize("every", [False, True])
+def test_options_that_are_given_reach_the_function(command, every, monkeypatch):
+    (function,) = CALLED[command]
+    signature, calls = inspect.signature(function), []
+    monkeypatch.setattr(
+        api, function.__name__, lambda *a, **k: calls.append(signature.bind(*a, **k))
+    )
+    flags = EVERY_OPTION[command] if every else []
+    assert cli.main([command, "x", *flags]) == 0
+    (call,) = calls
+    always = {"workdir", "prompt", "out", "progress"}
+    given = {name for name in call.arguments if name not in always}
+    wanted = {option.dest for option in options_of(command)} - always if every else set()
+    assert given == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "port"), [(["--view"], 8080), (["--view", "--port=9"], 9), (["--port=9"], None)]
+)
+def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
+    calls = []
+
+    def generate(prompt, **how):
+        calls.append(how)
+        return api.Result(tmp_path, tmp_path / "a.mp4", tmp_path / "a.glb", (), [])
+
+    monkeypatch.setattr(cli.generate, "_check_overrides", lambda *_: None)
+    monkeypatch.setattr(api, "generate", generate)
+    assert cli.main(["generate", "a cat", *flags]) == 0
+    assert calls == [{"config": "quick"} | ({"view": port} if port else {})]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +213,7 @@ def test_every_command_has_help(command, capsys):
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
         (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
         (("evaluate", "--suite=mesh", "outputs/index.html"), "nothing to evaluate"),
-        (("evaluate", "--suite=judge", "x"), "--suite=judge takes no runs."),
+        (("evaluate", "--suite=evaluator", "x"), "--suite=evaluator takes no runs."),
         (("evaluate", "--suite=prior", "x"), "--suite=prior takes no runs but --prior"),
         (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),
         (("evaluate", "--suite=prior", "--samples=5"), "at least 32 samples"),
@@ -106,7 +233,7 @@ def test_every_command_has_help(command, capsys):
         (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
         (("train-prior", "--config=quick"), "quick has no 'model'"),
         (("train-prior", "--data=no.deb"), "There is no no.deb"),
-        (("train-judge", "--data=library", "--config=quick"), "quick has no 'model'"),
+        (("train-evaluator", "--data=library", "--config=quick"), "quick has no 'model'"),
         (("generate", "a cat", "--seeds=1,x"), "whole numbers"),
         (("generate", "a cat", "--seeds=1,1"), "must be different"),
         (("generate", "a cat", "--seeds=1", "--seed=1"), "not both"),
@@ -244,3 +371,101 @@ def test_locks_out_of_order_keep_a_process_out(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", broken)
     with pytest.raises(UserError, match="No locks available"), lock_workdir(tmp_path):
         pass
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr(registry, "_PARTS", {kind: {**p} for kind, p in registry._PARTS.items()})
+
+
+HELLO = """
+from dreamfusion_jax.registry import register
+
+@register("command", "hello")
+class Hello:
+    SUMMARY = "say hello"
+
+    @staticmethod
+    def add_arguments(parser):
+        parser.add_argument("--name")
+
+    @staticmethod
+    def run(options):
+        print(vars(options))
+"""
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("written", ["--plugin={}", "--plugin {}"])
+def test_a_plugin_may_add_a_command(place, written, own_registry, capsys, tmp_path):
+    (tmp_path / "a.py").write_text(HELLO)
+    (tmp_path / "b.py").write_text("print('the second')")
+    words = ["hello", "--name=you"]
+    words[place:place] = written.format(tmp_path / "a.py").split(" ")
+    code, output = run(capsys, *words, f"--plugin={tmp_path / 'b.py'}")
+    assert (code, output) == (0, "the second\n{'name': 'you'}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "There is no plug-in"),
+        ("1 / 0", "cannot be imported: ZeroDivisionError"),
+        ("def", "cannot be imported: SyntaxError"),
+        ("import sys; sys.exit(0)", "cannot be imported: SystemExit(0)"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        (HELLO.replace("SUMMARY", "TITLE"), "The command 'hello' must have SUMMARY"),
+    ],
+)
+def test_a_plugin_that_fails_is_a_sentence(text, message, own_registry, capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    code, output = run(capsys, "render", "x", f"--plugin={file}")
+    assert code == 2 and message in output and len(output.splitlines()) == 1
+
+
+def test_a_plugin_without_its_file_is_a_sentence(capsys):
+    assert run(capsys, "render", "x", "--plugin") == (
+        2,
+        "dreamfusion: --plugin has no value; write --plugin=VALUE.\n",
+    )
+
+
+FIELD = """
+import flax.linen as nn
+
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.registry import register
+from dreamfusion_jax.scene.fields import Field
+
+@register("field", "linear")
+class LinearField(Field):
+    @nn.compact
+    def __call__(self, mean, variance):
+        heads = nn.Dense(1 + self.channels)(mean)
+        return self.with_blob(heads[..., 0], mean), nn.sigmoid(heads[..., 1:])
+
+def get_config():
+    config = load_config("quick")
+    override(config, {"scene.field.name": "linear"})
+    return config
+"""
+
+
+@pytest.mark.slow
+def test_runs_with_a_field_of_ones_own_can_be_rendered_later(own_registry, capsys, tmp_path):
+    file, workdir = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(FIELD)
+    small = {"train.steps": 2, "train.steps_per_call": 2, "train.views": 1, "train.image_size": 8}
+    small |= {"train.checkpoint_every": 2, "train.preview_every": 2}
+    small |= {"export.turntable_frames": 2, "export.turntable_size": 16}
+    flags = [f"--config.{key}={value}" for key, value in small.items()]
+    run(capsys, "generate", "a table", f"--config={file}", f"--workdir={workdir}", *flags)
+    del registry._PARTS["field"]["linear"]  # as in another process
+    render = ["render", str(workdir), "--size=8", "--frames=2", f"--out={tmp_path / 'sheet.png'}"]
+    code, output = run(capsys, *render)
+    assert code == 2 and "no field 'linear'" in output
+    assert run(capsys, *render, f"--plugin={file}")[0] == 0
+    assert (tmp_path / "sheet.png").is_file()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dreamfusion_jax import cli
+from dreamfusion_jax.cli.options import config_values, joined, split_plugins
+from dreamfusion_jax.cli.parser import make_parser
 from dreamfusion_jax.config import load_config, override
 
 ROOT = Path(__file__).parents[1]
@@ -75,9 +76,10 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_commands_are_understood(command):
     """All options are known, and so is every key of a config, with its kind."""
-    words = shlex.split(command, comments=True)[1:]
+    words = shlex.split(re.sub(r"\s#.*", "", command))[1:]
     if "..." in command:
         pytest.skip("not a whole command")
-    options, rest = cli._parser().parse_known_args(cli._joined(words))
-    if overrides := cli._config_overrides(rest):
+    _, words = split_plugins(joined(words))
+    options, rest = make_parser().parse_known_args(words)
+    if overrides := config_values(rest):
         override(load_config(options.config), overrides)

@@ -5,7 +5,8 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "dreamfusion_jax"
 LAYERS = (
-    "errors types io schedules registry model_files model_weights compile_cache xla_flags startup",
+    "errors types io schedules registry model_files model_weights compile_cache xla_flags startup "
+    "command_options",
     "config",
     "scene optim prompts models",
     "pretrained",
@@ -47,6 +48,11 @@ def test_imports_go_one_way():
         if own != "__init__":
             back |= {(str(place), name) for name in arrows(path) if RANK[name] > RANK[own]}
     assert back == BACK
+
+
+def test_the_command_line_knows_no_domain():
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        assert "furniture" not in arrows(path), path
 
 
 def test_every_part_has_its_layer():

@@ -97,7 +97,7 @@ def test_the_source_distribution_is_the_repository(built):
 
 def test_the_wheel_has_what_the_default_needs_and_no_more(wheel, names):
     assert wheel.stat().st_size <= _MOST
-    for name in ("py.typed", "configs/quick.py", "prompts/word_vectors.npz", "cli.py"):
+    for name in ("py.typed", "configs/quick.py", "prompts/word_vectors.npz", "cli/__main__.py"):
         assert f"dreamfusion_jax/{name}" in names
     shipped = {name.split("/")[3] for name in names if "/furniture/assets/" in name}
     assert shipped == {"object_views"}
@@ -189,8 +189,8 @@ def test_what_is_left_out_is_a_sentence_and_can_be_named(run, tmp_path):
     missing = run(*sample)
     assert missing.returncode == 2 and "Traceback" not in missing.stderr
     assert "The prior furniture-unet (unet) is missing: the wheel leaves it out" in missing.stderr
-    judge = run("-m", "dreamfusion_jax.cli", "evaluate", "--suite=judge")
-    assert judge.returncode == 2 and "The judge of the evaluation (evaluator)" in judge.stderr
+    evaluator = run("-m", "dreamfusion_jax.cli", "evaluate", "--suite=evaluator")
+    assert evaluator.returncode == 2 and "The retrieval evaluator (evaluator)" in evaluator.stderr
     done = run(*sample, DREAMFUSION_ASSETS=str(ASSETS))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "samples.png").is_file()

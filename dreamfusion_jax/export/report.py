@@ -158,7 +158,7 @@ def _score_table(folder: Path) -> str:
     }
     retrieval_scores = evaluation.get("retrieval_scores")
     if retrieval_scores:
-        rows["Views in which the judge finds the noun"] = f"{retrieval_scores['color']:.0%}"
+        rows["Views in which the evaluator finds the noun"] = f"{retrieval_scores['color']:.0%}"
         rows["The same without texture"] = f"{retrieval_scores['geo']:.0%}"
         rows["A side or the back looks like a front"] = "yes" if retrieval_scores["janus"] else "no"
     return _table(rows)

@@ -1,4 +1,4 @@
-"""What the judge is trained on: cut-out pictures with nouns, and batches drawn from them."""
+"""What the retrieval evaluator is trained on: cut-out pictures with nouns, and their batches."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ PLAIN_TOKENS = 8  # what a noun needs at most, without a view word
 NAMES = 4  # of each noun: itself, and synonyms
 
 
-class JudgeData(NamedTuple):
+class EvaluatorData(NamedTuple):
     """Pictures premultiplied by alpha, and tokens of every caption that can be drawn.
 
     `tokens[i, j, k]`: noun i by its name j with view word k (the last: none). Captions have no
@@ -33,7 +33,7 @@ class JudgeData(NamedTuple):
     attention_mask: Bool[Array, "nouns names views length"]
 
 
-def judge_tokenizer(views: EvaluatorViews) -> tokenizers.Tokenizer:
+def evaluator_tokenizer(views: EvaluatorViews) -> tokenizers.Tokenizer:
     """A tokenizer of all words that captions have."""
     return train_tokenizer(_captions(views).ravel())
 
@@ -48,7 +48,9 @@ def _captions(views: EvaluatorViews) -> np.ndarray:
     return np.array(captions)
 
 
-def judge_data(views: EvaluatorViews, tokenizer: tokenizers.Tokenizer, length: int) -> JudgeData:
+def evaluator_data(
+    views: EvaluatorViews, tokenizer: tokenizers.Tokenizer, length: int
+) -> EvaluatorData:
     """The pictures to learn from, and all captions.
 
     A noun's share grows with the root of its number of pictures: there are many chairs.
@@ -63,7 +65,7 @@ def judge_data(views: EvaluatorViews, tokenizer: tokenizers.Tokenizer, length: i
     captions = _captions(views)
     ids, attention_mask = tokenize(tokenizer, list(captions.ravel()), length)
     view = view_index(jnp.asarray(views.azimuth[chosen]), jnp.asarray(views.elevation[chosen]))
-    return JudgeData(
+    return EvaluatorData(
         jnp.asarray(images),
         jnp.asarray(noun, jnp.int32),
         jnp.asarray(view, jnp.int32),
@@ -91,7 +93,9 @@ class EvaluatorBatch(NamedTuple):
     views: tuple[Array, Array]
 
 
-def draw_judge_batch(key: Key[Array, ""], data: JudgeData, how: Augmentation) -> EvaluatorBatch:
+def draw_evaluator_batch(
+    key: Key[Array, ""], data: EvaluatorData, how: Augmentation
+) -> EvaluatorBatch:
     """Random pictures, over random backgrounds, as sharp and as clean as results may be.
 
     Half are mirrored: that changes neither the noun nor front, side and back.

@@ -1,4 +1,4 @@
-"""Trains the image-text dual encoder that judges results."""
+"""Trains the image-text dual encoder that says what results show."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 from dreamfusion_jax.furniture.augmentation import Augmentation
 from dreamfusion_jax.furniture.evaluator_data import (
     EvaluatorBatch,
-    JudgeData,
-    draw_judge_batch,
-    judge_data,
-    judge_tokenizer,
+    EvaluatorData,
+    draw_evaluator_batch,
+    evaluator_data,
+    evaluator_tokenizer,
 )
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews, select
 from dreamfusion_jax.furniture.object_views import nouns as shipped_nouns
@@ -65,10 +65,10 @@ def train_evaluator(
     create_or_check_workdir(workdir, config)
     if config.nouns == "library":
         views = select(views, shipped_nouns())
-    tokenizer = judge_tokenizer(views)
+    tokenizer = evaluator_tokenizer(views)
     model = config.model.to_dict() | {"nouns": list(views.nouns)}
     network = network_from_config(model, tokenizer.get_vocab_size())
-    data = judge_data(views, tokenizer, model["tokens"])
+    data = evaluator_data(views, tokenizer, model["tokens"])
     state, run = build(config, network, model)
 
     def start(state: TrainingState) -> TrainingState:
@@ -89,8 +89,8 @@ def build(config: ml_collections.ConfigDict, network: DualEncoderNetwork, model:
     key = jax.random.key(config.seed)
     how = Augmentation(config.train.batch, model["image_size"], **config.augment)
 
-    def one_step(state: TrainingState, data: JudgeData):
-        batch = draw_judge_batch(jax.random.fold_in(key, state.step), data, how)
+    def one_step(state: TrainingState, data: EvaluatorData):
+        batch = draw_evaluator_batch(jax.random.fold_in(key, state.step), data, how)
         loss = lambda params: retrieval_loss(network, params, batch, config.view_weight)  # noqa: E731
         (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         return updated(state, grads, optimizer, config.optim.ema), metrics

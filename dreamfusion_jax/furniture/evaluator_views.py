@@ -1,4 +1,4 @@
-"""Pictures that the retrieval judge learns from and is checked with.
+"""Pictures that the retrieval evaluator learns from and is checked with.
 
     python -m dreamfusion_jax.furniture.evaluator_views --out=DIR \
         --source=sweethome3d-furniture_1.8-1_all.deb
@@ -65,7 +65,7 @@ def load_evaluator_views(folder: str | pathlib.Path) -> EvaluatorViews:
         return EvaluatorViews(rgba, nouns, synonyms, **columns)
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{folder} holds no views for a judge: make them with "
+            f"{folder} holds no views for a retrieval evaluator: make them with "
             "`python -m dreamfusion_jax.furniture.evaluator_views`."
         ) from error
 
@@ -94,7 +94,9 @@ def select(views: EvaluatorViews, nouns: Sequence[str]) -> EvaluatorViews:
     """
     missing = [noun for noun in nouns if noun not in views.nouns]
     if missing:
-        raise UserError(f"the views for the judge have none of {missing[0]!r}: make them anew.")
+        raise UserError(
+            f"the views for the retrieval evaluator have none of {missing[0]!r}: make them anew."
+        )
     rows = np.flatnonzero(np.isin(views.noun, [views.nouns.index(noun) for noun in nouns]))
     position = {views.nouns.index(noun): i for i, noun in enumerate(nouns)}
     return EvaluatorViews(
@@ -109,7 +111,7 @@ def select(views: EvaluatorViews, nouns: Sequence[str]) -> EvaluatorViews:
     )
 
 
-def judge_angles(
+def evaluator_angles(
     uid: str, count: int, held_out: bool
 ) -> tuple[Float[np.ndarray, "count"], Float[np.ndarray, "count"]]:
     """Azimuth and elevation of an object's views, the same at every call.
@@ -169,7 +171,7 @@ def build(source: str, out: pathlib.Path, *, objects: str = "library", views: in
         for textureless in (False, True):
             renderer.show(obj, textureless=textureless)
             for held_out, count in ((False, views), (True, HELD_OUT)):
-                angles = judge_angles(f"{entry.uid} {textureless}", count, held_out)
+                angles = evaluator_angles(f"{entry.uid} {textureless}", count, held_out)
                 for i, (azimuth, elevation) in enumerate(zip(*angles, strict=True)):
                     rng = np.random.default_rng((zlib.crc32(entry.uid.encode()), i, held_out))
                     pictures[len(names)] = _shoot(renderer, azimuth, elevation, textureless, rng)

@@ -128,7 +128,7 @@ def frechet_distance(a: Float[np.ndarray, "n width"], b: Float[np.ndarray, "m wi
 def evaluate_prior(
     prior: Prior,
     nouns: Sequence[str],
-    judge: RetrievalEvaluator,
+    evaluator: RetrievalEvaluator,
     *,
     samples: int = 200,
     pictures: int = 96,
@@ -142,7 +142,7 @@ def evaluate_prior(
     Args:
       prior: of images of at most 64 pixels, whose side divides 64.
       nouns: what it knows, of the library.
-      judge: says what samples show.
+      evaluator: says what samples show.
       samples: pictures drawn for retrieval and the Frechet distance, as many for the views, and
         for the colors.
       pictures: true renders of each kind for the denoising error.
@@ -169,18 +169,18 @@ def evaluate_prior(
     names = [nouns[i % len(nouns)] for i in range(samples)]
     drawn = draw(prior, [f"a photo of {with_article(noun)}" for noun in names], **how)
     drawn_close, true = close_up(drawn), close_up(unseen.on_colors(1))
-    ranks = judge.ranks(drawn_close, names)
+    ranks = evaluator.ranks(drawn_close, names)
     figures["retrieval among all nouns, %"] = _percent(ranks == 0)
     figures["retrieval, top 5, %"] = _percent(ranks < 5)
-    figures["retrieval of true renders, %"] = _percent(judge.ranks(true, unseen.nouns) == 0)
+    figures["retrieval of true renders, %"] = _percent(evaluator.ranks(true, unseen.nouns) == 0)
     figures["frechet distance"] = round(
-        frechet_distance(judge.encoder.images(drawn_close), judge.encoder.images(true)), 4
+        frechet_distance(evaluator.encoder.images(drawn_close), evaluator.encoder.images(true)), 4
     )
     asked = each_word(SIDES, len(nouns), samples)
     texts = [f"a photo of {with_article(n)}, {v}" for n, v in zip(names, asked, strict=True)]
-    seen_from = judge.seen_from(close_up(draw(prior, texts, seed=1, **how)), names, SIDES)
+    seen_from = evaluator.seen_from(close_up(draw(prior, texts, seed=1, **how)), names, SIDES)
     figures["view accuracy, %"] = _percent(_by_word(seen_from, asked))
-    seen_from = judge.seen_from(true, unseen.nouns, SIDES)
+    seen_from = evaluator.seen_from(true, unseen.nouns, SIDES)
     figures["view accuracy of true renders, %"] = _percent(_by_word(seen_from, unseen.views))
     wanted = each_word(COLORS, len(nouns), samples)
     texts = [f"a photo of {with_article(f'{c} {n}')}" for n, c in zip(names, wanted, strict=True)]

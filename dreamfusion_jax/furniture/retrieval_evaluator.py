@@ -1,4 +1,7 @@
-"""The judge: does a render show what the prompt says, and from where? (R-Precision, Janus)"""
+"""The retrieval evaluator: does a render show what the prompt says, and from where?
+
+It is asked for R-Precision and for Janus faces.
+"""
 
 import dataclasses
 import functools
@@ -23,7 +26,7 @@ from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, view_index
 from dreamfusion_jax.scene.render import Scene
 
 BACKGROUND = 0.5  # a gray, on which white and black objects are seen
-_CROP = 7 / 64  # of each side: the judge learnt from pictures that are cut as closely
+_CROP = 7 / 64  # of each side: the evaluator learnt from pictures that are cut as closely
 ZOOM = 1 / (1 - 2 * _CROP)
 # The library's held-out views have these azimuths, and so have the renders of a result.
 _AROUND = EvalCameras(azimuths=8, elevation=30.0, first=22.5)
@@ -33,7 +36,7 @@ _SIDES = (2, 4, 5)  # 112.5, 202.5 and 247.5 degrees: a side or the back, none n
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalScores:
-    """What the judge says of one result.
+    """What the retrieval evaluator says of one result.
 
     `color` and `geo` are the shares of views, shaded and textureless, of which it ranks the
     right noun first among all nouns; `janus`: it takes a side or the back, seen from 112.5, 202.5
@@ -58,7 +61,7 @@ class RetrievalEvaluator:
 
     @classmethod
     def load(cls, folder: pathlib.Path | None = None) -> "RetrievalEvaluator":
-        """Read a judge's folder, by default the shipped one's.
+        """Read what `train-evaluator` wrote, by default the shipped one.
 
         Raises:
           UserError: it is missing or damaged.
@@ -67,7 +70,9 @@ class RetrievalEvaluator:
         encoder = DualEncoder.load(folder)
         nouns = read_json(folder / "config.json").get("nouns")
         if not (isinstance(nouns, list) and nouns and all(isinstance(n, str) for n in nouns)):
-            raise UserError(f"{folder} is no folder of a judge: its config.json has no nouns.")
+            raise UserError(
+                f"{folder} is no folder of a retrieval evaluator: its config.json has no nouns."
+            )
         return cls(encoder, tuple(nouns))
 
     @functools.cached_property
@@ -100,64 +105,66 @@ class RetrievalEvaluator:
 
 
 def retrieve_scene(
-    judge: RetrievalEvaluator, scene: Scene, params: dict, noun: str, look: ViewConfig
+    evaluator: RetrievalEvaluator, scene: Scene, params: dict, noun: str, look: ViewConfig
 ) -> RetrievalScores:
-    """Judges renders of a scene.
+    """Asks the retrieval evaluator about renders of a scene.
 
     Args:
-      judge: the judge.
+      evaluator: whom to ask.
       scene: modules and sampling numbers.
       params: the scene's parameters.
-      noun: what the scene should show, one of the judge's nouns.
+      noun: what the scene should show, one of the evaluator's nouns.
       look: how it is shown.
     """
-    size, close = judge.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
+    size, close = evaluator.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
     shown = scene_renders(scene, params, close, size, around=_AROUND, background=BACKGROUND)
-    color, geo = (np.mean(judge.ranks(shown[kind], noun) == 0) for kind in ("color", "geo"))
-    return RetrievalScores(float(color), float(geo), _is_janus(judge, shown["color"], noun))
+    color, geo = (np.mean(evaluator.ranks(shown[kind], noun) == 0) for kind in ("color", "geo"))
+    return RetrievalScores(float(color), float(geo), _is_janus(evaluator, shown["color"], noun))
 
 
-def _is_janus(judge: RetrievalEvaluator, images: Float[np.ndarray, "8 h w 3"], noun: str) -> bool:
-    """Whether the judge takes a side or the back for the front; images from all of _AROUND."""
-    seen = judge.seen_from(images[list(_SIDES)], noun, VIEW_WORDS[:3])
+def _is_janus(
+    evaluator: RetrievalEvaluator, images: Float[np.ndarray, "8 h w 3"], noun: str
+) -> bool:
+    """Whether the evaluator takes a side or the back for the front; images from all of _AROUND."""
+    seen = evaluator.seen_from(images[list(_SIDES)], noun, VIEW_WORDS[:3])
     return bool((seen == VIEW_WORDS.index("front view")).any())
 
 
-def retrieve_ground_truth(judge: RetrievalEvaluator, truth: GroundTruth) -> tuple[float, bool]:
+def retrieve_ground_truth(evaluator: RetrievalEvaluator, truth: GroundTruth) -> tuple[float, bool]:
     """The share of a true object's pictures that show its noun, and whether it seems a Janus."""
     images = close_up(on_gray(truth.rgba))
-    found = np.mean(judge.ranks(images, truth.noun) == 0)
+    found = np.mean(evaluator.ranks(images, truth.noun) == 0)
     raised = np.isclose(truth.elevation, np.radians(_AROUND.elevation), atol=1e-3)
     azimuths = np.radians(_AROUND.first) + 2 * np.pi * np.arange(_AROUND.azimuths) / 8
     around = [
         int(np.flatnonzero(raised & np.isclose(truth.azimuth, azimuth, atol=1e-3))[0])
         for azimuth in azimuths
     ]
-    return float(found), _is_janus(judge, images[around], truth.noun)
+    return float(found), _is_janus(evaluator, images[around], truth.noun)
 
 
 def on_gray(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
-    """Cut-out pictures over the judge's background, in [0, 1]."""
+    """Cut-out pictures over the evaluator's background, in [0, 1]."""
     rgba = rgba.astype(np.float32) / 255
     return rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
 
 
 def close_up(images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n crop crop 3"]:
-    """The middle of whole views, as large as what the judge has learnt from shows objects."""
+    """The middle of whole views, as large as what the evaluator has learnt from shows objects."""
     cut = round(_CROP * images.shape[1])
     return images[:, cut:-cut, cut:-cut]
 
 
-def check_object_views(judge: RetrievalEvaluator) -> dict[str, Any]:
-    """What the judge makes of the library's true objects: the trust that its figures deserve.
+def check_object_views(evaluator: RetrievalEvaluator) -> dict[str, Any]:
+    """What the evaluator makes of the library's true objects: the trust that its figures deserve.
 
     Top-1 and top-5 retrieval of all held-out views (`load_ground_truth`), the share of objects
     that it takes for a Janus, and those that it finds in less than 70 % of their views.
     """
-    truths = [load_ground_truth(noun) for noun in judge.nouns if noun in shipped_nouns()]
-    ranks = [judge.ranks(close_up(on_gray(truth.rgba)), truth.noun) for truth in truths]
+    truths = [load_ground_truth(noun) for noun in evaluator.nouns if noun in shipped_nouns()]
+    ranks = [evaluator.ranks(close_up(on_gray(truth.rgba)), truth.noun) for truth in truths]
     shares = {truth.noun: np.mean(r == 0) for truth, r in zip(truths, ranks, strict=True)}
-    janus = [retrieve_ground_truth(judge, truth)[1] for truth in truths]
+    janus = [retrieve_ground_truth(evaluator, truth)[1] for truth in truths]
     together = np.concatenate(ranks)
     return {
         "library: renders": len(together),
@@ -168,25 +175,25 @@ def check_object_views(judge: RetrievalEvaluator) -> dict[str, Any]:
     }
 
 
-def check_evaluator(judge: RetrievalEvaluator, views: EvaluatorViews) -> dict[str, Any]:
+def check_evaluator(evaluator: RetrievalEvaluator, views: EvaluatorViews) -> dict[str, Any]:
     """Top-1 retrieval and view accuracy on true renders that were not learnt from.
 
     View accuracy counts front, side and back apart; objects that look alike from several sides
-    are among them. Objects that the judge does not know are left out.
+    are among them. Objects that the evaluator does not know are left out.
     """
-    known = np.array([noun in judge.nouns for noun in views.nouns])[views.noun]
+    known = np.array([noun in evaluator.nouns for noun in views.nouns])[views.noun]
     figures: dict[str, Any] = {}
     for name, textureless in (("color", False), ("geo", True)):
         rows = np.flatnonzero(known & views.held_out & (views.textureless == textureless))
         nouns = [views.nouns[i] for i in views.noun[rows]]
         images = close_up(on_gray(views.rgba[rows]))
-        ranks = judge.ranks(images, nouns)
+        ranks = evaluator.ranks(images, nouns)
         figures[f"{name}: renders"] = len(rows)
         figures[f"{name}: top-1, %"] = _percent(ranks == 0)
         figures[f"{name}: top-5, %"] = _percent(ranks < 5)
         azimuth, elevation = (jnp.asarray(x[rows]) for x in (views.azimuth, views.elevation))
         truth = np.asarray(view_index(azimuth, elevation))
-        seen = judge.seen_from(images, nouns)
+        seen = evaluator.seen_from(images, nouns)
         figures[f"{name}: view word, %"] = _percent(seen == truth)
         for i, word in enumerate(VIEW_WORDS[:3]):
             figures[f"{name}: {word}, %"] = _percent(seen[truth == i] == i)

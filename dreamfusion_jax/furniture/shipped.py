@@ -11,7 +11,7 @@ from dreamfusion_jax.errors import UserError
 ASSETS = Path(__file__).parent / "assets"
 VARIABLE = "DREAMFUSION_ASSETS"
 _WHAT = {
-    "evaluator": "the judge of the evaluation",
+    "evaluator": "the retrieval evaluator",
     "ground_truth": "the true objects of the evaluation",
     "object_views": "the pictures of the default prior",
     "unet": "the prior furniture-unet",

@@ -47,7 +47,7 @@ _SIZE = 64  # pixels of the views that are compared
 class Candidate:
     """A scene to be scored, the prompt it was made from, where it lies and its step.
 
-    Without a `look` the judge is not asked. `minutes` is the time of its optimization.
+    Without a `look` the evaluator is not asked. `minutes` is the time of its optimization.
     """
 
     workdir: str
@@ -119,8 +119,8 @@ def score_scene(scene: Scene, params: dict, noun: str, truth: GroundTruth) -> Sc
     )
 
 
-def score(candidate: Candidate, judge: RetrievalEvaluator | None = None) -> RunScores:
-    """Scores a scene against the true object that its prompt names, and asks the judge.
+def score(candidate: Candidate, evaluator: RetrievalEvaluator | None = None) -> RunScores:
+    """Scores a scene against the true object that its prompt names, and asks the evaluator.
 
     Raises:
       UserError: there is no such object, or the scene is not finite.
@@ -129,11 +129,11 @@ def score(candidate: Candidate, judge: RetrievalEvaluator | None = None) -> RunS
     truth = load_ground_truth(noun)
     scores = score_scene(candidate.scene, candidate.params, noun, truth)
     retrieval_scores = None
-    if judge is not None and candidate.look is not None:
+    if evaluator is not None and candidate.look is not None:
         retrieval_scores = retrieve_scene(
-            judge, candidate.scene, candidate.params, noun, candidate.look
+            evaluator, candidate.scene, candidate.params, noun, candidate.look
         )
-        color, janus = retrieve_ground_truth(judge, truth)
+        color, janus = retrieve_ground_truth(evaluator, truth)
         retrieval_scores = dataclasses.replace(retrieval_scores, true_color=color, true_janus=janus)
     where = candidate.workdir, candidate.prompt, candidate.step
     return RunScores(*where, scores, retrieval_scores, candidate.minutes)
@@ -142,7 +142,7 @@ def score(candidate: Candidate, judge: RetrievalEvaluator | None = None) -> RunS
 def evaluate_furniture(
     candidates: Iterable[Candidate],
     output: str | os.PathLike | None = None,
-    judge: RetrievalEvaluator | None = None,
+    evaluator: RetrievalEvaluator | None = None,
 ) -> dict[str, Any]:
     """Scores scenes, prints one table and writes one JSON file.
 
@@ -151,7 +151,7 @@ def evaluate_furniture(
     Args:
       candidates: the scenes.
       output: the JSON file; None writes none.
-      judge: for R-Precision and Janus faces; None leaves them out.
+      evaluator: for R-Precision and Janus faces; None leaves them out.
 
     Returns:
       What the JSON holds: {"suite", "runs": [...], "mean": {...}, "interval": {...},
@@ -160,7 +160,7 @@ def evaluate_furniture(
     Raises:
       UserError: there is no candidate, or one cannot be scored.
     """
-    runs = [score(candidate, judge) for candidate in candidates]
+    runs = [score(candidate, evaluator) for candidate in candidates]
     if not runs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
     result = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}

@@ -1,4 +1,4 @@
-"""What the training of networks on pictures (the prior's and the judge's) has in common."""
+"""What the training of networks on pictures has in common: the prior's, the evaluator's."""
 
 import contextlib
 import time

@@ -49,7 +49,7 @@ class ImageTextPrior(UnknownCameras):
 
 
 def is_dual_encoder(folder: str | Path) -> bool:
-    """Whether a folder is of the small kind that `dreamfusion train-judge` writes."""
+    """Whether a folder is of the small kind that `dreamfusion train-evaluator` writes."""
     try:
         config = read_config(Path(folder) / "config.json")
     except (OSError, ValueError, UserError):
@@ -58,7 +58,7 @@ def is_dual_encoder(folder: str | Path) -> bool:
 
 
 def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:
-    """Reads a CLIP model, or what `dreamfusion train-judge` wrote, to guide with.
+    """Reads a CLIP model, or what `dreamfusion train-evaluator` wrote, to guide with.
 
     Args:
       folder: of the model.

@@ -1,4 +1,4 @@
-"""A small image-text dual encoder: the judge that ships, in the place that CLIP has in papers.
+"""A small image-text dual encoder: the retrieval evaluator's, where papers have CLIP.
 
 A convolutional network and a T5-style encoder map pictures and texts to unit vectors, whose
 products, times exp(`logit_scale`), are logits (Radford et al. 2021, section 2). A model

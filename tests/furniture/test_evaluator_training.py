@@ -1,4 +1,4 @@
-"""A judge for a world of three things that differ in color, seen from four sides."""
+"""A retrieval evaluator for a world of three things that differ in color, seen from four sides."""
 
 import json
 
@@ -10,7 +10,7 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.evaluator_training import train_evaluator
 from dreamfusion_jax.furniture.evaluator_views import (
     EvaluatorViews,
-    judge_angles,
+    evaluator_angles,
     load_evaluator_views,
     select,
     shipped_views,
@@ -41,7 +41,7 @@ def world(count: int = 192) -> EvaluatorViews:
 
 
 def small_config(steps: int):
-    config = load_config("judge_furniture").unlock()
+    config = load_config("evaluator_furniture").unlock()
     config.nouns, config.optim.warmup_steps = "all", 10
     config.model.update({"image_channels": (16, 32), "image_blocks": (1, 1), "image_size": 32})
     config.train.update({"steps": steps, "batch": 16, "steps_per_call": 10, "checkpoint_every": 20})
@@ -66,9 +66,9 @@ def test_learns_what_is_seen_and_from_where_and_resumes_exactly(stops_after_a_ch
 
 
 def test_angles_are_those_of_the_view_and_never_the_same_again():
-    azimuth, elevation = judge_angles("a", 20, held_out=False)
-    again, _ = judge_angles("a", 20, held_out=False)
-    other, low = judge_angles("a", 20, held_out=True)
+    azimuth, elevation = evaluator_angles("a", 20, held_out=False)
+    again, _ = evaluator_angles("a", 20, held_out=False)
+    other, low = evaluator_angles("a", 20, held_out=True)
     np.testing.assert_array_equal(azimuth, again)
     assert not np.isin(azimuth.round(4), other.round(4)).any()
     assert (np.degrees(elevation) > 60).sum() == 4 and np.degrees(low).max() <= 45
@@ -76,11 +76,11 @@ def test_angles_are_those_of_the_view_and_never_the_same_again():
 
 
 def test_views_that_are_not_there_are_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="holds no views for a judge"):
+    with pytest.raises(UserError, match="holds no views for a retrieval evaluator"):
         load_evaluator_views(tmp_path)
     (tmp_path / "index.json").write_text('{"views": {}}')
     (tmp_path / "views.npy").touch()
-    with pytest.raises(UserError, match="holds no views for a judge"):
+    with pytest.raises(UserError, match="holds no views for a retrieval evaluator"):
         load_evaluator_views(tmp_path)
     with pytest.raises(UserError, match="none of 'unicorn'"):
         select(shipped_views(), ["vase", "unicorn"])

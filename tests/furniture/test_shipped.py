@@ -26,5 +26,5 @@ def test_without_one_there_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.delenv("DREAMFUSION_ASSETS", raising=False)
     with pytest.raises(UserError, match="The true objects .* the wheel leaves it out; use a check"):
         object_views.load_ground_truth("teapot")
-    with pytest.raises(UserError, match="The judge of the evaluation .* set DREAMFUSION_ASSETS"):
+    with pytest.raises(UserError, match="The retrieval evaluator .* set DREAMFUSION_ASSETS"):
         RetrievalEvaluator.load()

@@ -66,7 +66,7 @@ def test_the_wheel_can_be_built_of_it(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "dreamfusion_jax/configs/quick.py" in names and "dreamfusion_jax/cli.py" in names
+    assert {"dreamfusion_jax/configs/quick.py", "dreamfusion_jax/cli/__main__.py"} <= {*names}
     assert any(name.startswith("dreamfusion_jax/furniture/assets/object_views/") for name in names)
     assert any(name.endswith("NOTICE") for name in names)
 

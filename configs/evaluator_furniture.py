@@ -1,8 +1,8 @@
-"""Trains the image-text dual encoder that judges results (furniture/assets/evaluator).
+"""Trains the image-text dual encoder that says what results show (furniture/assets/evaluator).
 
 Command:   python -m dreamfusion_jax.furniture.evaluator_views --source=DEB \\
-               --out=outputs/judge_views
-           dreamfusion train-judge --data=outputs/judge_views --workdir=outputs/judge
+               --out=outputs/evaluator_views
+           dreamfusion train-evaluator --data=outputs/evaluator_views --workdir=outputs/evaluator
 Hardware:  2 CPU cores, 3 GB.
 Time:      rendering 6 minutes on one core, training 30 minutes on two.
 Expected:  97 % of held-out true renders found among 128 nouns; see
