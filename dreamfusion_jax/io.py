@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -58,10 +59,17 @@ def local_path(path: str | os.PathLike) -> pathlib.Path:
 
 
 def import_file(path: pathlib.Path) -> ModuleType:
-    """Return a Python file as a module; what the file raises is raised."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """Return a Python file as a module, run anew; what the file raises is raised."""
+    # Dataclasses and pickle look for the module under its name: it is the same on every host.
+    name = f"{path.stem}_{zlib.crc32(str(path.absolute()).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -380,7 +380,13 @@ def own_registry(monkeypatch):
 
 
 HELLO = """
+from __future__ import annotations
+from dataclasses import asdict, dataclass
 from dreamfusion_jax.registry import register
+
+@dataclass  # which looks for this file's module
+class Options:
+    name: str
 
 @register("command", "hello")
 class Hello:
@@ -392,7 +398,7 @@ class Hello:
 
     @staticmethod
     def run(options):
-        print(vars(options))
+        print(asdict(Options(**vars(options))))
 """
 
 
