@@ -107,6 +107,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.steps = 30_000
     config.train.batch = 16
     config.train.time_exponent = 0.5  # t = u ** this: the noisy times, where words decide, twice
+    config.train.dtype = "float32"  # of the arithmetic; or "bfloat16", for accelerators
     config.train.steps_per_call = 10
     config.train.checkpoint_every = 500
 

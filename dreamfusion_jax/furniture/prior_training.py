@@ -44,6 +44,8 @@ from dreamfusion_jax.prompts.word_tokenizer import train_tokenizer
 from dreamfusion_jax.train.profile import profiling
 from dreamfusion_jax.train.workdir import create_or_check_workdir
 
+DTYPES = ("float32", "bfloat16")  # of a training's arithmetic; weights and optimizer are float32
+
 
 def train_prior(
     config: ml_collections.ConfigDict,
@@ -73,6 +75,8 @@ def train_prior(
     check_training(config)
     if not config.train.time_exponent > 0:
         raise UserError(f"train.time_exponent={config.train.time_exponent} must be above 0")
+    if config.train.dtype not in DTYPES:
+        raise UserError(f"train.dtype is {config.train.dtype!r}; choose one of {', '.join(DTYPES)}")
     create_or_check_workdir(workdir, config)
     model = model_config(config)
     tokenizer = train_tokenizer(data.all_captions())
@@ -119,7 +123,7 @@ def start_from(
 
 def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
     """The initial state, and the compiled program (state, data) -> (state, metrics)."""
-    unet, text_encoder = networks_from_config(model)
+    unet, text_encoder = networks_from_config(model, jnp.dtype(config.train.dtype))
     optimizer = make_optimizer(config.optim, config.train.steps)
     key = jax.random.key(config.seed)
 
