@@ -32,7 +32,7 @@ _MLP = {
     "scene.sampler.coarse_samples": 32,
     "scene.sampler.fine_samples": 16,
 }
-_PLAIN = {"view_words": "none", "light.lit_probability": 0.0}
+_PLAIN = {"prompt.view_words": "none", "light.lit_probability": 0.0}
 
 # name: (what the table says, the values that it changes)
 FIGURE_6 = {
@@ -43,7 +43,7 @@ FIGURE_6 = {
     "textureless": ("+ textureless", {"light.textureless_probability": 0.5}),
 }
 OTHERS = {
-    "paper_words": ("the paper's 4 view words, not 24", {"view_words": "paper"}),
+    "paper_words": ("the paper's 4 view words, not 24", {"prompt.view_words": "paper"}),
     "guidance_7": ("guidance weight 7.5", {"guidance.omega": 7.5}),
     "guidance_25": ("guidance weight 25", {"guidance.omega": 25.0}),
     "guidance_50": ("guidance weight 50", {"guidance.omega": 50.0}),
@@ -64,7 +64,7 @@ OTHERS = {
         },
     ),
     "constant_t": ("t range not annealed", {"guidance.t_max.end": 0.98}),
-    "sharp": ("covariance not annealed", {"blur.start": 2e-3}),
+    "sharp": ("covariance not annealed", {"scene.lambda_sigma.start": 2e-3}),
 }
 # The paper's central claim: `quick` beside Dream Fields on the same NeRF, guided by a dual encoder
 # that has learnt from other pictures than the evaluator:
@@ -76,16 +76,17 @@ CLAIM = {
     "dream_fields": (
         "Dream Fields: the cosine of an image-text model, no diffusion prior",
         {
-            "prior": "outputs/guide/model",
+            "prior.name": "outputs/guide/model",
             "guidance.name": "clip",
             "guidance.num_crops": 4,
             "guidance.crop_fraction": 40 / 44,  # of the pixels that the model sees
             "train.image_size": 44,
-            "scene.background.kind": "textures",
+            "scene.background.name": "textures",
             "regularizers.opacity.start": 0.0,
             "regularizers.opacity.end": 0.0,
             "regularizers.entropy.end": 0.0,
-            "regularizers.transmittance.weight": 0.5,
+            "regularizers.transmittance.start": 0.5,
+            "regularizers.transmittance.end": 0.5,
         }
         | _PLAIN,
     ),

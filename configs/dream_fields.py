@@ -1,7 +1,7 @@
 r"""Dream Fields (Jain et al. 2022, arXiv 2112.01455): CLIP in the place of the diffusion prior.
 
 Command:   dreamfusion generate "a snail on a leaf" --config=dream_fields \
-               --config.prior=/models/clip-vit-base-patch16
+               --config.prior.name=/models/clip-vit-base-patch16
 Hardware:  an accelerator: eight crops of 224 pixels go through CLIP for every view.
 Time:      not measured here.
 Expected:  as published, among the 153 captions of object-centric COCO, R-Precision on color of
@@ -24,9 +24,9 @@ from dreamfusion_jax.config import load_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in `paper`."""
     config = load_config("paper").unlock()
-    config.prior = "give --config.prior=FOLDER"
-    config.prior_dtype = "float32"
-    config.view_words = "none"
+    config.prior.name = "give --config.prior.name=FOLDER"
+    config.prior.dtype = "float32"
+    config.prompt.view_words = "none"
     config.guidance = ml_collections.ConfigDict(
         {
             "name": "clip",
@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     config.scene.radius = 0.87  # around a cube of side 1
-    config.scene.background.kind = "textures"
+    config.scene.background = ml_collections.ConfigDict({"name": "textures"})
     config.camera.update(
         {
             "elevation_range": (30.0, 30.0),
@@ -48,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.light.lit_probability = 0.0  # albedo only
     config.regularizers.opacity.update({"start": 0.0, "end": 0.0})
-    config.regularizers.transmittance.weight = 0.5
+    config.regularizers.transmittance.update({"start": 0.5, "end": 0.5})
     config.optim.update(
         {
             "name": "adam",
@@ -60,5 +60,5 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.optim.adam.update({"b2": 0.999, "eps": 1e-5})
     config.train.update({"steps": 10_000, "image_size": 168})
-    config.export.update({"elevation": 30.0, "distance": 2.0, "focal": 5 / 3})
+    config.eval_camera.update({"elevation": 30.0, "distance": 2.0, "focal": 5 / 3})
     return config.lock()

@@ -15,13 +15,13 @@ from dreamfusion_jax.config import load_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the default."""
     config = load_config("quick").unlock()
-    config.prior = "furniture-unet"
+    config.prior.name = "furniture-unet"
     config.guidance.omega = 5.0
     # A network's gradients are noisy: cells as large as its pixels, smaller steps, and finer levels
     # that fade in during the whole run.
     config.scene.field.update({"cells": 32, "levels": 3})
     config.optim.tables.learning_rate = 0.05
-    config.blur.steps = 400
+    config.scene.lambda_sigma.steps = 400
     config.regularizers.opacity.update({"start": 2e-2, "end": 1e-3})
     config.train.update({"image_size": 32, "steps": 400, "checkpoint_every": 200})
     return config.lock()

@@ -1,11 +1,11 @@
 r"""DreamFusion as published (arXiv 2209.14988): every number of the paper.
 
 Command:   dreamfusion generate "a DSLR photo of a peacock on a surfboard" --config=paper \
-               --config.prior=/models/IF-I-XL-v1.0
+               --config.prior.name=/models/IF-I-XL-v1.0
 Hardware:  a TPU v4 board (4 chips, one view each) or a large GPU; far too slow for a laptop.
 Time:      1.5 hours on 4 TPU v4 chips in the paper (0.36 s an iteration).
 Expected:  with Imagen as the prior, CLIP R-Precision 75.1 / 77.5 / 79.7 % (B/32, B/16, L/14)
-           on color and 42.5 / 46.6 / 58.5 % on textureless renders. Without --config.prior the
+           on color and 42.5 / 46.6 / 58.5 % on textureless renders. Without --config.prior.name the
            one that ships is used, which knows 128 objects and no peacock.
 """
 
@@ -15,18 +15,28 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config."""
     config = ml_collections.ConfigDict()
-    config.prompt = ""  # what to make; the argument of `generate`
+    config.prompt = ml_collections.ConfigDict(
+        {
+            "text": "",  # what to make; the argument of `generate`
+            "view_words": "paper",  # added to prompts; or "fine" (24 words), or "none"
+        }
+    )
     config.seed = 0  # every random key derives from it and the step
     config.init = ""  # the folder of a run whose scene this one starts from
-    # "embedded", "furniture-views", "furniture-unet", a model's folder or its id on the hub
-    config.prior = "embedded"
-    # A noun that an embedded prior never saw is read as the nearest one that it knows.
-    config.replace_unknown_nouns = True
-    config.prior_dtype = "bfloat16"  # or "float32"; of networks, the shipped pictures have none
+    config.prior = ml_collections.ConfigDict(
+        {
+            # Or "furniture-views", "furniture-unet", a model's folder or its id on the hub.
+            "name": "embedded",
+            "dtype": "bfloat16",  # or "float32"; of networks, the shipped pictures have none
+            # A noun that an embedded prior never saw is read as the nearest one that it knows.
+            "replace_unknown_nouns": True,
+        }
+    )
 
     config.scene = ml_collections.ConfigDict()
+    config.scene.name = "nerf"  # a field that rays are sampled in
     # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
-    config.scene.color_space = "rgb"
+    config.scene.space = "rgb"
     config.scene.radius = 1.4  # of the bounding sphere: nothing is dense outside
     # Or "density_grid": looks into a grid of the density, and not through the field.
     config.scene.sampler = ml_collections.ConfigDict(
@@ -54,14 +64,17 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.scene.background = ml_collections.ConfigDict(
         {
-            "kind": "environment",  # "color" (flat, random) or "textures" (random)
-            "environment": {
-                "width": 64,  # units of a layer
-                "layers": 2,  # hidden layers
-                "frequencies": 4,  # octaves of the ray's direction
-            },
-            "color_mean": 0.5,  # of the flat, random color
-            "color_std": 0.3,  # of each of its channels
+            "name": "environment",  # or "color" (flat, random) or "textures" (random)
+            "width": 64,  # units of a layer
+            "layers": 2,  # hidden layers
+            "frequencies": 4,  # octaves of the ray's direction
+        }
+    )
+    config.scene.lambda_sigma = ml_collections.ConfigDict(
+        {
+            "start": 5e-2,  # lambda_Sigma of the Gaussians that the field is asked for
+            "end": 2e-3,  # where it goes linearly
+            "steps": 5000,  # within so many
         }
     )
 
@@ -69,7 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "name": "random",  # or "of_prior": from where the prior has seen, if it says
             "elevation_range": (-10.0, 90.0),  # degrees
-            "area_probability": 0.5,  # of uniform on the sphere, not uniform in elevation
+            "uniform_on_sphere_probability": 0.5,  # else uniform in elevation
             "azimuth_range": (0.0, 360.0),  # degrees
             "distance_range": (1.0, 1.5),  # from the origin
             "position_jitter": 0.1,  # added to the position, uniform in each coordinate
@@ -90,19 +103,10 @@ def get_config() -> ml_collections.ConfigDict:
             "beside": (0.0, 0.0),  # the mean of the light's direction, in the camera's right and up
         }
     )
-    config.blur = ml_collections.ConfigDict(
-        {
-            "start": 5e-2,  # lambda_Sigma of the Gaussians that the field is asked for
-            "end": 2e-3,  # where it goes linearly
-            "steps": 5000,  # within so many
-        }
-    )
-
-    config.view_words = "paper"  # added to prompts; or "fine" (24 words), or "none"
     config.guidance = ml_collections.ConfigDict(
         {
             # Or "diffusion_loss", the ablation with the U-Net's Jacobian, or "clip", whose keys are
-            # others and for which config.prior is an image-text model: see configs/dream_fields.py.
+            # others, with an image-text model as config.prior: see configs/dream_fields.py.
             "name": "sds",
             "omega": 100.0,  # of (1 + omega) eps(y) - omega eps(); others call 1 + omega the scale
             "t_min": 0.02,  # t ~ U(t_min, t_max)
@@ -132,10 +136,12 @@ def get_config() -> ml_collections.ConfigDict:
                 "steps": 1,  # within so many
             },
             "transmittance": {
-                "weight": 0.0,  # of Dream Fields' penalty on too little transmittance
-                "start": 0.4,  # the mean transmittance that is asked for at first
-                "end": 0.88,  # and at the end
-                "steps": 500,  # where the target is reached
+                "start": 0.0,  # weight of Dream Fields' penalty on too little transmittance
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
+                "target_start": 0.4,  # the mean transmittance that is asked for at first
+                "target_end": 0.88,  # and at the end
+                "target_steps": 500,  # where the target is reached
             },
         }
     )
@@ -173,25 +179,31 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 15_000,  # of the optimization
             "image_size": 64,  # pixels a side of a rendered view
-            "larger_image_sizes": (),  # of later steps
-            "larger_from": (),  # from which share of all steps on, for each of these sizes
-            "views": 4,  # of each scene in a step, over all devices
-            "scenes": 8,  # of many prompts, how many are optimized together at most
+            "batch_size": 4,  # views of each scene in a step, over all devices
+            "scenes_per_batch": 8,  # of many prompts, how many are optimized together at most
             "steps_per_call": 50,  # in one call of the compiled program
             "checkpoint_every": 500,  # steps; a multiple of steps_per_call
             "preview_every": 500,  # steps; a multiple of steps_per_call
         }
     )
+    # Later stages by a name of yours: {"begin": 0.5 (of all steps), what changes, like "train":
+    # {"image_size": 128}, and "convert": {"name": "fit"} where the scene's parameters are others}.
+    config.stages = ml_collections.ConfigDict()
     config.export = ml_collections.ConfigDict(
         {
             "turntable_frames": 120,  # of the video
             "turntable_size": 256,  # pixels a side of each picture
-            "elevation": 15.0,  # degrees
-            "distance": 1.5,  # of the camera from the origin
-            "focal": 1.1,  # image widths
             "mesh_resolution": 192,  # points along the longest side of the object
             "triangles": 50_000,  # at most; 0: all
             "texture_size": 1024,  # pixels a side
+        }
+    )
+    # Of previews, videos, the viewer and what is evaluated without cameras of its own.
+    config.eval_camera = ml_collections.ConfigDict(
+        {
+            "elevation": 15.0,  # degrees
+            "distance": 1.5,  # from the origin
+            "focal": 1.1,  # image widths
         }
     )
     return config.lock()

@@ -19,7 +19,7 @@ from dreamfusion_jax.config import load_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the paper."""
     config = load_config("paper").unlock()
-    config.prior_dtype = "float32"
+    config.prior.dtype = "float32"
     # The pictures of the prior are 15 degrees apart: where it has seen nothing it blurs thin parts.
     # One that does not say where it has seen gets whole objects from the same distance.
     config.camera.update(
@@ -76,11 +76,11 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     # A flat random color is what the prior marginalizes over.
-    config.scene.background.kind = "color"
-    config.blur.steps = 110
+    config.scene.background = ml_collections.ConfigDict({"name": "color", "mean": 0.5, "std": 0.3})
+    config.scene.lambda_sigma.steps = 110
     # The exact denoiser needs no guidance: its conditional half is already right. Towards the
     # end less noise is added: what is left to learn are details.
-    config.view_words = "fine"
+    config.prompt.view_words = "fine"
     config.guidance.omega = 0.0
     config.guidance.t_max.end = 0.4
     config.regularizers.orientation.steps = 110
@@ -97,8 +97,8 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "steps": 300,
             "image_size": 64,
-            "views": 2,
-            "scenes": 2,
+            "batch_size": 2,
+            "scenes_per_batch": 2,
             "steps_per_call": 25,
             "checkpoint_every": 150,
             "preview_every": 100,
@@ -108,9 +108,9 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "turntable_frames": 48,
             "turntable_size": 384,
-            "focal": 1.25,
             "mesh_resolution": 128,
             "triangles": 20_000,
         }
     )
+    config.eval_camera.focal = 1.25
     return config.lock()

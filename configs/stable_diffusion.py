@@ -1,14 +1,14 @@
 """DreamFusion with Stable Diffusion (1.x or 2.x) as the prior, as most people have it.
 
 Command:   dreamfusion generate "a DSLR photo of a corgi" --config=stable_diffusion \
-               --config.prior=/models/stable-diffusion-2-1-base
+               --config.prior.name=/models/stable-diffusion-2-1-base
 Hardware:  a GPU or TPU chip with 16 GB (11.0 at 512 pixels, by the TPU's compiler); much patience
            on a CPU. On a TPU a dense grid should be far faster than the hash
            grid: --config.scene.field.name=grid --config.scene.field.cells=128.
 Time:      not measured: no weights of Stable Diffusion were at hand.
 Expected:  not measured. The U-Net sees latents: of each view, rendered at 64, then 256, then
            512 pixels (smaller ones are enlarged to 512), or rendered as latents
-           (--config.scene.color_space=latent).
+           (--config.scene.space=latent).
 """
 
 import ml_collections
@@ -19,7 +19,7 @@ from dreamfusion_jax.config import load_config
 def get_config() -> ml_collections.ConfigDict:
     """Returns the locked config; what is not set here is as in the paper."""
     config = load_config("paper").unlock()
-    config.prior = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    config.prior.name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config.scene.field = ml_collections.ConfigDict(
         {
             "name": "hash_grid",
@@ -51,10 +51,14 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.train.update(
         {
-            "views": 1,  # the gradient of a view's encoding takes gigabytes
+            "batch_size": 1,  # the gradient of a view's encoding takes gigabytes
             "steps": 10_000,
-            "larger_image_sizes": (256, 512),
-            "larger_from": (0.4, 0.8),
+        }
+    )
+    config.stages = ml_collections.ConfigDict(
+        {
+            "larger": {"begin": 0.4, "train": {"image_size": 256}},
+            "largest": {"begin": 0.8, "train": {"image_size": 512}},
         }
     )
     # The usual optimizer of those who distil Stable Diffusion; the paper's is for Imagen.

@@ -9,7 +9,8 @@ import PIL.Image
 from dreamfusion_jax.config import check_seed
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
-from dreamfusion_jax.diffusion.load import known_names, load_prior, warn_unknown_words
+from dreamfusion_jax.diffusion.load import find_prior, warn_unknown_words
+from dreamfusion_jax.diffusion.prior import FrozenModel, encode_rows
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
@@ -20,19 +21,13 @@ from dreamfusion_jax.prompts.text import check_prompt
 from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS
 from dreamfusion_jax.prompts.word_vectors import contains_phrase
 from dreamfusion_jax.results import Result, export_all, export_mesh, render, view
-from dreamfusion_jax.scoring import (
-    evaluate,
-    evaluate_clip,
-    evaluate_meshes,
-    evaluate_prior,
-    evaluate_retrieval_evaluator,
-)
 from dreamfusion_jax.startup import prepare_jax
+from dreamfusion_jax.suites import evaluate
 
 
-def _told(prompt: str, prior: str) -> str:
+def _told(prompt: str, model: FrozenModel) -> str:
     """A prompt in words that a prior knows, with its view words."""
-    reading = read_prompt(prompt, known_names(prior))
+    reading = read_prompt(prompt, model.known_nouns)
     views = [words for words in (*FINE_WORDS, *VIEW_WORDS) if contains_phrase(prompt, words)]
     return ", ".join([reading.prior_prompt, *views[:1]]) if reading.replaced else prompt
 
@@ -44,7 +39,7 @@ def sample(
     prompt: str,
     out: str | Path,
     *,
-    prior: str = "embedded",
+    prior: str | FrozenModel = "embedded",
     dtype: str = "float32",
     method: str = "both",
     count: int = 4,
@@ -60,7 +55,7 @@ def sample(
     Args:
       prompt: what to draw.
       out: the picture to write: one row of `count` images for each method.
-      prior: name or folder, see `load_prior`.
+      prior: the model itself, or its name or folder, see `find_prior`.
       dtype: of a network, "float32" or "bfloat16".
       method: "ancestral" (DDPM), "ddim", "sds" (SDS on pixels), or "both": ancestral
         sampling above SDS, same prompt.
@@ -82,10 +77,12 @@ def sample(
     out = local_path(out)
     check_png(out)
     prepare_jax()
-    prompt = _told(prompt, prior)
-    model = load_prior(prior, dtype=dtype, image_size=size)
-    warn_unknown_words(model, prompt, prior)
-    embeddings = model.encode([prompt] * count + [""])  # before the parameters are asked for
+    model = find_prior(prior, dtype=dtype) if isinstance(prior, str) else prior
+    prompt = _told(prompt, model)
+    model = model.at(size)
+    warn_unknown_words(model, prompt, prior if isinstance(prior, str) else type(prior).__name__)
+    # Before the parameters are asked for.
+    embeddings = encode_rows(model, positive=[prompt] * count, empty=[""] * count)
     key = jax.random.key(seed)
     rows = []
     if method in ("both", "ancestral", "ddim"):

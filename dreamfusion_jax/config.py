@@ -1,6 +1,7 @@
 """Reading configs by name or file, and overriding their values."""
 
 import ast
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ import ml_collections
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import import_file
+from dreamfusion_jax.io import import_file, is_number
 
 # The parts that a config of each kind has.
-RUN_PARTS = ("scene", "guidance", "train", "export")
+RUN_PARTS = ("prompt", "prior", "scene", "guidance", "train", "export")
 PRIOR_PARTS = ("model", "data", "sheet")
 # Keys that choose a class by its name -> its kind in the registry.
 PARTS = {
+    "scene.background.name": "background",
     "scene.field.name": "field",
     "scene.sampler.name": "sampler",
     "guidance.name": "guidance",
@@ -87,7 +89,7 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
       UserError: an unknown key (the nearest known ones are named), or a value of a wrong type.
     """
     for key, value in values.items():
-        if key in PARTS:
+        if key in PARTS and key in _flat(config):
             choose_part(config, key, value)
     known = _flat(config)
     for key, value in values.items():
@@ -110,6 +112,75 @@ def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
             owner[part] = ml_collections.ConfigDict(
                 {"name": name, **registry.defaults(PARTS[key], name)}
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """A config as it is from step `begin` up to step `until`.
+
+    `convert` says how parameters are made of those before, None if these stay as they are.
+    """
+
+    config: ml_collections.ConfigDict
+    begin: int
+    until: int
+    convert: ml_collections.ConfigDict | None = None
+
+
+# What a stage may change, and of `train` what.
+_STAGE_PARTS = ("scene", "camera", "light", "guidance", "regularizers", "optim", "train")
+_STAGE_TRAIN = ("image_size", "batch_size")
+
+
+def stage_configs(config: ml_collections.ConfigDict) -> list[StageConfig]:
+    """Return the stages of a run in their order; each keeps what the ones before have changed.
+
+    `config.stages` has them by a name of the user's: `begin`, a share of all steps, that a whole
+    number of calls of the compiled program is made of, `convert` if there is one, and the parts of
+    the config that change.
+
+    Raises:
+      UserError: a stage changes what cannot be changed, or does not say when it begins.
+    """
+    steps, call = config.train.steps, config.train.steps_per_call
+    begins = {name: _begin(name, stage) for name, stage in config.get("stages", {}).items()}
+    stages = [StageConfig(config, 0, steps)]
+    for name, share in sorted(begins.items(), key=lambda item: item[1]):
+        begin = min(round(steps * share / call) * call, steps)
+        changes = config.stages[name]
+        stages[-1] = dataclasses.replace(stages[-1], until=begin)
+        changed = _changed(stages[-1].config, changes, f"stages.{name}")
+        stages.append(StageConfig(changed, begin, steps, changes.get("convert")))
+    return [stage for stage in stages if stage.begin < stage.until]
+
+
+def _begin(name: str, stage: ml_collections.ConfigDict) -> float:
+    begin = stage.get("begin") if isinstance(stage, ml_collections.ConfigDict) else None
+    if not is_number(begin) or not 0 <= begin <= 1:
+        raise UserError(
+            f"stages.{name}.begin is {begin!r}; give the share of all steps, within [0, 1], after "
+            "which it begins."
+        )
+    return begin
+
+
+def _changed(
+    config: ml_collections.ConfigDict, changes: ml_collections.ConfigDict, where: str
+) -> ml_collections.ConfigDict:
+    """A copy of a config with changes, whose dotted keys it must have."""
+    new = config.copy_and_resolve_references()
+    for key in _flat(changes):
+        if key == "begin" or key.startswith("convert."):
+            continue
+        part, _, rest = key.partition(".")
+        if part not in _STAGE_PARTS or (part == "train" and rest not in _STAGE_TRAIN):
+            raise UserError(f"{where}.{key} cannot be set: it is the same in all stages.")
+    flat = {k: v for k, v in _flat(changes).items() if k.partition(".")[0] in _STAGE_PARTS}
+    try:
+        override(new, flat)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    return new.lock()
 
 
 def _converted(key: str, value: Any, current: Any) -> Any:

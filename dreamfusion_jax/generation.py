@@ -14,14 +14,11 @@ import PIL.Image
 
 from dreamfusion_jax.config import RUN_PARTS, check_seed, load_config, override
 from dreamfusion_jax.diffusion.load import (
-    has_own_size,
-    has_pictures,
-    is_pretrained,
-    known_names,
-    load_prior,
+    find_prior,
+    is_large,
     warn_unknown_words,
 )
-from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.prior import FrozenModel
 from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.export.images import save_png
 from dreamfusion_jax.export.index import write_index
@@ -35,8 +32,9 @@ from dreamfusion_jax.guidance.image_text_prior import (
 from dreamfusion_jax.io import local_path
 from dreamfusion_jax.prompts.known_nouns import Reading, read_prompt
 from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
+from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.base import Scene, build_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, train
@@ -64,8 +62,9 @@ def generate(
     workdir: str | Path | None = None,
     *,
     progress: bool = True,
+    prior: str | FrozenModel | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
-    view: int | None = None,
+    viewer_port: int | None = None,
     profile: str | None = None,
     **overrides: Any,
 ) -> Result:
@@ -77,9 +76,11 @@ def generate(
         or a ConfigDict.
       workdir: where results go; `outputs/<slug of the prompt>` by default.
       progress: whether to show a progress bar.
+      prior: the frozen model, or its name; by default config.prior.name. Of a model the config
+        keeps the name of its class.
       callback: called as callback(step, metrics) every config.train.steps_per_call steps, on the
         first of several hosts, all of which must give one or none.
-      view: port of a page on this machine that shows the scene while it forms (extra `[view]`).
+      viewer_port: of a page on this machine that shows the scene while it forms (extra `[view]`).
       profile: N:M, the steps from N to M - 1: a trace of the calls that contain them is written to
         workdir/profile, by the first of several hosts and of its own devices.
       **overrides: config values by dotted key, `**{"train.steps": 500}`; in a keyword
@@ -92,26 +93,28 @@ def generate(
       UserError: bad input, with one sentence that says what to do.
     """
     check_prompt(prompt)
-    config = on_every_host(lambda: _resolve(config, overrides))
+    config = on_every_host(lambda: _resolve(config, overrides, prior))
     workdir = Path("outputs") / slug(prompt) if workdir is None else local_path(workdir)
     steps = steps_to_profile(profile, config.train.steps)
     jobs = [Job(prompt, config.seed, workdir)]
-    page = None if view is None else on_primary(lambda: _open_page(config, prompt, view))
+    page = None
+    if viewer_port is not None:
+        page = on_primary(lambda: _open_page(config, prompt, viewer_port))
 
-    def after_call(job, step, metrics, params):
+    def after_call(job, step, metrics, scene, params):
         if callback is not None:
             callback(step, metrics)
         if page is not None:
-            page.show(params, step, metrics)
+            page.show(params, step, metrics, scene=scene)
 
     # All hosts must agree on whether there is something to call.
-    watched = None if callback is None and view is None else after_call
+    watched = None if callback is None and viewer_port is None else after_call
     # Several hosts cannot wait for one.
     paused = (lambda: page.paused) if page is not None and not multi_host() else None
     try:
         with profiling(steps if is_primary() else None, workdir) as around:
             hooks = Callbacks(after_call=watched, around_call=around, paused=paused)
-            return _optimize(config, jobs, progress, hooks=hooks)[0]
+            return _optimize(config, jobs, progress, prior=prior, hooks=hooks)[0]
     finally:
         if page is not None:
             page.close()
@@ -124,10 +127,11 @@ def generate_many(
     *,
     seeds: Sequence[int] | None = None,
     progress: bool = True,
+    prior: str | FrozenModel | None = None,
     export: bool = True,
     **overrides: Any,
 ) -> list[Result]:
-    """Turns many prompts into 3D objects, config.train.scenes at a time in one program.
+    """Turns many prompts into 3D objects, config.train.scenes_per_batch at a time in one program.
 
     Each object is what `generate` makes of its prompt, but for rounding. What is finished
     is skipped when the call is repeated. The folder's index.html shows how far all are.
@@ -146,7 +150,7 @@ def generate_many(
     check_prompts(prompts)
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
         raise UserError(f"The seeds {list(seeds)} must be different numbers, at least one.")
-    config = on_every_host(lambda: _resolve(config, overrides))
+    config = on_every_host(lambda: _resolve(config, overrides, prior))
     workdir = local_path(workdir)
     if seeds is None:
         jobs = [Job(prompt, config.seed, workdir / slug(prompt)) for prompt in prompts]
@@ -158,7 +162,8 @@ def generate_many(
         ]
     claim = functools.partial(create_or_check_folder, workdir, prompts)
     look = functools.partial(_write_index, workdir)
-    return _optimize(config, jobs, progress, claim=claim, export=export, look=look)
+    how = {"prior": prior, "claim": claim, "export": export, "look": look}
+    return _optimize(config, jobs, progress, **how)
 
 
 def _write_index(folder: Path) -> None:
@@ -171,14 +176,16 @@ def _write_index(folder: Path) -> None:
 
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
-    scene = Scene.from_config(config.scene)
+    scene = build_scene(config.scene)
     page = open_viewer(scene, config, prompt, port, training=not multi_host())
     print(f"Watch at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
     return page
 
 
 def _resolve(
-    config: str | ml_collections.ConfigDict, overrides: dict[str, Any]
+    config: str | ml_collections.ConfigDict,
+    overrides: dict[str, Any],
+    prior: str | FrozenModel | None,
 ) -> ml_collections.ConfigDict:
     """The config with its overrides; also prepares the devices, before JAX starts them."""
     if isinstance(config, str):
@@ -186,12 +193,19 @@ def _resolve(
     else:
         config = config.copy_and_resolve_references()
     override(config, {key.replace("__", "."): value for key, value in overrides.items()})
+    if prior is not None:
+        name = prior if isinstance(prior, str) else type(prior).__name__
+        override(config, {"prior.name": name})
     prepare_jax()
-    check_export(config.export)
+    check_export(config.export, config.eval_camera)
     # A device for each core would have a copy of the prior's parameters for each core.
-    clip = _by_image_text(config) and not is_dual_encoder(config.prior)
-    large = clip or is_pretrained(config.prior)
-    use_cpu_cores(1 if large else config.train.views)
+    if isinstance(prior, FrozenModel):
+        large = prior.large
+    elif _by_image_text(config):
+        large = not is_dual_encoder(config.prior.name)
+    else:
+        large = is_large(config.prior.name)
+    use_cpu_cores(1 if large else config.train.batch_size)
     check_devices()
     return config
 
@@ -201,6 +215,7 @@ def _optimize(
     jobs: Sequence[Job],
     progress: bool,
     *,
+    prior: str | FrozenModel | None = None,
     claim: Callable[[], None] = lambda: None,
     export: bool = True,
     hooks: Callbacks | None = None,
@@ -210,23 +225,24 @@ def _optimize(
     for job in jobs:
         check_seed(job.seed)
     if config.get("init"):  # before the folders are taken
-        on_primary(lambda: scene_to_start_from(config.init, Scene.from_config(config.scene)))
+        on_primary(lambda: scene_to_start_from(config.init, build_scene(config.scene)))
     on_primary(claim)
-    jobs = on_every_host(lambda: _read_prompts(config, jobs))
+    model = prior if isinstance(prior, FrozenModel) else on_every_host(lambda: _load(config))
+    jobs = on_every_host(lambda: _read_prompts(config, model, jobs))
     prompts = [job.prior_prompt for job in jobs]
-    devices = device_count(config.train.views)
-    prior_at = _priors(config, prompts)
+    devices = device_count(config.train.batch_size)
+    prior_at = _sizes_of(model, _asked(config, prompts))
     stages = make_stages(config, prior_at, devices)
-    _say_views(config.train.views, stages[0].views, devices)
-    if is_primary() and not _by_image_text(config) and not config.replace_unknown_nouns:
+    _say_views(config.train.batch_size, stages[0].views, devices)
+    if is_primary() and not config.prior.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
-            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior)
+            warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior.name)
     on_primary(lambda: [_claim(job, config) for job in jobs])
-    preview = functools.partial(_save_preview, view_settings(config.export))
+    preview = functools.partial(_save_preview, view_settings(config.eval_camera))
     if look:
         look()
     callbacks = dataclasses.replace(hooks or Callbacks(), preview=preview)
-    for group in plan(jobs, config.train.scenes, config.train.steps):
+    for group in plan(jobs, config.train.scenes_per_batch, config.train.steps):
         train(config, stages, prior_at, group, callbacks=callbacks, progress=progress)
         if export and len(group) < len(jobs) and is_primary():
             _export_new(group, progress)
@@ -246,33 +262,30 @@ def _optimize(
 def _say_views(asked: int, each: int, devices: int) -> None:
     if is_primary() and each * devices != asked:
         print(
-            f"train.views is {asked}, which {devices} devices cannot share evenly: "
+            f"train.batch_size is {asked}, which {devices} devices cannot share evenly: "
             f"each step has {each * devices}, {each} on each.",
             file=sys.stderr,
         )
 
 
-def _priors(
-    config: ml_collections.ConfigDict, prompts: Sequence[str]
-) -> Callable[[int], Prior | ImageTextPrior]:
-    """Gives the prior for views of a size; what is large is read once."""
+def _load(config: ml_collections.ConfigDict) -> FrozenModel:
+    """The frozen model that guides, as far as it has to be read before its views' size is known."""
+    keys = {k: v for k, v in config.prior.items() if k not in ("name", "replace_unknown_nouns")}
     if _by_image_text(config):
-        model = on_every_host(lambda: load_image_text(config.prior, config.prior_dtype))
-        return functools.cache(lambda size: ImageTextPrior(model, (size, size, 3)))
-    load = functools.partial(
-        load_prior,
-        config.prior,
-        dtype=config.prior_dtype,
-        prompts=asked_of_prior(config, prompts),
-        encodes=is_primary(),
-    )
+        model = load_image_text(config.prior.name, config.prior.dtype)
+        size = config.train.image_size
+        return ImageTextPrior(model, (size, size, 3))
+    return find_prior(config.prior.name, encodes=is_primary(), **keys)
+
+
+def _sizes_of(model: FrozenModel, prompts: Sequence[str]) -> Callable[[int], FrozenModel]:
+    """Gives the model for views of a size; what is large is read once."""
 
     @functools.cache
-    def read(size: int) -> Prior:
-        return on_every_host(functools.partial(load, image_size=size))
+    def at(size: int) -> FrozenModel:
+        return on_every_host(lambda: model.at(size, prompts))
 
-    first = config.train.image_size
-    return lambda size: read(first if has_own_size(config.prior) else size)
+    return lambda size: at(model.native_size or size)
 
 
 def _by_image_text(config: ml_collections.ConfigDict) -> bool:
@@ -280,29 +293,30 @@ def _by_image_text(config: ml_collections.ConfigDict) -> bool:
     return build_guidance(config).model == "image_text"
 
 
-def asked_of_prior(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequence[str]:
-    """What `load_prior` needs to know of the prompts: () is anything.
+def _asked(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequence[str]:
+    """All that a prior is asked for where these are the prompts; () where that is anything."""
+    words = ViewPrompts("none")
+    guidance = build_guidance(config)
+    rows = [rows for p in prompts for rows in guidance.prompts(words, p).values()]
+    return () if any(not text for group in rows for text in group) else prompts
 
-    Without guidance only what matches them is ever asked for.
-    """
-    return () if build_guidance(config).asks_unconditional else prompts
 
-
-def _read_prompts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> list[Job]:
+def _read_prompts(
+    config: ml_collections.ConfigDict, model: FrozenModel, jobs: Sequence[Job]
+) -> list[Job]:
     """The jobs, with prompts in words that the prior knows; says what is replaced or left out.
 
     Raises:
       UserError: a prompt names nothing that the prior knows.
     """
-    guided = _by_image_text(config)
-    names = known_names(config.prior) if config.replace_unknown_nouns and not guided else ()
-    colors = not has_pictures(config.prior) or bool(asked_of_prior(config, ["a"]))
+    nouns = model.known_nouns if config.prior.replace_unknown_nouns else ()
+    colors = model.reads_colors(_asked(config, [job.prompt for job in jobs]))
     prior_prompt = {}
     for prompt in dict.fromkeys(job.prompt for job in jobs):
-        reading = read_prompt(prompt, names, colors=colors)
+        reading = read_prompt(prompt, nouns, colors=colors)
         prior_prompt[prompt] = reading.prior_prompt
         if is_primary():
-            _say_reading(reading, config.prior)
+            _say_reading(reading, config.prior.name)
     return [dataclasses.replace(job, prior_prompt=prior_prompt[job.prompt]) for job in jobs]
 
 
@@ -311,14 +325,14 @@ def _say_reading(reading: Reading, prior: str) -> None:
         print(
             f"The prior {prior!r} does not know {reading.replaced.word!r}: it is read as "
             f"{reading.replaced.name!r}. Switch this off with "
-            "--config.replace_unknown_nouns=False.",
+            "--config.prior.replace_unknown_nouns=False.",
             file=sys.stderr,
         )
     if reading.left_out:
         print(
             f"The prior {prior!r} makes {reading.prior_prompt} and ignores: "
             f"{', '.join(reading.left_out)}. A larger prior can be chosen with "
-            "--config.prior=FOLDER (see the README).",
+            "--config.prior.name=FOLDER (see the README).",
             file=sys.stderr,
         )
 
@@ -355,13 +369,13 @@ def _facts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> dict[str, 
 def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.ConfigDict:
     own = config.copy_and_resolve_references()
     with own.unlocked():
-        own.prompt, own.seed = job.prompt, job.seed
+        own.prompt.text, own.seed = job.prompt, job.seed
     return own
 
 
 def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
     folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
-    picture = preview_grid(scene, params, **view)
+    picture = preview_grid(scene, params, step=step, **view)
     save_png(picture, folder / f"{step:06d}.png")
     return picture

@@ -133,6 +133,11 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all. Raises a UserError as `write_bytes`."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
 def read_file(path: str | os.PathLike, largest: int = _LARGEST_TEXT) -> bytes:
     """Return a file's bytes.
 

@@ -25,7 +25,7 @@ import ml_collections
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import import_file, is_number
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T", bound=Callable[..., Any])
 Made = TypeVar("Made")
 Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 # By kind and name: a class, function or module, or where it is until it is asked for.
@@ -34,8 +34,12 @@ _PARTS: dict[str, dict[str, Any]] = {}
 _SHIPPED = {
     "background": "dreamfusion_jax.scene.background",
     "field": "dreamfusion_jax.scene.fields",
+    "convert": "dreamfusion_jax.scene.convert",
     "guidance": "dreamfusion_jax.guidance",
+    "regularizer": "dreamfusion_jax.scene.regularizers",
+    "scene": "dreamfusion_jax.scene.nerf",
     "sampler": "dreamfusion_jax.scene.ray_samplers",
+    "suite": "dreamfusion_jax.suites",
 }
 # What else ships, and may be taken out of the package: it declares its parts itself.
 _OPTIONAL = ("dreamfusion_jax.furniture",)
@@ -156,7 +160,7 @@ def build(kind: str, config: Keys, where: str, **more: Any) -> Any:
     return make(cls, keys, where, **more)
 
 
-def make(cls: type[Made], keys: Keys, where: str, **more: Any) -> Made:
+def make(cls: Callable[..., Made], keys: Keys, where: str, **more: Any) -> Made:
     """Make an object of the keys of a config, whose kinds are those of the class's parameters.
 
     Args:
@@ -176,7 +180,7 @@ def make(cls: type[Made], keys: Keys, where: str, **more: Any) -> Made:
         raise UserError(f"{where} cannot be used: {error}") from error
 
 
-def _part(cls: type, key: str, value: Any, where: str) -> Any:
+def _part(cls: Callable[..., Any], key: str, value: Any, where: str) -> Any:
     """A value of a config as its class takes it: a Ramp is made of its keys."""
     from dreamfusion_jax.schedules import Ramp
 
@@ -205,7 +209,7 @@ _KINDS = {
 }
 
 
-def _check_kinds(cls: type, keys: Mapping[str, Any], where: str) -> None:
+def _check_kinds(cls: Callable[..., Any], keys: Mapping[str, Any], where: str) -> None:
     parameters = inspect.signature(cls).parameters
     for key, value in keys.items():
         annotation = parameters[key].annotation if key in parameters else None

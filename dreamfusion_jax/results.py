@@ -34,7 +34,7 @@ from dreamfusion_jax.export.view_settings import (
     view_settings,
 )
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
@@ -93,7 +93,8 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
         workdir / "turntable.mp4",
         frames=settings.turntable_frames,
         size=settings.turntable_size,
-        **view_settings(settings),
+        step=run.step,
+        **view_settings(run.config.eval_camera),
     )
     try:
         export_mesh(
@@ -165,12 +166,13 @@ def render(
     check_kinds(kinds)
     prepare_jax()
     run = restore_run(workdir, step)
-    view = view_settings(run.config.export) | {"elevation": math.radians(elevation)}
+    view = view_settings(run.config.eval_camera) | {"elevation": math.radians(elevation)}
     cameras = camera_path(path, frames, **view)
     size += size % 2 if video else 0  # H.264 wants even sides
     direction = None if light is None else (math.radians(light[0]), math.radians(light[1]))
     lighting = Lighting(direction, light_color, ambient_color)
-    views = list(render_frames(run.scene, run.params, cameras, size, kinds, lighting=lighting))
+    how = {"step": run.step, "lighting": lighting}
+    views = list(render_frames(run.scene, run.params, cameras, size, kinds, **how))
     if video:
         write_video(panels(views, kinds, transparent=transparent), out, frames_per_second)
     elif png:
@@ -229,13 +231,12 @@ def export_mesh(
     if progress:
         need = mesh_memory(resolution, texture_size if textured else 0)
         print(f"Extracting the mesh takes about {need:.1f} GB of memory.", file=sys.stderr)
-    mesh = extract_mesh(
-        run.scene, run.params, resolution, triangles, level=threshold, progress=progress
-    )
+    scene, params, how = run.scene, run.params, {"step": run.step, "progress": progress}
+    mesh = extract_mesh(scene, params, resolution, triangles, level=threshold, **how)
     if textured:
-        mesh = with_texture(run.scene, run.params, mesh, texture_size, progress=progress)
+        mesh = with_texture(scene, params, mesh, texture_size, **how)
     elif out.suffix.lower() == ".ply":
-        mesh = with_vertex_colors(run.scene, run.params, mesh)
+        mesh = with_vertex_colors(scene, params, mesh, step=run.step)
     write_mesh(mesh, out, millimeters=millimeters, centered=centered)
     return out
 
@@ -254,11 +255,11 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
     workdir = local_path(workdir)
     prepare_jax()
     run = restore_run(workdir, step)
-    page = open_viewer(run.scene, run.config, run.config.prompt, port)
+    page = open_viewer(run.scene, run.config, run.config.prompt.text, port)
     print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)
     try:
         while True:
-            page.show(run.params, run.step)
+            page.show(run.params, run.step, scene=run.scene)
             while step or max(saved_steps(workdir / FOLDER), default=run.step) == run.step:
                 time.sleep(_NEWER)
             run = restore_run(workdir)
@@ -269,7 +270,7 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
 
 
 def open_viewer(
-    scene: Scene,
+    scene: NerfScene,
     config: ml_collections.ConfigDict,
     prompt: str,
     port: int,
@@ -277,12 +278,12 @@ def open_viewer(
     training: bool = False,
 ) -> LiveViewer:
     """A page for a run's scene, see `export.live_viewer`."""
-    export = config.export
+    export, camera = config.export, config.eval_camera
     return LiveViewer(
         scene,
         prompt,
-        distance=export.distance,
-        focal=export.focal,
+        distance=camera.distance,
+        focal=camera.focal,
         port=port,
         mesh={"resolution": export.mesh_resolution, "triangles": export.triangles},
         texture_size=export.texture_size,

@@ -102,11 +102,17 @@ class RenderOutput:
 
 
 @flax.struct.dataclass
-class TextEmbeddings:
-    """Encoded prompts, one row each; `mask` is True where a token is present."""
+class Conditioning:
+    """Encoded prompts, one row each: for tree maps, as priors may have more in it or less.
+
+    `mask` is True where a token is present. `pooled` is one vector of a prompt and `cameras` are
+    those of the views, where a prior reads such.
+    """
 
     states: Float[Array, "*rows tokens width"]
     mask: Bool[Array, "*rows tokens"]
+    pooled: Float[Array, "*rows channels"] | None = None
+    cameras: Camera | None = None
 
 
 @flax.struct.dataclass

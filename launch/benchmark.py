@@ -76,11 +76,11 @@ def nerf(options: argparse.Namespace) -> dict:
     from dreamfusion_jax.scene.cameras import orbit_camera
     from dreamfusion_jax.scene.fields import MlpField
     from dreamfusion_jax.scene.lights import point_light
+    from dreamfusion_jax.scene.nerf import NerfScene, render_rays
     from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
     from dreamfusion_jax.scene.rays import cast_rays
-    from dreamfusion_jax.scene.render import Scene, init_params, render_rays
 
-    scene = Scene(
+    scene = NerfScene(
         field=MlpField(
             width=options.width,
             blocks=options.blocks,
@@ -90,7 +90,7 @@ def nerf(options: argparse.Namespace) -> dict:
         sampler=HierarchicalSampler(options.coarse, options.fine),
         radius=options.radius,
     )
-    params = init_params(scene, jax.random.key(0))
+    params = scene.init(jax.random.key(0))
     camera = orbit_camera(jnp.array(0.5), 0.3, 1.5, 1.1)
     light = point_light(jnp.array([1.0, 0.5, 1.0]))
 
@@ -119,10 +119,10 @@ def step(options: argparse.Namespace) -> dict:
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
     from dreamfusion_jax.config import load_config, override
-    from dreamfusion_jax.diffusion.deepfloyd import random_texts, random_unet, untrained_prior
+    from dreamfusion_jax.diffusion.deepfloyd import random_unet, untrained_prior
     from dreamfusion_jax.diffusion.load import load_prior
     from dreamfusion_jax.furniture.object_views import nouns
-    from dreamfusion_jax.generation import asked_of_prior
+    from dreamfusion_jax.train.loop import encode_prompts
     from dreamfusion_jax.train.parallel import compile_steps, device_count, replicate
     from dreamfusion_jax.train.stage import make_stage, own_cameras
     from dreamfusion_jax.train.state import initial_state
@@ -134,15 +134,15 @@ def step(options: argparse.Namespace) -> dict:
     if options.unet:
         prior = untrained_prior(options.unet, random_unet(options.unet, jax.random.key(1)))
     else:
-        asked = asked_of_prior(config, prompts)
-        prior = load_prior(config.prior, image_size=config.train.image_size, prompts=asked)
-    stage = make_stage(config, prior, device_count(config.train.views))
+        asked = [] if config.guidance.get("omega") else prompts
+        prior = load_prior(config.prior.name, image_size=config.train.image_size, prompts=asked)
+    stage = make_stage(config, prior, device_count(config.train.batch_size))
     run = compile_steps(stage, options.steps)
     figures, alone = {}, None
     for scenes in options.scenes:
         seed_keys = jax.random.split(jax.random.key(0), scenes)
-        texts = stage.view_prompts.prompts(*prompts[:scenes])
-        embeddings = random_texts(len(texts)) if options.unet else prior.encode(texts)
+        text = _RandomTexts() if options.unet else prior
+        embeddings = encode_prompts(stage, text, prompts[:scenes])
         own = own_cameras(prior, prompts[:scenes]) if stage.own_cameras else None
         frozen = replicate((prior.params, embeddings, own, seed_keys), stage.devices)
         start = functools.partial(initial_state, stage.scene, stage.optimizer, seed_keys)
@@ -163,8 +163,8 @@ def step(options: argparse.Namespace) -> dict:
         figures |= {f"{name}: {key}": value for key, value in timing.items()}
     return figures | {
         "config": options.config,
-        "prior": f"{options.unet}, random weights" if options.unet else config.prior,
-        "views of a scene in a step": config.train.views,
+        "prior": f"{options.unet}, random weights" if options.unet else config.prior.name,
+        "views of a scene in a step": config.train.batch_size,
         "devices": stage.devices,
         "image": f"{config.train.image_size} x {config.train.image_size}",
         "samples a ray": "{coarse_samples} coarse + {fine_samples} fine".format(
@@ -184,11 +184,11 @@ def roots(options: argparse.Namespace) -> dict:
     jax.config.update("jax_num_cpu_devices", max(options.devices))
     from dreamfusion_jax.config import load_config
     from dreamfusion_jax.optim.build import build_optimizer
-    from dreamfusion_jax.scene.render import Scene, init_params
+    from dreamfusion_jax.scene.nerf import NerfScene
 
     config = load_config(options.config)
-    scene, axis = Scene.from_config(config.scene), "batch"
-    params = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
+    scene, axis = NerfScene.from_config(config.scene), "batch"
+    params = jax.eval_shape(lambda key: scene.init(key), jax.random.key(0))
     optimizer = build_optimizer(config.optim, config.train.steps, batch_axis_name=axis)
     state = jax.eval_shape(optimizer.init, params)
     figures = {}
@@ -205,6 +205,16 @@ def roots(options: argparse.Namespace) -> dict:
         cost = cost[0] if isinstance(cost, list) else cost
         figures[f"{count} devices: Gflop"] = round(cost["flops"] / 1e9, 4)
     return figures | {"config": options.config, **surroundings()}
+
+
+class _RandomTexts:
+    """Stands in for a text encoder."""
+
+    def encode(self, prompts):
+        """Return noise of T5-XXL's shape."""
+        from dreamfusion_jax.diffusion.deepfloyd import random_texts
+
+        return random_texts(len(prompts))
 
 
 class _Calls:
@@ -232,7 +242,7 @@ def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         whole.scene.field.points_per_chunk = 0  # a loop over chunks would count as one chunk
-    stage = make_stage(whole, prior, device_count(whole.train.views))
+    stage = make_stage(whole, prior, device_count(whole.train.batch_size))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), scenes))
     state = jax.eval_shape(functools.partial(initial_state, stage.scene, stage.optimizer), keys)
     numbers = jax.ShapeDtypeStruct((stage.devices,), "int32")

@@ -51,7 +51,7 @@ def pictures(workdir: str) -> dict:
     from playwright.sync_api import sync_playwright
 
     run = restore_run(workdir)
-    viewer = open_viewer(run.scene, run.config, run.config.prompt, _free_port())
+    viewer = open_viewer(run.scene, run.config, run.config.prompt.text, _free_port())
     viewer.show(run.params, run.step)
     try:
         with sync_playwright() as p:
@@ -88,11 +88,13 @@ def slowdown(steps: int, pairs: int = 4) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         for i in range(2 * pairs):
             settings = {"train.steps": steps, "export.turntable_frames": 1}
-            view = _free_port() if i % 2 else None
+            port = _free_port() if i % 2 else None
             where = Path(folder) / str(i)
-            result = api.generate("a teapot", workdir=where, progress=False, view=view, **settings)
+            result = api.generate(
+                "a teapot", workdir=where, progress=False, viewer_port=port, **settings
+            )
             own = [row["views_per_second"] for row in result.metrics]
-            rates[view is not None].append(float(np.median(own[1:])))  # the first call compiles
+            rates[port is not None].append(float(np.median(own[1:])))  # the first call compiles
     without, opened = (float(np.median(rates[page])) for page in (False, True))
     return {
         "training without the page, views a second": [round(r, 2) for r in rates[False]],

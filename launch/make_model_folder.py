@@ -2,7 +2,7 @@
 
     python launch/make_model_folder.py /tmp/if --kind=if --width=192
     python launch/make_model_folder.py /tmp/clip --kind=b32
-    dreamfusion generate "a chair" --config=paper --config.prior=/tmp/if
+    dreamfusion generate "a chair" --config=paper --config.prior.name=/tmp/if
 
 Sizes, files and names are those of the real models (or narrower), tokenizers are tiny; what comes
 out of them is noise. It shows whether a model fits a machine, and how fast it is there, before

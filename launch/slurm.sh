@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Several GPU nodes under Slurm:
-#   sbatch --nodes=2 launch/slurm.sh "a peacock" --config=paper --config.prior=/models/IF-I-XL-v1.0 --config.train.views=16
+#   sbatch --nodes=2 launch/slurm.sh "a peacock" --config=paper --config.prior.name=/models/IF-I-XL-v1.0 --config.train.batch_size=16
 # One stage a node, which has all GPUs of it: a node reads the prior once. JAX finds the others from
 # Slurm's variables. Nodes of another kind: --gpus-per-node=4 --cpus-per-stage=32. (A stage a GPU works
 # too, --ntasks-per-node=8 --cpus-per-stage=8, but then the node reads the prior eight times.)

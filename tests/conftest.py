@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Before any module of the package is imported.
 install_import_hook("dreamfusion_jax", "typechecker.check")
 
+from dreamfusion_jax import registry  # noqa: E402
 from dreamfusion_jax.xla_flags import prefer_fast_convolutions  # noqa: E402
 
 prefer_fast_convolutions()  # as the command does: a test may start JAX before it calls that
@@ -40,3 +41,12 @@ def file_limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limit
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """What a test registers is forgotten after it."""
+    for kind in registry._SHIPPED:
+        registry.names(kind)  # which imports them: they are not to be forgotten
+    parts = {kind: dict(named) for kind, named in registry._PARTS.items()}
+    monkeypatch.setattr(registry, "_PARTS", parts)

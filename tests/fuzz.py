@@ -70,7 +70,12 @@ def kinds(folder: Path) -> dict[str, Kind]:
     os.environ["DREAMFUSION_CACHE"] = str(folder / "cache")
     found = {}
     run = folder / "run"
-    small = {"train.steps": 4, "train.steps_per_call": 2, "train.views": 1, "train.image_size": 8}
+    small = {
+        "train.steps": 4,
+        "train.steps_per_call": 2,
+        "train.batch_size": 1,
+        "train.image_size": 8,
+    }
     small |= {"train.checkpoint_every": 2, "train.preview_every": 4}
     small |= {"export.turntable_frames": 2, "export.turntable_size": 16}
     with contextlib.suppress(UserError):  # so short a run has no surface

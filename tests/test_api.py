@@ -16,7 +16,6 @@ import dreamfusion_jax
 from dreamfusion_jax import cli
 from dreamfusion_jax.furniture.object_views import load_ground_truth
 from dreamfusion_jax.furniture.suite import score_scene
-from dreamfusion_jax.scene.render import init_params
 from dreamfusion_jax.train.checkpoint import restore_run
 
 SMALL = {
@@ -112,7 +111,7 @@ def test_prompts_of_a_file(tmp_path, capsys):
     ]
     reports = [path.stat().st_mtime_ns for path in sorted(folder.glob("*/report.html"))]
     assert len(reports) == 3 and len(list(folder.glob("*/mesh.glb"))) >= 1
-    assert restore_run(folder / "a-barrel").config.prompt == "a barrel"
+    assert restore_run(folder / "a-barrel").config.prompt.text == "a barrel"
 
     assert cli.main(command) == 0  # finished: nothing is made again
     assert [path.stat().st_mtime_ns for path in sorted(folder.glob("*/report.html"))] == reports
@@ -170,6 +169,6 @@ def test_distillation_recovers_a_silhouette(tmp_path):
     how = {"workdir": tmp_path, "progress": False, "export": False}
     (result,) = dreamfusion_jax.generate_many(["a teddy bear"], **how, **settings)
     run, truth = restore_run(result.workdir), load_ground_truth("teddy bear")
-    start = init_params(run.scene, jax.random.key(0))
+    start = run.scene.init(jax.random.key(0))
     ious = [score_scene(run.scene, p, "teddy bear", truth).iou for p in (start, run.params)]
     assert ious[1] > 0.65 and ious[1] > ious[0] + 0.15

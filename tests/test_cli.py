@@ -14,11 +14,12 @@ from dreamfusion_jax import api, cli, registry
 from dreamfusion_jax.cli.options import color
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.furniture import prior_suite
 from dreamfusion_jax.furniture.evaluator_training import train_evaluator
 from dreamfusion_jax.furniture.prior_data import load_data
 from dreamfusion_jax.furniture.prior_training import train_prior
+from dreamfusion_jax.furniture.suites import PriorSuite
 from dreamfusion_jax.io import replacing, write_bytes
+from dreamfusion_jax.suites import ClipSuite
 from dreamfusion_jax.train.parallel import initialize_distributed
 from dreamfusion_jax.train.workdir import (
     create_or_check_folder,
@@ -40,7 +41,7 @@ CALLED = {
     "render": (api.render,),
     "export": (api.export_mesh,),
     "sample": (api.sample,),
-    "evaluate": (api.evaluate_clip, api.evaluate_prior, prior_suite.evaluate_prior),
+    "evaluate": (ClipSuite.evaluate, PriorSuite.evaluate),
     "train-prior": (load_data, train_prior),
     "train-evaluator": (train_evaluator,),
 }
@@ -160,7 +161,7 @@ def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
     monkeypatch.setattr(cli.generate, "_check_overrides", lambda *_: None)
     monkeypatch.setattr(api, "generate", generate)
     assert cli.main(["generate", "a cat", *flags]) == 0
-    assert calls == [{"config": "quick"} | ({"view": port} if port else {})]
+    assert calls == [{"config": "quick"} | ({"viewer_port": port} if port else {})]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,10 @@ def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
         (("export", "x", "--out=mesh.GLB"), "no config.json"),
         (("export", "x", "--threshold=0"), "threshold is 0.0"),
         (("evaluate", "x", "--out=gs://bucket/e.json"), "is an address"),
-        (("generate", "a cat", "--config.prior=/no/such/folder"), "no prior '/no/such/folder'"),
+        (
+            ("generate", "a cat", "--config.prior.name=/no/such/folder"),
+            "no prior '/no/such/folder'",
+        ),
         (("generate", "a cat", "--config.train.image_size=48"), "does not divide"),
         (("render", "/no/such/run"), "no config.json"),
         (("render", "/no/such/run", "--size=2"), "size 2"),
@@ -211,10 +215,10 @@ def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
         (("evaluate", "--suite=clip", "--clip=/no"), "--prompts=captions.txt"),
         (("evaluate", "--suite=clip", "--azimuths=0"), "at least 1"),
         (("evaluate", "--azimuths=2"), "--azimuths belongs to --suite=clip"),
-        (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "--suite=mesh has no --gallery"),
+        (("evaluate", "--suite=mesh", "x", "--gallery=a.png"), "The suite 'mesh' has no 'gallery'"),
         (("evaluate", "--suite=mesh", "outputs/index.html"), "nothing to evaluate"),
-        (("evaluate", "--suite=evaluator", "x"), "--suite=evaluator takes no runs."),
-        (("evaluate", "--suite=prior", "x"), "--suite=prior takes no runs but --prior"),
+        (("evaluate", "--suite=evaluator", "x"), "The suite 'evaluator' takes no runs."),
+        (("evaluate", "--suite=prior", "x"), "The suite 'prior' takes no runs but a prior"),
         (("evaluate", "--samples=50", "x"), "--samples belongs to --suite=prior"),
         (("evaluate", "--suite=prior", "--samples=5"), "at least 32 samples"),
         (("evaluate", "x", "--gallery=a.jpg"), "must end in .png"),
@@ -225,12 +229,12 @@ def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
         ),
         (("generate", "a cat", "--config.prompt=a dog"), "--config.prompt cannot be set"),
         (("generate", "a cat", "--config.workdir=x"), "--config.workdir cannot be set"),
-        (("generate", "a cat", "--config=prior_small"), "prior_small has no 'scene'"),
+        (("generate", "a cat", "--config=prior_small"), "prior_small has no 'prompt'"),
         (("generate", "a cat", f"--seed={2**70}"), "does not fit into 32 bits"),
         (("sample", "a cat", f"--seed={2**32}"), "does not fit into 32 bits"),
         (("sample", "caf\udce9"), "is not UTF-8 text"),
         (("generate", "a cat", "--config.scene.sampler.fine_samples=0"), "fine_samples is 0"),
-        (("generate", "a cat", "--config.export.focal=0"), "must be above 0"),
+        (("generate", "a cat", "--config.eval_camera.focal=0"), "must be above 0"),
         (("train-prior", "--config=quick"), "quick has no 'model'"),
         (("train-prior", "--data=no.deb"), "There is no no.deb"),
         (("train-evaluator", "--data=library", "--config=quick"), "quick has no 'model'"),
@@ -252,14 +256,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 def test_unreadable_model_folder(capsys, tmp_path):
     (tmp_path / "config.json").write_text("{")
-    code, output = run(capsys, "generate", "a cat", f"--config.prior={tmp_path}")
+    code, output = run(capsys, "generate", "a cat", f"--config.prior.name={tmp_path}")
     assert code == 2 and "config.json is not valid JSON" in output
 
 
 def config_for(prompt: str):
     config = load_config("quick")
     with config.unlocked():
-        config.prompt = prompt
+        config.prompt.text = prompt
     return config
 
 
@@ -273,13 +277,13 @@ def test_workdir_is_claimed_once(tmp_path):
     with other.unlocked():
         other.train.steps = 3
     for config, message in (
-        (config_for("a dog"), "prompt 'a cat', not 'a dog'"),
+        (config_for("a dog"), "prompt.text 'a cat', not 'a dog'"),
         (other, "train.steps"),
     ):
         with pytest.raises(UserError, match=message):
             create_or_check_workdir(workdir, config)
     assert (workdir / "config.json").read_text() == written
-    assert json.loads(written)["prompt"] == "a cat"
+    assert json.loads(written)["prompt"]["text"] == "a cat"
 
 
 def test_prompts_may_be_corrected_until_a_run_has_begun(tmp_path):
@@ -373,12 +377,6 @@ def test_locks_out_of_order_keep_a_process_out(tmp_path, monkeypatch):
         pass
 
 
-@pytest.fixture
-def own_registry(monkeypatch):
-    """What a test registers is forgotten after it."""
-    monkeypatch.setattr(registry, "_PARTS", {kind: {**p} for kind, p in registry._PARTS.items()})
-
-
 HELLO = """
 from __future__ import annotations
 from dataclasses import asdict, dataclass
@@ -449,7 +447,7 @@ from dreamfusion_jax.scene.fields import Field
 @register("field", "linear")
 class LinearField(Field):
     @nn.compact
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         heads = nn.Dense(1 + self.channels)(mean)
         return self.with_blob(heads[..., 0], mean), nn.sigmoid(heads[..., 1:])
 
@@ -464,8 +462,8 @@ def get_config():
 def test_runs_with_a_field_of_ones_own_can_be_rendered_later(own_registry, capsys, tmp_path):
     file, workdir = tmp_path / "mine.py", tmp_path / "run"
     file.write_text(FIELD)
-    small = {"train.steps": 2, "train.steps_per_call": 2, "train.views": 1, "train.image_size": 8}
-    small |= {"train.checkpoint_every": 2, "train.preview_every": 2}
+    small = {"train.steps": 2, "train.steps_per_call": 2, "train.batch_size": 1}
+    small |= {"train.image_size": 8, "train.checkpoint_every": 2, "train.preview_every": 2}
     small |= {"export.turntable_frames": 2, "export.turntable_size": 16}
     flags = [f"--config.{key}={value}" for key, value in small.items()]
     run(capsys, "generate", "a table", f"--config={file}", f"--workdir={workdir}", *flags)

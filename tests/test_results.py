@@ -10,22 +10,22 @@ from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.video import write_video
 from dreamfusion_jax.export.view_settings import check_export
-from dreamfusion_jax.scene.render import Scene, init_params
-from dreamfusion_jax.scoring import runs_in
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.train.checkpoint import FOLDER, Checkpoints, restore_run, write_config
+from dreamfusion_jax.train.workdir import runs_in
 
 
 @pytest.fixture
 def workdir(tmp_path):
     """A run with a checkpoint of step 4, written before there were textures."""
     config = load_config("quick")
-    override(config, {"prompt": "a ball", "scene.field.cells": 8})
+    override(config, {"prompt.text": "a ball", "scene.field.cells": 8})
     plain = config.to_dict()
     del plain["export"]["triangles"], plain["export"]["texture_size"]
     write_config(tmp_path, ml_collections.ConfigDict(plain))
-    scene = Scene.from_config(config.scene)
+    scene = NerfScene.from_config(config.scene)
     checkpoints = Checkpoints(tmp_path / FOLDER)
-    checkpoints.save(4, {"scene": init_params(scene, jax.random.key(0))})
+    checkpoints.save(4, {"params": scene.init(jax.random.key(0))})
     checkpoints.close()
     return tmp_path
 
@@ -34,7 +34,7 @@ def test_older_runs_take_export_settings_they_do_not_have_from_the_paper(workdir
     run = restore_run(workdir)
     assert run.step == 4
     assert run.config.export.triangles == load_config("paper").export.triangles
-    assert run.config.export.focal == load_config("quick").export.focal
+    assert run.config.eval_camera.focal == load_config("quick").eval_camera.focal
 
 
 def test_a_result_shows_what_there_is(workdir):
@@ -57,10 +57,10 @@ def test_a_result_shows_what_there_is(workdir):
 )
 def test_export_settings_are_checked_before_anything_is_optimized(key, value, message):
     config = load_config("quick")
-    check_export(config.export)
+    check_export(config.export, config.eval_camera)
     override(config, {f"export.{key}": value})
     with pytest.raises(UserError, match=message):
-        check_export(config.export)
+        check_export(config.export, config.eval_camera)
 
 
 def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
@@ -69,7 +69,7 @@ def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
     class Page:
         url, closed = "http://here", False
 
-        def show(self, params, step):
+        def show(self, params, step, scene):
             seen.append(step)
 
         def close(self):
@@ -79,8 +79,7 @@ def test_view_shows_newer_checkpoints_and_closes_its_page(workdir, monkeypatch):
         if seen == [8]:
             raise KeyboardInterrupt
         checkpoints = Checkpoints(workdir / FOLDER)
-        scene = {k: restore_run(workdir).params[k] for k in ("field", "background")}
-        checkpoints.save(8, {"scene": scene})
+        checkpoints.save(8, {"params": restore_run(workdir).params})
         checkpoints.close()
         seen.clear()
 
@@ -100,7 +99,7 @@ def test_config_says_how_a_run_was_shown_last(workdir):
 
 
 def test_what_is_no_run_of_a_prompt_is_left_out(tmp_path, capsys):
-    for name, config in (("chair", {"prompt": "a chair"}), ("prior", {"model": {}})):
+    for name, config in (("chair", {"prompt": {"text": "a chair"}}), ("prior", {"model": {}})):
         (tmp_path / name).mkdir()
         write_config(tmp_path / name, ml_collections.ConfigDict(config))
     assert runs_in([tmp_path]) == runs_in(sorted(tmp_path.iterdir())) == [tmp_path / "chair"]

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         metavar="FILE",
         help="instead of one prompt: a text file with one a line (or what evaluate --prompts "
-        "takes); config.train.scenes of them are optimized together",
+        "takes); config.train.scenes_per_batch of them are optimized together",
     )
     add_config(parser, "quick")
     parser.add_argument(
@@ -82,7 +82,8 @@ def _check_overrides(overrides: Iterable[str], functions: Iterable[Any]) -> None
     """Refuse what the functions take beside values of the config."""
     taken = {name for function in functions for name in inspect.signature(function).parameters}
     for key in sorted(taken.intersection(overrides)):
-        raise UserError(f"--config.{key} cannot be set; see dreamfusion generate --help.")
+        instead = "--config.prior.name" if key == "prior" else "dreamfusion generate --help"
+        raise UserError(f"--config.{key} cannot be set; see {instead}.")
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
@@ -105,4 +106,4 @@ def _page(options: argparse.Namespace) -> dict[str, int]:
     if not hasattr(options, "view"):
         return {}
     port = inspect.signature(api.view).parameters["port"].default
-    return {"view": getattr(options, "port", port)}
+    return {"viewer_port": getattr(options, "port", port)}

@@ -1,12 +1,14 @@
 """Classifier-free guidance, defined once, as the paper has it."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.prior import Prior
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 def guided_eps(
@@ -14,7 +16,7 @@ def guided_eps(
     params: Any,
     z_t: Float[Array, "batch height width channels"],
     t: Float[Array, "batch"],
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     *,
     guidance_weight: float,
 ) -> Float[Array, "batch height width channels"]:
@@ -28,24 +30,17 @@ def guided_eps(
       params: its parameters.
       z_t: noised images, model range.
       t: times in [0, 1].
-      embeddings: one row per image, then the row of the unconditional prompt.
+      embeddings: rows by name, one per image each: "positive", the images' texts, and "empty", the
+        unconditional prompt, which with omega = 0 may be missing.
       guidance_weight: omega.
     """
-    batch = z_t.shape[0]
-    conditional = TextEmbeddings(states=embeddings.states[:batch], mask=embeddings.mask[:batch])
+    positive = embeddings["positive"]
     if guidance_weight == 0:
-        return prior.eps_hat(params, z_t, t, conditional)
-    both = TextEmbeddings(
-        states=_append_repeated(conditional.states, embeddings.states[batch], batch),
-        mask=_append_repeated(conditional.mask, embeddings.mask[batch], batch),
-    )
+        return prior.eps_hat(params, z_t, t, positive)
+    both = jax.tree.map(lambda *rows: jnp.concatenate(rows), positive, embeddings["empty"])
     eps = prior.eps_hat(params, jnp.concatenate([z_t, z_t]), jnp.concatenate([t, t]), both)
     eps_y, eps_empty = jnp.split(eps, 2)
     return (1 + guidance_weight) * eps_y - guidance_weight * eps_empty
-
-
-def _append_repeated(rows: Array, row: Array, times: int) -> Array:
-    return jnp.concatenate([rows, jnp.broadcast_to(row, (times, *row.shape))])
 
 
 def to_model_range(image: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

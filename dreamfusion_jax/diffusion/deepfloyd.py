@@ -8,7 +8,7 @@ from jaxtyping import Array, Key
 
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.models.unet import UNet, unet_from_config
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 # First of the four widths w (1, 2, 3, 4): about 0.4, 0.9 and 4.3 billion parameters.
 WIDTHS = {"if-i-m": 192, "if-i-l": 320, "if-i-xl": 704}
@@ -61,10 +61,10 @@ def random_unet(size: str, key: Key[Array, ""], dtype: Any = jnp.bfloat16) -> An
     return tree.unflatten([draw(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
 
 
-def random_texts(rows: int) -> TextEmbeddings:
+def random_texts(rows: int) -> Conditioning:
     """Embeddings of T5-XXL's shape, all of their tokens present."""
     states = jax.random.normal(jax.random.key(0), (rows, TOKENS, TEXT_WIDTH), jnp.bfloat16)
-    return TextEmbeddings(states=states, mask=jnp.ones((rows, TOKENS), bool))
+    return Conditioning(states=states, mask=jnp.ones((rows, TOKENS), bool))
 
 
 def untrained_prior(size: str, params: Any) -> TextToImagePrior:

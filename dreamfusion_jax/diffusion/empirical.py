@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule, Schedule
-from dreamfusion_jax.diffusion.prior import PixelSpace
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.prompts.word_vectors import TEMPLATE_WORDS, contains_phrase, singular, words_of
-from dreamfusion_jax.types import Camera, TextEmbeddings
+from dreamfusion_jax.types import Camera, Conditioning
 
 # Accelerators round the factors of products to 8 bits or so: a few per mille of logits that are
 # divided by sigma^2 would make another picture win.
@@ -38,12 +38,12 @@ class Caption:
 
 
 @dataclasses.dataclass(frozen=True)
-class EmpiricalPrior(PixelSpace):
+class EmpiricalPrior(Prior):
     """A `Prior` without training: the posterior mean over captioned cut-out pictures.
 
     A text matches a picture if it names its noun (or a synonym) and, where it has a
     view word, that view. The empty prompt matches every picture. `params` holds the
-    pictures; a row of `TextEmbeddings.states` [1, n] marks those that match.
+    pictures; a row of `Conditioning.states` [1, n] marks those that match.
     """
 
     params: dict[str, Any] | None = dataclasses.field(compare=False, repr=False)
@@ -75,10 +75,10 @@ class EmpiricalPrior(PixelSpace):
         """Return it without its pictures and what is said of them."""
         return dataclasses.replace(self, params=None, captions=(), poses=None)
 
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Marks the pictures that match each prompt; no match at all marks every picture."""
         rows = np.stack([matching(prompt, self.captions) for prompt in prompts])
-        return TextEmbeddings(
+        return Conditioning(
             states=jnp.asarray(rows, jnp.float32)[:, None, :],
             mask=jnp.ones((len(prompts), 1), bool),
         )
@@ -109,7 +109,7 @@ class EmpiricalPrior(PixelSpace):
         params: dict[str, Any],
         z_t: Float[Array, "batch height width 3"],
         t: Float[Array, "batch"],
-        embeddings: TextEmbeddings,
+        embeddings: Conditioning,
     ) -> Float[Array, "batch height width 3"]:
         """(z_t - alpha_t E[x | z_t, y]) / sigma_t."""
         alpha, sigma = self.schedule.alpha_sigma(t)

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.noise_schedules import DiscreteSchedule, schedule_from_config
-from dreamfusion_jax.diffusion.prior import UnknownCameras
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.text_to_image import eps_from_prediction
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import NULL, check_fields, each, either, shown, whole
@@ -25,7 +25,7 @@ from dreamfusion_jax.pretrained.convert import (
 from dreamfusion_jax.pretrained.folder import ModelFolder
 from dreamfusion_jax.pretrained.memory import check_fits, parameter_bytes
 from dreamfusion_jax.pretrained.text_encoders import TextEncoder, text_encoder_of
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 _LARGEST_SIDE = 1024
 _PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x"}
@@ -57,8 +57,8 @@ _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainedPrior(UnknownCameras):
-    """A published model that fulfills the `Prior` protocol.
+class PretrainedPrior(Prior):
+    """A published model that fulfills the contract of `Prior`.
 
     Nothing large is read before it is needed: the text encoder when prompts are encoded, and
     not kept; the UNet and the VAE when `params` are first asked for. Encode prompts first,
@@ -72,8 +72,20 @@ class PretrainedPrior(UnknownCameras):
     schedule: DiscreteSchedule
     prediction: str
     image_shape: tuple[int, int, int]
-    latent_shape: tuple[int, int, int]
+    noised_shape: tuple[int, int, int]
     read: Callable[[], dict[str, Any]] | None = dataclasses.field(compare=False)
+
+    large: ClassVar[bool] = True
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """The shape of what the UNet sees."""
+        return self.noised_shape
+
+    @property
+    def native_size(self) -> int:
+        """Pixels a side of its images."""
+        return self.image_shape[0]
 
     def architecture(self) -> "PretrainedPrior":
         """Return it without its parameters and its text encoder."""
@@ -84,7 +96,7 @@ class PretrainedPrior(UnknownCameras):
         """The UNet's parameters and, for latents, the VAE's."""
         return self.read()
 
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encodes prompts, one row each; "" is the unconditional prompt.
 
         Raises:
@@ -99,7 +111,7 @@ class PretrainedPrior(UnknownCameras):
         params: Any,
         z_t: Float[Array, "batch height width channels"],
         t: Float[Array, "batch"],
-        embeddings: TextEmbeddings,
+        embeddings: Conditioning,
     ) -> Float[Array, "batch height width channels"]:
         """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1].
 
@@ -126,10 +138,6 @@ class PretrainedPrior(UnknownCameras):
         if self.vae is None:
             return latents
         return self.vae.apply({"params": params["vae"]}, latents, method="decode")
-
-    def unknown_words(self, prompt: str) -> list[str]:
-        """[]: their vocabularies are made of parts of words."""
-        return []
 
 
 def load_pretrained(
@@ -164,7 +172,7 @@ def load_pretrained(
         schedule=schedule,
         prediction=_prediction(folder.config("scheduler"), path),
         image_shape=(size * factor, size * factor, 3),
-        latent_shape=latent_shape,
+        noised_shape=latent_shape,
         read=lambda: {name: network.read() for name, network in networks.items()},
     )
 

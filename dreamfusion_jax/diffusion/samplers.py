@@ -1,6 +1,7 @@
 """Samplers over any prior: DDIM and DDPM ancestral sampling, with dynamic thresholding."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 def dynamic_threshold(
@@ -29,7 +30,7 @@ def sample(
     prior: Prior,
     params: Any,
     key: Key[Array, ""],
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     *,
     steps: int = 50,
     guidance_weight: float = 4.0,
@@ -47,7 +48,7 @@ def sample(
       prior: the denoiser; its parameters come separately, as `params`.
       params: what `prior.eps_hat` needs.
       key: random key; step i uses fold_in(key, i).
-      embeddings: one row per image, then the row of the unconditional prompt.
+      embeddings: rows by name, one per image each, see `guided_eps`.
       steps: number of evaluations.
       guidance_weight: omega; 0 samples without guidance.
       eta: share of the posterior's noise that is added in each step.
@@ -64,10 +65,10 @@ def _sample(
     settings: tuple[int, float, float, float | None],
     params: Any,
     key: Key[Array, ""],
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
 ) -> Float[Array, "batch height width channels"]:
     steps, guidance_weight, eta, percentile = settings
-    batch = embeddings.mask.shape[0] - 1
+    batch = embeddings["positive"].mask.shape[0]
     times = jnp.linspace(1.0, 0.0, steps + 1)
     start = jax.random.normal(jax.random.fold_in(key, steps), (batch, *prior.latent_shape))
 
@@ -84,7 +85,11 @@ def _sample(
 
 
 def ancestral_sample(
-    prior: Prior, params: Any, key: Key[Array, ""], embeddings: TextEmbeddings, **kwargs: Any
+    prior: Prior,
+    params: Any,
+    key: Key[Array, ""],
+    embeddings: Mapping[str, Conditioning],
+    **kwargs: Any,
 ) -> Float[Array, "batch height width channels"]:
     """DDPM ancestral sampling (Ho et al. 2020): `sample` with eta = 1."""
     return sample(prior, params, key, embeddings, eta=1.0, **kwargs)

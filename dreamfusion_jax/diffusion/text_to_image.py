@@ -17,9 +17,18 @@ import tokenizers
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule
-from dreamfusion_jax.diffusion.prior import PixelSpace
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.model_files import TABLE, check_fields, number, one_of, read_config, whole
+from dreamfusion_jax.model_files import (
+    TABLE,
+    WORD,
+    check_fields,
+    each,
+    number,
+    one_of,
+    read_config,
+    whole,
+)
 from dreamfusion_jax.model_weights import load_params, save_params
 from dreamfusion_jax.models.t5 import T5Encoder, t5_from_config
 from dreamfusion_jax.models.unet import UNet, check_size, unet_from_config
@@ -30,7 +39,7 @@ from dreamfusion_jax.prompts.word_tokenizer import (
     tokenize,
     unknown_words,
 )
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 PREDICTIONS = ("eps", "v")
 TIME_UNIT = 1000.0  # t in [0, 1] is handed to the UNet in thousandths, like discrete steps
@@ -56,8 +65,8 @@ def eps_from_prediction(
 
 
 @dataclasses.dataclass(frozen=True)
-class TextToImagePrior(PixelSpace):
-    """A frozen text-to-image model that fulfills the `Prior` protocol.
+class TextToImagePrior(Prior):
+    """A frozen text-to-image model that fulfills the contract of `Prior`.
 
     `params` has the two trees "unet" and "text_encoder".
     """
@@ -70,6 +79,12 @@ class TextToImagePrior(PixelSpace):
     tokens: int
     prediction: str = "v"
     schedule: CosineSchedule = CosineSchedule()
+    known_nouns: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    @property
+    def native_size(self) -> int:
+        """Pixels a side of its images."""
+        return self.image_shape[0]
 
     @classmethod
     def load(cls, folder: str | os.PathLike, dtype: Any = jnp.float32) -> "TextToImagePrior":
@@ -103,32 +118,33 @@ class TextToImagePrior(PixelSpace):
             tokens=config["tokens"],
             prediction=config["prediction"],
             schedule=CosineSchedule(t_max=config["t_max"]),
+            known_nouns=tuple(config.get("names", ())),
         )
 
     def architecture(self) -> "TextToImagePrior":
         """Return it without its parameters and its tokenizer."""
-        return dataclasses.replace(self, params=None, tokenizer=None)
+        return dataclasses.replace(self, params=None, tokenizer=None, known_nouns=())
 
     @functools.cached_property
     def _encode(self):
         return jax.jit(self.text_encoder.apply)
 
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Encodes prompts, one row each; "" is the unconditional prompt."""
         return self.encode_with(self.params, prompts)
 
-    def encode_with(self, params: Any, prompts: Sequence[str]) -> TextEmbeddings:
+    def encode_with(self, params: Any, prompts: Sequence[str]) -> Conditioning:
         """`encode` with other parameters (of a model in training)."""
         ids, mask = tokenize(self.tokenizer, prompts, self.tokens)
         states = self._encode({"params": params["text_encoder"]}, ids, mask)
-        return TextEmbeddings(states=states, mask=jnp.asarray(mask))
+        return Conditioning(states=states, mask=jnp.asarray(mask))
 
     def eps_hat(
         self,
         params: Any,
         z_t: Float[Array, "batch height width channels"],
         t: Float[Array, "batch"],
-        embeddings: TextEmbeddings,
+        embeddings: Conditioning,
     ) -> Float[Array, "batch height width channels"]:
         """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1]."""
         variables = {"params": params["unet"]}
@@ -230,5 +246,5 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
         ) from error
     if missing := sorted(_KINDS.keys() - set(config)):
         raise UserError(f"{path} lacks {', '.join(missing)}: it is not a model of this package")
-    check_fields(config, _KINDS, str(path))
+    check_fields(config, _KINDS | {"names": each(WORD, most=100_000, least=0)}, str(path))
     return config

@@ -18,7 +18,7 @@ from scipy import ndimage
 from dreamfusion_jax.export.view_renderer import render_views
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.render import Prepared, Scene
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared
 from dreamfusion_jax.types import Camera, CameraLight, Light
 
 _ROTATIONS = 24
@@ -62,7 +62,7 @@ class Views:
 
 
 def render_aligned(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     prepared: Prepared,
     views: Views,
@@ -121,7 +121,7 @@ def agreement(
 
 
 def align(
-    scene: Scene, params: dict, prepared: Prepared, truth: Views, size: int = 32
+    scene: NerfScene, params: dict, prepared: Prepared, truth: Views, size: int = 32
 ) -> Alignment:
     """Finds the alignment that maximizes the agreement with the true views.
 
@@ -151,7 +151,7 @@ def align(
     return best[1]
 
 
-def _raster(scene: Scene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
+def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
     """The best few of all rotations and zooms, no two of them neighbors in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)

@@ -4,7 +4,6 @@ Needs PyVista (the `[data]` extra), which draws the file's triangles and texture
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,9 +18,10 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.geometry import psnr, silhouette_iou
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.view_renderer import render_views
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import write_json
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import Camera
 
 _AZIMUTHS, _ELEVATIONS = 8, (15.0, 30.0)
@@ -43,7 +43,13 @@ class MeshAgreement:
 
 
 def compare_mesh(
-    scene: Scene, params: dict, mesh: trimesh.Trimesh, distance: float, focal: float
+    scene: NerfScene,
+    params: dict,
+    mesh: trimesh.Trimesh,
+    distance: float,
+    focal: float,
+    *,
+    step: int = FINISHED,
 ) -> tuple[float, float]:
     """PSNR and IoU of renders of a textured mesh against those of its field.
 
@@ -53,6 +59,7 @@ def compare_mesh(
       mesh: in the world frame.
       distance: of the cameras from the origin.
       focal: their focal length in image widths.
+      step: of the run, for what is annealed.
     """
     views = [
         orbit_camera(jnp.arange(_AZIMUTHS) * 2 * math.pi / _AZIMUTHS, e, distance, focal)
@@ -60,7 +67,7 @@ def compare_mesh(
     ]
     fields, meshes = [], []
     for cameras in views:
-        out = render_views(scene, params, cameras, _SIZE, normals=False)
+        out = render_views(scene, params, cameras, _SIZE, step=step, normals=False)
         fields.append(np.concatenate([over(out.albedo, out.opacity), out.opacity[..., None]], -1))
         meshes.append(_draw(mesh, cameras))
     field, drawn = np.concatenate(fields), np.concatenate(meshes)
@@ -117,5 +124,5 @@ def report_meshes(
     runs = [dataclasses.asdict(row) for row in results]
     result = {"suite": "mesh", "runs": runs, "lowest": lowest}
     if output is not None:
-        write_bytes(output, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(output, result)
     return result

@@ -4,15 +4,17 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from jaxtyping import Float
 
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.view_renderer import prepare_views, render_views
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 
 _WHITE_AMBIENT, _WHITE_DIFFUSE = 0.2, 0.8  # of textureless renders
 
@@ -25,6 +27,12 @@ class ViewConfig:
     focal: float
     ambient: float
     diffuse: float
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "ViewConfig":
+        """Return what a run's config says."""
+        camera, light = config.eval_camera, config.light
+        return cls(camera.distance, camera.focal, light.ambient, light.diffuse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +49,12 @@ class EvalCameras:
 
 
 def scene_renders(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     look: ViewConfig,
     size: int,
     *,
+    step: int = FINISHED,
     around: EvalCameras = EvalCameras(),
     background: float = 1.0,
     albedo: bool = False,
@@ -57,6 +66,7 @@ def scene_renders(
       params: the scene's parameters.
       look: how it is shown.
       size: of the renders in pixels.
+      step: of the run, for what is annealed.
       around: from where.
       background: the gray behind them.
       albedo: whether to render that too.
@@ -65,7 +75,7 @@ def scene_renders(
         2 * math.pi / around.azimuths
     )
     cameras = orbit_camera(azimuths, math.radians(around.elevation), look.distance, look.focal)
-    lamp, prepared = head_light(cameras), prepare_views(scene, params)
+    lamp, prepared = head_light(cameras), prepare_views(scene, params, step)
 
     def render(ambient, diffuse, textureless):
         lights = point_light(lamp, ambient=ambient, diffuse=diffuse, textureless=textureless)

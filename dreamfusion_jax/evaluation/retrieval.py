@@ -5,7 +5,6 @@ DreamFusion.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,11 +14,26 @@ from jaxtyping import Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import write_json
 from dreamfusion_jax.models.image_text import ImageTextModel
 from dreamfusion_jax.prompts.prompt_files import caption_key
 
 KINDS = ("color", "albedo", "geo")  # shaded, unshaded, textureless
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RetrievalModel:
+    """An image-text model, and how it wants results to be shown.
+
+    Others than CLIP are registered with `@register("retrieval_model", NAME)`, a function without
+    arguments. `captions` are those that it is for; `zoom` multiplies the focal length, and
+    `background` is the gray behind objects.
+    """
+
+    model: ImageTextModel
+    captions: tuple[str, ...] = ()
+    zoom: float = 1.0
+    background: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +106,7 @@ def evaluate_retrieval(
     result |= {"prompts": prompts, "mean": means, "interval": intervals}
     print(retrieval_table(result))
     if out is not None:
-        write_bytes(out, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(out, result)
     return result
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.export.images import to_uint8
-from dreamfusion_jax.scene.render import Prepared, Scene, prepare_once
+from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared, prepare_once
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 
 # Where a point takes its color from, along the normal, out to in, in units of _DEPTH.
@@ -23,10 +24,13 @@ _CHART_MARGIN = 4  # texels between charts
 _CELLS_PER_BATCH = 2**20
 
 
-def with_vertex_colors(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+def with_vertex_colors(
+    scene: NerfScene, params: dict, mesh: trimesh.Trimesh, *, step: int = FINISHED
+) -> trimesh.Trimesh:
     """A copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
     depth = _DEPTH * float(mesh.extents.max())
-    colors = surface_colors(scene, params, mesh.vertices, mesh.vertex_normals, depth)
+    ready = prepare_once(scene, params, step)
+    colors = surface_colors(scene, ready, mesh.vertices, mesh.vertex_normals, depth)
     alpha = np.full((len(colors), 1), 255, np.uint8)
     return trimesh.Trimesh(
         mesh.vertices,
@@ -38,11 +42,12 @@ def with_vertex_colors(scene: Scene, params: dict, mesh: trimesh.Trimesh) -> tri
 
 
 def with_texture(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     mesh: trimesh.Trimesh,
     size: int = 1024,
     *,
+    step: int = FINISHED,
     progress: bool = False,
 ) -> trimesh.Trimesh:
     """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
@@ -55,11 +60,14 @@ def with_texture(
       params: the scene's parameters.
       mesh: of `extract_mesh`.
       size: width and height of the texture in pixels.
+      step: of the run, for what is annealed.
       progress: whether to show a progress bar.
     """
     vertex, faces, uv = unwrap(mesh, size)
     normals = mesh.vertex_normals[vertex]
-    image = _texture(scene, params, mesh, (vertex, faces, uv), size, progress)
+    image = _texture(
+        scene, prepare_once(scene, params, step), mesh, (vertex, faces, uv), size, progress
+    )
     material = trimesh.visual.material.PBRMaterial(
         name="albedo",
         baseColorTexture=PIL.Image.fromarray(image),
@@ -95,8 +103,8 @@ def unwrap(
 
 
 def surface_colors(
-    scene: Scene,
-    params: dict,
+    scene: NerfScene,
+    ready: Prepared,
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"],
     depth: float,
@@ -105,12 +113,11 @@ def surface_colors(
 
     Args:
       scene: modules and sampling numbers.
-      params: the scene's parameters.
+      ready: the scene, of `prepare_once`.
       points: on the surface.
       normals: of unit length, outwards.
       depth: how far outside of the surface the rays begin.
     """
-    ready = prepare_once(scene, params)
     colors = np.empty((len(points), 3), np.float32)
     for start in range(0, len(points), _RAYS_PER_CALL):
         rays = np.stack([x[start : start + _RAYS_PER_CALL] for x in (points, normals)])
@@ -124,14 +131,14 @@ def surface_colors(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _ray_colors(
-    scene: Scene,
+    scene: NerfScene,
     ready: Prepared,
     points: Float[Array, "n 3"],
     normals: Float[Array, "n 3"],
     depths: Float[Array, "samples"],
 ) -> Float[Array, "n 3"]:
     samples = points[:, None] + depths[:, None] * normals[:, None]
-    out = scene.field.query(ready.tables, samples.reshape(-1, 3), ready.variance, normals=False)
+    out = scene.field.query(ready.tables, samples.reshape(-1, 3), normals=False)
     shape = samples.shape[:2]
     inside = jnp.linalg.norm(samples, axis=-1) < scene.radius
     density = jnp.where(inside, out.density.reshape(shape), 0.0)
@@ -143,8 +150,8 @@ def _ray_colors(
 
 
 def _texture(
-    scene: Scene,
-    params: dict,
+    scene: NerfScene,
+    ready: Prepared,
     mesh: trimesh.Trimesh,
     charts: tuple[np.ndarray, np.ndarray, np.ndarray],
     size: int,
@@ -167,7 +174,7 @@ def _texture(
             points = np.einsum("nk,nkd->nd", weights, vertices[faces[face]])
             outward = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
             outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-            colors = surface_colors(scene, params, points, outward, depth)
+            colors = surface_colors(scene, ready, points, outward, depth)
             image[size - 1 - y, x] = to_uint8(colors)
             bar.update(min(rows, size - start))
     fill(image, owner[::-1] >= 0)

@@ -19,9 +19,10 @@ from dreamfusion_jax.export.images import (
     to_uint8,
 )
 from dreamfusion_jax.export.view_renderer import Pictures, prepare_views, render_views
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import Camera
 
 KINDS = ("color", "shaded", "textureless", "normals", "depth", "opacity")
@@ -67,7 +68,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def render_frames(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     cameras: Camera,
     size: int,
@@ -87,14 +88,14 @@ def render_frames(
       kinds: what will be shown, of KINDS.
       lighting: of what is shaded.
       progress: called with the number of views that are rendered.
-      **settings: prepared, chunk and before_chunk of `render_views`.
+      **settings: step, prepared, chunk and before_chunk of `render_views`.
 
     Raises:
       UserError: the field is not finite.
     """
     check_kinds(kinds)
     if settings.get("prepared") is None:
-        settings["prepared"] = prepare_views(scene, params)
+        settings["prepared"] = prepare_views(scene, params, settings.pop("step", FINISHED))
     settings["normals"] = bool(_OF_SHAPE & set(kinds))
     count = cameras.focal.shape[0]
     lit_kinds = [kind for kind in ("shaded", "textureless") if kind in kinds] or ["shaded"]

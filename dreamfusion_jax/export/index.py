@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion_jax.export.markup import Html, fill, join, link_to
-from dreamfusion_jax.export.report import page
+from dreamfusion_jax.export.report import page, prompt_in
 from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
 _STYLE = Html("<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(240px,1fr))}</style>")
@@ -56,7 +56,7 @@ def _steps(run: Path) -> int:
 
 def _figure(run: Path) -> Html:
     config = _read(run / "config.json") or {}
-    name = config.get("prompt", run.name)
+    name = prompt_in(config, run.name)
     title = fill("<b>{name}</b>", name=name)
     if (run / "report.html").is_file():
         title = fill('<a href="{to}">{title}</a>', to=link_to(run.name, "report.html"), title=title)

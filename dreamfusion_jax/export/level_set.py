@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.view_renderer import grid_points
+from dreamfusion_jax.scene.nerf import NerfScene, density_at
 from dreamfusion_jax.scene.occupancy import negligible_density
-from dreamfusion_jax.scene.render import Scene, density_at
 
 _POINTS_PER_SLAB = 2**22
 # Two decades either way: further from the level the density does not matter.
@@ -22,24 +22,30 @@ _RANGE = 4.6
 class Lattice:
     """Evenly spaced points around what is occupied in a scene."""
 
-    scene: Scene
+    scene: NerfScene
     params: dict
+    step: int  # of the run, for what is annealed
     occupied: Bool[np.ndarray, "n n n"]
     low: Float[np.ndarray, "3"]  # the first point, in the world frame
-    step: float
+    spacing: float
     shape: tuple[int, int, int]
 
     @classmethod
     def around(
-        cls, scene: Scene, params: dict, occupied: Bool[np.ndarray, "n n n"], resolution: int
+        cls,
+        scene: NerfScene,
+        params: dict,
+        step: int,
+        occupied: Bool[np.ndarray, "n n n"],
+        resolution: int,
     ) -> "Lattice":
         """Return the lattice with so many points along the longest side of what is occupied."""
         cell = 2 * scene.radius / occupied.shape[0]
         index = np.argwhere(occupied)
         low, high = index.min(0) * cell - scene.radius, (index.max(0) + 1) * cell - scene.radius
-        step = float((high - low).max()) / (resolution - 1)
-        shape = tuple(int(np.ceil(side / step)) + 1 for side in high - low)
-        return cls(scene, params, occupied, low, step, shape)
+        spacing = float((high - low).max()) / (resolution - 1)
+        shape = tuple(int(np.ceil(side / spacing)) + 1 for side in high - low)
+        return cls(scene, params, step, occupied, low, spacing, shape)
 
     def density(self, first: int, last: int) -> Float[np.ndarray, "planes y z"]:
         """Return the density on the planes first <= x < last.
@@ -48,14 +54,14 @@ class Lattice:
           NoSurface: it is not finite.
         """
         n, radius = self.occupied.shape[0], self.scene.radius
-        low = self.low + [self.step * first, 0.0, 0.0]
+        low = self.low + [self.spacing * first, 0.0, 0.0]
         shape = (last - first, *self.shape[1:])
-        points = grid_points(low, low + self.step * (np.array(shape) - 1), shape)
+        points = grid_points(low, low + self.spacing * (np.array(shape) - 1), shape)
         inside = np.clip(((points + radius) / (2 * radius / n)).astype(np.int32), 0, n - 1)
         wanted = self.occupied[inside[:, 0], inside[:, 1], inside[:, 2]]
         density = np.zeros(len(points), np.float32)
         if wanted.any():
-            density[wanted] = density_at(self.scene, self.params, points[wanted])
+            density[wanted] = density_at(self.scene, self.params, points[wanted], self.step)
         if not np.isfinite(density).all():
             raise NoSurface(
                 "The density of the scene is not finite; export an older checkpoint instead, with "
@@ -99,7 +105,7 @@ class Lattice:
                 f"{highest:.3g}."
             )
         # The margin is one point wide.
-        return self.low + self.step * (np.concatenate(vertices) - 1), np.concatenate(faces)
+        return self.low + self.spacing * (np.concatenate(vertices) - 1), np.concatenate(faces)
 
     def _slabs(self, level: float) -> Iterator[tuple[int, Float[np.ndarray, "x y z"], float]]:
         """Yield ln(density / level) with a margin, which begins at a plane and ends on the next's.

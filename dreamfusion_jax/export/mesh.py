@@ -11,7 +11,8 @@ from dreamfusion_jax.errors import NoSurface
 from dreamfusion_jax.export.level_set import Lattice
 from dreamfusion_jax.export.surface import surface_level
 from dreamfusion_jax.export.view_renderer import occupied_cells, prepare_views
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.nerf import NerfScene
 
 # A piece with less than this share of the whole area is a floater.
 _FLOATER_SHARE = 0.01
@@ -20,11 +21,12 @@ _LEVEL_RESOLUTION = 192  # more points tell no more of the level
 
 
 def extract_mesh(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     resolution: int = 96,
     triangles: int = 0,
     *,
+    step: int = FINISHED,
     level: float | None = None,
     progress: bool = False,
 ) -> trimesh.Trimesh:
@@ -35,6 +37,7 @@ def extract_mesh(
       params: the scene's parameters.
       resolution: grid points along the longest side of the object's bounding box.
       triangles: how many it may have, see `simplify`; 0 leaves all.
+      step: of the run, for what is annealed.
       level: density of the surface; None takes that of `surface_level`.
       progress: whether to show a progress bar.
 
@@ -44,15 +47,16 @@ def extract_mesh(
     Raises:
       NoSurface: nothing in the scene is opaque, or the field is not finite.
     """
-    occupied = occupied_cells(scene, prepare_views(scene, params).grid)
+    occupied = occupied_cells(scene, prepare_views(scene, params, step).grid)
     if not occupied.any():
         raise NoSurface(_NOTHING)
     if level is None:
-        coarse = Lattice.around(scene, params, occupied, min(resolution, _LEVEL_RESOLUTION))
-        level = surface_level(coarse.density(0, coarse.shape[0]), np.full(3, coarse.step))
+        points = min(resolution, _LEVEL_RESOLUTION)
+        coarse = Lattice.around(scene, params, step, occupied, points)
+        level = surface_level(coarse.density(0, coarse.shape[0]), np.full(3, coarse.spacing))
     if level is None:
         raise NoSurface(_NOTHING)
-    lattice = Lattice.around(scene, params, occupied, resolution)
+    lattice = Lattice.around(scene, params, step, occupied, resolution)
     mesh = _drop_hidden(*lattice.triangles(level, progress=progress))
     return simplify(mesh, triangles) if triangles else mesh
 

@@ -8,17 +8,19 @@ import PIL.Image
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import normal_colors, over, sheet, to_uint8
 from dreamfusion_jax.export.view_renderer import render_views
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 
 _CLAY = 0.85  # a little darker than the white background
 
 
 def preview_grid(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     *,
+    step: int = FINISHED,
     size: int = 96,
     azimuths: tuple[float, ...] = (math.pi / 6, math.pi * 2 / 3, math.pi * 7 / 6, math.pi * 5 / 3),
     elevation: float = math.radians(15.0),
@@ -30,6 +32,7 @@ def preview_grid(
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
+      step: of the run, for what is annealed.
       size: width and height of each picture in pixels.
       azimuths: of the cameras, radians, 0 is the front.
       elevation: of the cameras, radians.
@@ -41,7 +44,7 @@ def preview_grid(
     """
     cameras = orbit_camera(jnp.array(azimuths), elevation, distance, focal)
     lights = point_light(head_light(cameras), ambient=0.1, diffuse=0.9, textureless=True)
-    o = render_views(scene, params, cameras, size, lights=lights)
+    o = render_views(scene, params, cameras, size, lights=lights, step=step)
     rows = (
         over(o.albedo, o.opacity),
         over(_CLAY * o.rgb, o.opacity),

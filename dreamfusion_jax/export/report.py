@@ -43,7 +43,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
     if config is None:
         raise UserError(f"{folder} is not the folder of a run: it has no config.json.")
     previews = sorted(folder.glob("previews/*.png"), key=_step_of)
-    prompt = str(config.get("prompt", folder.name))
+    prompt = prompt_in(config, folder.name)
     sections = [
         _video(folder / "turntable.mp4"),
         _section("Turn it yourself", mesh_html(folder / "mesh.glb"), wide=False),
@@ -58,6 +58,13 @@ def write_report(workdir: str | os.PathLike) -> Path:
     target = folder / "report.html"
     write_bytes(target, page(prompt, body))
     return target
+
+
+def prompt_in(config: dict[str, Any], name: str) -> str:
+    """Return the prompt of a run's config.json, or its folder's name where it has none."""
+    prompt = config.get("prompt")
+    text = prompt.get("text") if isinstance(prompt, dict) else None
+    return text if isinstance(text, str) else name
 
 
 def page(title: str, body: str) -> bytes:

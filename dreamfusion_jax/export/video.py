@@ -17,7 +17,8 @@ from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Frame, panels, render_frames
 from dreamfusion_jax.export.images import save_png, to_uint8
 from dreamfusion_jax.io import replacing, write_bytes
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import Camera
 
 TURNTABLE = ("color", "normals", "depth")
@@ -26,10 +27,11 @@ _DEPTH_UNIT = 1e-4  # of 16-bit depth, in scene units
 
 
 def write_turntable(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     path: str | os.PathLike,
     *,
+    step: int = FINISHED,
     frames: int = 48,
     size: int = 128,
     elevation: float = math.radians(15.0),
@@ -44,6 +46,7 @@ def write_turntable(
       scene: modules and sampling numbers.
       params: the scene's parameters.
       path: of the .mp4 file; an older one is replaced at once.
+      step: of the run, for what is annealed.
       frames: views, evenly spaced in azimuth from the front on, counter-clockwise.
       size: height in pixels of each of the three panels; made even.
       elevation: of the camera, radians.
@@ -58,7 +61,8 @@ def write_turntable(
     lens = {"elevation": elevation, "distance": distance, "focal": focal}
     cameras = camera_path("turntable", frames, **lens)
     size += size % 2
-    views = list(render_frames(scene, params, cameras, size, TURNTABLE, progress=progress))
+    how = {"step": step, "progress": progress}
+    views = list(render_frames(scene, params, cameras, size, TURNTABLE, **how))
     write_video(panels(views, TURNTABLE), path, frames_per_second)
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.lights import albedo_light
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared, prepare_with_grid, render_prepared
 from dreamfusion_jax.scene.occupancy import DensityGrid, occupied, of_cells
 from dreamfusion_jax.scene.rays import along, cast_rays, pixel_rays
-from dreamfusion_jax.scene.render import Prepared, Scene, prepare_with_grid, render_prepared
 from dreamfusion_jax.types import Camera, Light
 
 _BLOCKS = (8, 4, 2, 1)  # pixels a side
@@ -32,13 +33,15 @@ def grid_points(
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def prepare_views(scene: Scene, params: dict, cells: int = 64) -> Prepared:
-    """Makes a scene ready for all renderings of it.
+def prepare_views(
+    scene: NerfScene, params: dict, step: int = FINISHED, *, cells: int = 64
+) -> Prepared:
+    """Makes a scene ready for all renderings of it, as it is at a step.
 
     Raises:
       UserError: the field holds numbers that are not finite.
     """
-    ready = prepare_with_grid(scene, params, cells)
+    ready = prepare_with_grid(scene, params, step, cells)
     if not np.isfinite(ready.grid.log_density).all():
         raise UserError(
             "The scene holds numbers that are not finite; go back to an older checkpoint "
@@ -47,7 +50,7 @@ def prepare_views(scene: Scene, params: dict, cells: int = 64) -> Prepared:
     return ready
 
 
-def occupied_cells(scene: Scene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
+def occupied_cells(scene: NerfScene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
     """Which cells density matters in, with a margin of one."""
     return np.asarray(_occupied(grid, scene.radius, 1))
 
@@ -71,11 +74,12 @@ class Pictures:
 
 
 def render_views(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     cameras: Camera,
     size: int,
     *,
+    step: int = FINISHED,
     prepared: Prepared | None = None,
     lights: Light | None = None,
     normals: bool = True,
@@ -89,6 +93,7 @@ def render_views(
       params: the scene's parameters.
       cameras: a batch of views.
       size: width and height in pixels.
+      step: of the run, for what is annealed.
       prepared: from `prepare_views`; None makes it.
       lights: one per view; None shows the albedo.
       normals: False leaves out all that needs the field's gradient: normals are then
@@ -96,7 +101,7 @@ def render_views(
       chunk: rays per call of the compiled program, which bounds the memory.
       before_chunk: called before each of them; what it raises ends the rendering.
     """
-    ready = prepare_views(scene, params) if prepared is None else prepared
+    ready = prepare_views(scene, params, step) if prepared is None else prepared
     scene = dataclasses.replace(scene, sampler=scene.sampler.for_pictures())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
@@ -117,7 +122,7 @@ def render_views(
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _render_chunk(
-    scene: Scene,
+    scene: NerfScene,
     ready: Prepared,
     cameras: Camera,
     lights: Light,
@@ -142,7 +147,7 @@ def _render_chunk(
 
 
 def _pixels_to_render(
-    scene: Scene, cameras: Camera, size: int, grid: DensityGrid
+    scene: NerfScene, cameras: Camera, size: int, grid: DensityGrid
 ) -> tuple[Int[np.ndarray, "rays"], Float[np.ndarray, "rays"], Float[np.ndarray, "rays"]]:
     """The pixels, numbered through all views, that can meet anything, and between which distances.
 

@@ -1,4 +1,4 @@
-"""What `config.export` says of how a finished scene is looked at and written."""
+"""How a config says that a finished scene is looked at and written."""
 
 import math
 
@@ -7,21 +7,21 @@ import ml_collections
 from dreamfusion_jax.errors import UserError
 
 
-def view_settings(export: ml_collections.ConfigDict) -> dict[str, float]:
+def view_settings(camera: ml_collections.ConfigDict) -> dict[str, float]:
     """The keyword arguments elevation (radians), distance and focal of the renderers here."""
     return {
-        "elevation": math.radians(export.elevation),
-        "distance": export.distance,
-        "focal": export.focal,
+        "elevation": math.radians(camera.elevation),
+        "distance": camera.distance,
+        "focal": camera.focal,
     }
 
 
-def check_export(export: ml_collections.ConfigDict) -> None:
+def check_export(export: ml_collections.ConfigDict, camera: ml_collections.ConfigDict) -> None:
     """Raises UserError for settings that could not be met, before anything is optimized."""
-    if export.distance <= 0 or export.focal <= 0:
+    if camera.distance <= 0 or camera.focal <= 0:
         raise UserError(
-            f"export.distance is {export.distance} and export.focal {export.focal}; both must be "
-            "above 0."
+            f"eval_camera.distance is {camera.distance} and eval_camera.focal {camera.focal}; both "
+            "must be above 0."
         )
     check_pictures(export.turntable_frames, export.turntable_size)
     check_mesh(export.mesh_resolution, export.triangles, export.texture_size)

@@ -5,7 +5,6 @@ the library, and the held-out ones of `object_views.load_ground_truth`.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from scipy import linalg
 
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
-from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.prior import Prior, encode_rows
 from dreamfusion_jax.diffusion.samplers import ancestral_sample
 from dreamfusion_jax.export.images import save_png, sheet, to_uint8
 from dreamfusion_jax.furniture.captions import view_words
@@ -30,7 +29,7 @@ from dreamfusion_jax.furniture.object_views import (
     load_object_views,
 )
 from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalEvaluator, close_up
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import write_json
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS
 
@@ -105,12 +104,12 @@ def draw(
     prior: Prior, prompts: Sequence[str], *, steps: int, guidance_weight: float, seed: int = 0
 ) -> Float[np.ndarray, "n size size 3"]:
     """One picture of each prompt in [0, 1], by ancestral sampling."""
-    embeddings = prior.encode([*prompts, ""])
+    embeddings = encode_rows(prior, positive=prompts, empty=[""] * len(prompts))
     settings = {"steps": steps, "guidance_weight": guidance_weight}
     pictures = []
     for start in range(0, len(prompts), _BATCH):
         index = np.minimum(np.arange(start, start + _BATCH), len(prompts) - 1)
-        rows = jax.tree.map(lambda leaf, i=index: leaf[np.append(i, len(prompts))], embeddings)
+        rows = jax.tree.map(lambda leaf, i=index: leaf[i], embeddings)
         key = jax.random.fold_in(jax.random.key(seed), start)
         drawn = ancestral_sample(prior, prior.params, key, rows, **settings)
         pictures.append(np.asarray(to_image_range(drawn)))
@@ -189,7 +188,7 @@ def evaluate_prior(
     figures["color accuracy, %"] = _percent(matches)
     print(_table(figures))
     if out is not None:
-        write_bytes(out, (json.dumps(figures, indent=2) + "\n").encode())
+        write_json(out, figures)
     if sample_sheet is not None:
         write_sheet(drawn[: 4 * _SHEET_COLUMNS], sample_sheet)
     return figures

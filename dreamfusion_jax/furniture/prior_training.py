@@ -195,7 +195,11 @@ class Sheet:
     def draw(self, step: int, params: Any) -> Path:
         """Writes samples/STEP.png, one picture per prompt of the config."""
         config, path = self._config, self._folder / f"{step:07d}.png"
-        embeddings = self._prior.encode_with(params, [*config.prompts, ""])
+        encode = functools.partial(self._prior.encode_with, params)
+        embeddings = {
+            "positive": encode(config.prompts),
+            "empty": encode([""] * len(config.prompts)),
+        }
         x = sample(
             self._prior,
             params,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import EvalCameras, ViewConfig, scene_renders
+from dreamfusion_jax.evaluation.retrieval import RetrievalModel
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews
 from dreamfusion_jax.furniture.object_views import GroundTruth, load_ground_truth
 from dreamfusion_jax.furniture.object_views import nouns as shipped_nouns
@@ -23,7 +24,8 @@ from dreamfusion_jax.io import read_json
 from dreamfusion_jax.models.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, view_index
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.nerf import NerfScene
 
 BACKGROUND = 0.5  # a gray, on which white and black objects are seen
 _CROP = 7 / 64  # of each side: the evaluator learnt from pictures that are cut as closely
@@ -104,8 +106,20 @@ class RetrievalEvaluator:
         return np.einsum("nd,nvd->nv", self.encoder.images(images), own).argmax(1)
 
 
+def embedded_retrieval_model() -> RetrievalModel:
+    """Return the shipped evaluator as a model for R-Precision among the nouns of the library."""
+    captions = tuple(with_article(noun) for noun in shipped_nouns())
+    return RetrievalModel(RetrievalEvaluator.load().encoder, captions, ZOOM, BACKGROUND)
+
+
 def retrieve_scene(
-    evaluator: RetrievalEvaluator, scene: Scene, params: dict, noun: str, look: ViewConfig
+    evaluator: RetrievalEvaluator,
+    scene: NerfScene,
+    params: dict,
+    noun: str,
+    look: ViewConfig,
+    *,
+    step: int = FINISHED,
 ) -> RetrievalScores:
     """Asks the retrieval evaluator about renders of a scene.
 
@@ -115,9 +129,11 @@ def retrieve_scene(
       params: the scene's parameters.
       noun: what the scene should show, one of the evaluator's nouns.
       look: how it is shown.
+      step: of the run, for what is annealed.
     """
     size, close = evaluator.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
-    shown = scene_renders(scene, params, close, size, around=_AROUND, background=BACKGROUND)
+    how = {"step": step, "around": _AROUND, "background": BACKGROUND}
+    shown = scene_renders(scene, params, close, size, **how)
     color, geo = (np.mean(evaluator.ranks(shown[kind], noun) == 0) for kind in ("color", "geo"))
     return RetrievalScores(float(color), float(geo), _is_janus(evaluator, shown["color"], noun))
 

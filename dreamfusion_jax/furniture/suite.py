@@ -1,7 +1,6 @@
 """The furniture suite: scenes against the true objects of the shipped library."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -35,9 +34,10 @@ from dreamfusion_jax.furniture.retrieval_evaluator import (
     retrieve_ground_truth,
     retrieve_scene,
 )
-from dreamfusion_jax.io import write_bytes
+from dreamfusion_jax.io import write_json
 from dreamfusion_jax.prompts.known_nouns import read_prompt
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.nerf import NerfScene
 
 _MESH_RESOLUTION = 96
 _SIZE = 64  # pixels of the views that are compared
@@ -53,7 +53,7 @@ class Candidate:
     workdir: str
     prompt: str
     step: int
-    scene: Scene
+    scene: NerfScene
     params: dict
     look: ViewConfig | None = None
     minutes: float | None = None
@@ -98,10 +98,12 @@ class RunScores:
         return agreement | said | {"minutes": self.minutes}
 
 
-def score_scene(scene: Scene, params: dict, noun: str, truth: GroundTruth) -> Scores:
+def score_scene(
+    scene: NerfScene, params: dict, noun: str, truth: GroundTruth, *, step: int = FINISHED
+) -> Scores:
     """Aligns a scene with a true object and measures their agreement."""
     views = truth_views(truth).shrunk(_SIZE)
-    prepared = prepare_views(scene, params)
+    prepared = prepare_views(scene, params, step)
     alignment = align(scene, params, prepared, views)
     rendered = render_aligned(scene, params, prepared, views, alignment)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
@@ -112,7 +114,7 @@ def score_scene(scene: Scene, params: dict, noun: str, truth: GroundTruth) -> Sc
         iou=_rounded(ious.mean()),
         psnr=_rounded(psnr(shaded, true).mean()),
         psnr_albedo=_rounded(psnr(albedo, true).mean()),
-        chamfer=_chamfer(scene, params, truth, alignment),
+        chamfer=_chamfer(scene, params, step, truth, alignment),
         azimuth=_rounded(math.degrees(math.remainder(alignment.azimuth, 2 * math.pi))),
         scale=_rounded(alignment.scale),
         iou_per_view=[_rounded(x) for x in ious],
@@ -127,11 +129,16 @@ def score(candidate: Candidate, evaluator: RetrievalEvaluator | None = None) -> 
     """
     noun = find_noun(candidate.prompt, names())
     truth = load_ground_truth(noun)
-    scores = score_scene(candidate.scene, candidate.params, noun, truth)
+    scores = score_scene(candidate.scene, candidate.params, noun, truth, step=candidate.step)
     retrieval_scores = None
     if evaluator is not None and candidate.look is not None:
         retrieval_scores = retrieve_scene(
-            evaluator, candidate.scene, candidate.params, noun, candidate.look
+            evaluator,
+            candidate.scene,
+            candidate.params,
+            noun,
+            candidate.look,
+            step=candidate.step,
         )
         color, janus = retrieve_ground_truth(evaluator, truth)
         retrieval_scores = dataclasses.replace(retrieval_scores, true_color=color, true_janus=janus)
@@ -168,7 +175,7 @@ def evaluate_furniture(
     result["nearest_picture"] = baseline({run.scores.noun for run in runs})
     print(table(runs, result["nearest_picture"]))
     if output is not None:
-        write_bytes(output, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(output, result)
     return result
 
 
@@ -289,9 +296,11 @@ def truth_views(truth: GroundTruth) -> Views:
     return Views(rgba, *angles, each(truth.distance), each(truth.focal))
 
 
-def _chamfer(scene: Scene, params: dict, truth: GroundTruth, alignment: Alignment) -> float | None:
+def _chamfer(
+    scene: NerfScene, params: dict, step: int, truth: GroundTruth, alignment: Alignment
+) -> float | None:
     try:
-        mesh = extract_mesh(scene, params, _MESH_RESOLUTION)
+        mesh = extract_mesh(scene, params, _MESH_RESOLUTION, step=step)
     except NoSurface:
         return None
     points = normalized_surface_points(mesh, alignment.azimuth)

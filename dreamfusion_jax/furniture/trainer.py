@@ -91,7 +91,7 @@ def fit(
         if checkpoints.latest_step() is None:
             state = init(state)
         else:
-            state = TrainingState(*checkpoints.restore({"state": tuple(state)})["state"])
+            state = state._replace(**checkpoints.restore(state._asdict()))
         step, images = int(state.step), train.steps_per_call * train.batch
         log = MetricsLog(workdir, resume_step=step)
         total = train.steps * train.batch
@@ -112,7 +112,7 @@ def fit(
                 bar.update(images)
                 if step % train.checkpoint_every == 0 or step == train.steps:
                     save(state)  # first: a run whose checkpoint is the last one has its model
-                    checkpoints.save(step, {"state": tuple(state)})
+                    checkpoints.save(step, state._asdict())
                 after_call(step, state)
 
 

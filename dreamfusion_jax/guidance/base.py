@@ -2,12 +2,14 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from dreamfusion_jax.types import RenderedViews, TextEmbeddings
+from dreamfusion_jax.prompts.view_prompts import ViewPrompts
+from dreamfusion_jax.types import Conditioning, RenderedViews
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +24,17 @@ class Guidance(abc.ABC):
 
     model: ClassVar[str] = "diffusion"  # what guides, or "image_text": a CLIP in its place
 
-    @property
-    def asks_unconditional(self) -> bool:
-        """Whether the row of the empty prompt has any weight."""
-        return True
+    def prompts(self, view_prompts: ViewPrompts, prompt: str) -> dict[str, list[str]]:
+        """Return the prompts that `gradient` asks for, by a name for each kind of row.
+
+        A kind has one prompt for each view (`view_prompts.of(prompt)`), of which every view gets
+        its own, or a single one for all views. By default "positive" and "empty".
+
+        Args:
+          view_prompts: what the view adds to a prompt.
+          prompt: of the scene.
+        """
+        return {"positive": view_prompts.of(prompt), "empty": [""]}
 
     @property
     def optimizer(self) -> optax.GradientTransformation | None:
@@ -48,7 +57,7 @@ class Guidance(abc.ABC):
         prior: Any,
         prior_params: Any,
         views: RenderedViews,
-        embeddings: TextEmbeddings,
+        embeddings: Mapping[str, Conditioning],
         keys: Key[Array, "batch"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, "batch height width channels"], Any, dict[str, Float[Array, "batch"]]]:
@@ -59,7 +68,7 @@ class Guidance(abc.ABC):
           prior: the frozen model without its parameters.
           prior_params: these.
           views: of all scenes on this device, one after the other.
-          embeddings: the text of each view, then the row of the unconditional prompt.
+          embeddings: of what `prompts` asked for, by the same names, one row for each view.
           keys: one for each view.
           step: of the run.
 

@@ -1,6 +1,7 @@
 """Guidance by an image-text model, as in Dream Fields (Jain et al. 2022): image -> gradient."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -10,8 +11,9 @@ from jaxtyping import Array, Float, Int, Key
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.guidance.base import Guidance
 from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
+from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.registry import register
-from dreamfusion_jax.types import RenderedViews, TextEmbeddings
+from dreamfusion_jax.types import Conditioning, RenderedViews
 
 
 @register("guidance", "clip")
@@ -33,19 +35,23 @@ class ClipGuidance(Guidance):
                 "be at least 1, and within (0, 1]."
             )
 
+    def prompts(self, view_prompts: ViewPrompts, prompt: str) -> dict[str, list[str]]:
+        """Return the prompt for every view."""
+        return {"positive": view_prompts.of(prompt)}
+
     def gradient(
         self,
         params: None,
         prior: ImageTextPrior,
         prior_params: Any,
         views: RenderedViews,
-        embeddings: TextEmbeddings,
+        embeddings: Mapping[str, Conditioning],
         keys: Key[Array, "batch"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, "batch height width 3"], None, dict[str, Float[Array, "batch"]]]:
         """Return the gradient times the pixels of an image (the step divides by them)."""
         image = views.image
-        texts = embeddings.states[: len(image), 0]
+        texts = embeddings["positive"].states[:, 0]
 
         def loss(x):
             cut = jax.vmap(lambda picture, k: self._crop(picture, k, prior.model.image_size))

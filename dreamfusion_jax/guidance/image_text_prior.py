@@ -9,17 +9,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from dreamfusion_jax.diffusion.load import check_dtype
-from dreamfusion_jax.diffusion.prior import UnknownCameras
+from dreamfusion_jax.diffusion.prior import FrozenModel
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import read_config
 from dreamfusion_jax.models.dual_encoder import DualEncoder
 from dreamfusion_jax.models.image_text import ImageTextModel
 from dreamfusion_jax.pretrained.clip_folder import load_clip
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageTextPrior(UnknownCameras):
+class ImageTextPrior(FrozenModel):
     """What the training loop asks of a prior, with vectors for embeddings: states [rows, 1, D].
 
     Images are rendered at any size, `image_shape`, and resized by the guidance.
@@ -32,20 +32,19 @@ class ImageTextPrior(UnknownCameras):
         """Return it without the model's parameters and words."""
         return dataclasses.replace(self, model=self.model.architecture())
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """The shape of an image."""
-        return self.image_shape
+    def at(self, image_size: int, prompts: Sequence[str] = ()) -> "ImageTextPrior":
+        """Return it for views of a size."""
+        return dataclasses.replace(self, image_shape=(image_size, image_size, 3))
 
     @property
     def params(self) -> Any:
         """The model's parameters."""
         return self.model.params
 
-    def encode(self, prompts: Sequence[str]) -> TextEmbeddings:
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
         """The unit vector of each prompt."""
         states = jnp.asarray(self.model.texts(list(prompts)))[:, None]
-        return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
+        return Conditioning(states=states, mask=jnp.ones(states.shape[:2], bool))
 
 
 def is_dual_encoder(folder: str | Path) -> bool:
@@ -71,7 +70,7 @@ def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextMode
     if not own and not os.path.isdir(folder):
         raise UserError(
             f"Guidance by similarity needs an image-text model, and there is no folder {folder}: "
-            "give that of a CLIP model with --config.prior=FOLDER."
+            "give that of a CLIP model with --config.prior.name=FOLDER."
         )
     check_dtype(dtype)
     return DualEncoder.load(folder) if own else load_clip(folder, jnp.dtype(dtype))

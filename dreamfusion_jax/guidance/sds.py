@@ -3,9 +3,9 @@
 import abc
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
-import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.distributions import Normal, Uniform
 from dreamfusion_jax.guidance.base import Guidance
+from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.registry import register
 from dreamfusion_jax.schedules import Ramp
-from dreamfusion_jax.types import RenderedViews, TextEmbeddings
+from dreamfusion_jax.types import Conditioning, RenderedViews
 
 WEIGHTINGS = ("sigma_squared", "uniform")
 
@@ -34,7 +36,7 @@ def sds_gradient(
     prior: Prior,
     params: Any,
     image: Float[Array, "batch height width channels"],
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     key: Key[Array, "*keys"],
     *,
     guidance_weight: float = 100.0,
@@ -51,7 +53,7 @@ def sds_gradient(
       prior: the frozen denoiser.
       params: its parameters.
       image: x in the model's range [-1, 1], or latents of it.
-      embeddings: one row per image, then the row of the unconditional prompt.
+      embeddings: rows by name, one per image each, see `guided_eps`.
       key: draws t and eps; one key, or one for each image.
       guidance_weight: omega of classifier-free guidance.
       t_range: t ~ U(t_range), within [0, 1].
@@ -73,7 +75,7 @@ def diffusion_loss_gradient(
     prior: Prior,
     params: Any,
     image: Float[Array, "batch height width channels"],
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     key: Key[Array, "*keys"],
     *,
     guidance_weight: float = 100.0,
@@ -110,8 +112,8 @@ def _diffuse(prior: Prior, latents: Array, key: Key[Array, "*keys"], t_range, we
 
     def draw(key):
         t_key, eps_key = jax.random.split(key)
-        unit = distrax.Uniform(0.0, 1.0).sample(seed=t_key)
-        return unit, distrax.Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=latents.shape[1:])
+        unit = Uniform(0.0, 1.0).sample(seed=t_key)
+        return unit, Normal(0.0, 1.0).sample(seed=eps_key, sample_shape=latents.shape[1:])
 
     unit, eps = jax.vmap(draw)(keys)
     t = low + (high - low) * unit
@@ -152,10 +154,10 @@ class _DiffusionGuidance(Guidance):
                 f"t_max is {self.t_max.start} to {self.t_max.end}; both must be within [0, 1]."
             )
 
-    @property
-    def asks_unconditional(self) -> bool:
-        """Whether the row of the empty prompt has any weight."""
-        return self.omega != 0
+    def prompts(self, view_prompts: ViewPrompts, prompt: str) -> dict[str, list[str]]:
+        """Return the prompt for every view, and the empty one where omega gives it any weight."""
+        rows = {"positive": view_prompts.of(prompt)}
+        return rows | {"empty": [""]} if self.omega else rows
 
     @abc.abstractmethod
     def loss_gradient(self, *args: Any, **settings: Any) -> tuple[Array, GuidanceAux]:
@@ -167,7 +169,7 @@ class _DiffusionGuidance(Guidance):
         prior: Prior,
         prior_params: Any,
         views: RenderedViews,
-        embeddings: TextEmbeddings,
+        embeddings: Mapping[str, Conditioning],
         keys: Key[Array, "batch"],
         step: Int[Array, ""],
     ) -> tuple[Float[Array, "batch height width channels"], None, dict[str, Float[Array, "batch"]]]:

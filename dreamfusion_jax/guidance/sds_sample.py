@@ -1,23 +1,24 @@
 """SDS as a sampler of images, or of a prior's latents (paper Figure 2)."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
-import distrax
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.distributions import Normal
 from dreamfusion_jax.guidance.sds import sds_gradient
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 def sds_sample(
     prior: Prior,
     params: Any,
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     key: PRNGKeyArray,
     *,
     steps: int = 500,
@@ -35,7 +36,7 @@ def sds_sample(
     Args:
       prior: the frozen denoiser.
       params: its parameters.
-      embeddings: one row per image, then the row of the unconditional prompt.
+      embeddings: rows by name, one per image each, see `guided_eps`.
       key: draws the start and the noise.
       steps: optimizer steps.
       learning_rate: of Adam, decayed to 0 by a cosine.
@@ -57,15 +58,15 @@ def _sds_sample(
     prior: Prior,
     settings: tuple[int, float, float, tuple[float, float], str, bool],
     params: Any,
-    embeddings: TextEmbeddings,
+    embeddings: Mapping[str, Conditioning],
     key: PRNGKeyArray,
 ) -> Float[Array, "batch height width channels"]:
     steps, learning_rate, guidance_weight, t_range, weighting, mirrored = settings
-    shape = (embeddings.mask.shape[0] - 1, *prior.latent_shape)
+    shape = (len(embeddings["positive"].mask), *prior.latent_shape)
     limit = 1.0 if prior.latent_shape == prior.image_shape else jnp.inf
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps), b2=0.99)
     start_key, noise_key = jax.random.split(key)
-    x = 0.1 * distrax.Normal(0.0, 1.0).sample(seed=start_key, sample_shape=shape)
+    x = 0.1 * Normal(0.0, 1.0).sample(seed=start_key, sample_shape=shape)
 
     def image_of(x):
         return (x + x[:, :, ::-1]) / 2 if mirrored else x

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from dreamfusion_jax import registry
 from dreamfusion_jax.diffusion.pretrained_prior import check_kind
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import read_config
@@ -63,8 +64,8 @@ def fetch(name: str, dtype: Any) -> Path:
         mirror = f" It is found today as {MIRRORS[name]}." if name in MIRRORS else ""
         raise UserError(
             f"There is no folder {name}, and no such model on the hub, or it is private and "
-            f"HF_TOKEN does not open it.{mirror} A prior can also be embedded, furniture-views, "
-            "furniture-unet or the folder of a model."
+            f"HF_TOKEN does not open it.{mirror} A prior can also be "
+            f"{', '.join(registry.names('prior'))} or the folder of a model."
         ) from error
     except UserError:
         raise

@@ -36,7 +36,7 @@ def check_fits(name: str, needed: int) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"{name} takes {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB of memory are free; "
-            "choose a smaller model, --config.prior_dtype=bfloat16, or a larger machine."
+            "choose a smaller model, --config.prior.dtype=bfloat16, or a larger machine."
         )
 
 

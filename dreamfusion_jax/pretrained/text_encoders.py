@@ -43,7 +43,7 @@ from dreamfusion_jax.pretrained.tokenizers import (
     load_hf_tokenizer,
 )
 from dreamfusion_jax.prompts.word_tokenizer import check_ids
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 IF_TOKENS = 77  # DeepFloyd IF reads so many of T5's, which itself has no limit
 _ROWS = 16  # texts that go through a layer together
@@ -66,7 +66,7 @@ class TextEncoder:
     cache: EmbeddingCache
     prepare: Callable[[str], str] = str
 
-    def encode(self, texts: Sequence[str]) -> TextEmbeddings:
+    def encode(self, texts: Sequence[str]) -> Conditioning:
         """One row of states for each text."""
         texts = [self.prepare(text) for text in texts]
         ids, mask = self.tokenizer(texts, self.tokens)
@@ -78,7 +78,7 @@ class TextEncoder:
                 self.cache.put(text, states)
                 known[text] = states
         states = jnp.stack([known[text] for text in texts])
-        return TextEmbeddings(states=states, mask=jnp.asarray(mask))
+        return Conditioning(states=states, mask=jnp.asarray(mask))
 
 
 def text_encoder_of(folder: ModelFolder, dtype: Any) -> TextEncoder:

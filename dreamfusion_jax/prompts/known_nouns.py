@@ -161,10 +161,10 @@ def _refusal(prompt: str, phrase: Sequence[str], names: Sequence[str]) -> str:
     if typed and not is_word(word):
         return (
             f"This prior knows no {word!r}; did you mean {typed[0]!r}? Other objects need a larger "
-            "prior: --config.prior=FOLDER."
+            "prior: --config.prior.name=FOLDER."
         )
     near = nearest_known_nouns(word, names, 3) or difflib.get_close_matches(word, single, 3, 0.0)
     return (
         f"This prior knows no {word!r}, nor anything like it: the nearest that it knows are "
-        f"{', '.join(near)}; other objects need a larger prior: --config.prior=FOLDER."
+        f"{', '.join(near)}; other objects need a larger prior: --config.prior.name=FOLDER."
     )

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 OVERHEAD_ELEVATION = math.radians(60.0)
@@ -58,15 +60,14 @@ class ViewPrompts:
 
     def __post_init__(self):
         if self.kind not in ("paper", "fine", "none"):
-            raise UserError(f"view_words is {self.kind!r}; choose one of paper, fine, none.")
+            raise UserError(f"prompt.view_words is {self.kind!r}; choose one of paper, fine, none.")
 
-    def prompts(self, *prompts: str) -> list[str]:
-        """Each prompt with every view word, and "" (the unconditional prompt) at the end."""
+    def of(self, prompt: str) -> list[str]:
+        """Return the prompt with every view word, in the order of `index`."""
         if self.kind == "none":
-            return [*prompts, ""]
+            return [prompt]
         words = FINE_WORDS if self.kind == "fine" else VIEW_WORDS
-        bare = [prompt.rstrip(" .,") for prompt in prompts]
-        return [*(f"{prompt}, {word}" for prompt in bare for word in words), ""]
+        return [f"{prompt.rstrip(' .,')}, {word}" for word in words]
 
     def index(
         self, azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
@@ -77,20 +78,22 @@ class ViewPrompts:
         return (fine_view_index if self.kind == "fine" else view_index)(azimuth, elevation)
 
 
-def select_rows(embeddings: TextEmbeddings, index: Int[Array, "scenes views"]) -> TextEmbeddings:
-    """The rows of the views' prompts, followed by the unconditional one.
+def select_rows(
+    embeddings: Mapping[str, Conditioning], index: Int[Array, "scenes views"]
+) -> dict[str, Conditioning]:
+    """Return one row of each name for each view, of all scenes one after the other.
 
     Args:
-      embeddings: the same number of rows for each scene, then the unconditional row.
+      embeddings: rows by name with two leading axes: scenes, and prompts of a scene: one for each
+        view word, or a single one for all views.
       index: the prompt of each view, among those of its scene.
-
-    Returns:
-      scenes * views + 1 rows.
     """
-    last = embeddings.mask.shape[0] - 1
-    first = jnp.arange(len(index)) * (last // len(index))
-    rows = jnp.append((first[:, None] + index).ravel(), last)
-    return TextEmbeddings(states=embeddings.states[rows], mask=embeddings.mask[rows])
+    scene = jnp.repeat(jnp.arange(len(index)), index.shape[1])
+
+    def rows(leaf):
+        return leaf[scene, 0] if leaf.shape[1] == 1 else leaf[scene, index.ravel()]
+
+    return jax.tree.map(rows, dict(embeddings))
 
 
 def _sector(azimuth: Float[Array, "*batch"], count: int) -> Int[Array, "*batch"]:

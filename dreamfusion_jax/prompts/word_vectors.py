@@ -103,7 +103,7 @@ def _table() -> tuple[dict[str, int], np.ndarray]:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"The word vectors {WORD_VECTORS} are missing or damaged: install the package again, "
-            "or set --config.replace_unknown_nouns=False."
+            "or set --config.prior.replace_unknown_nouns=False."
         ) from error
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return {word: i for i, word in enumerate(words)}, vectors

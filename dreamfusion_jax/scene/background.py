@@ -1,17 +1,100 @@
 """What is seen where the object is not: an environment map, a flat color or a texture."""
 
-import distrax
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamfusion_jax.distributions import Normal
 from dreamfusion_jax.registry import check_within, register
 from dreamfusion_jax.scene.encoding import integrated_encoding
 
 
+@dataclasses.dataclass(frozen=True)
+class Background(abc.ABC):
+    """What training views show where the object is not.
+
+    A class of its own is registered with `@register("background", NAME)`.
+    """
+
+    not_in_config: ClassVar[tuple[str, ...]] = ("channels",)  # the scene's to say
+    channels: int = 3
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Return fresh parameters; by default there are none."""
+        return {}
+
+    @abc.abstractmethod
+    def colors(
+        self, params: Any, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+    ) -> Float[Array, "*rays some"]:
+        """Return the colors of a view in [0, 1]; channels that they lack are 0.5."""
+
+
 @register("background", "environment")
+@dataclasses.dataclass(frozen=True)
+class Environment(Background):
+    """An environment map that is learnt: `layers` of `width` on `frequencies` octaves."""
+
+    width: int = 64
+    layers: int = 2
+    frequencies: int = 4
+
+    def __post_init__(self):
+        check_within(self, width=(1, 8192), layers=(0, 256), frequencies=(1, 32))
+
+    @property
+    def network(self) -> "EnvironmentMap":
+        """The network from ray direction to color."""
+        return EnvironmentMap(self.width, self.layers, self.frequencies, self.channels)
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Return the parameters of the network."""
+        return self.network.init(key, jnp.zeros((1, 3)))
+
+    def colors(
+        self, params: Any, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+    ) -> Float[Array, "*rays some"]:
+        """Return the colors that are seen in unit directions."""
+        return self.network.apply(params, directions)
+
+
+@register("background", "color")
+@dataclasses.dataclass(frozen=True)
+class FlatColor(Background):
+    """A flat color a view, ~ N(`mean`, `std`^2) in each channel, clipped to [0, 1]."""
+
+    mean: float = 0.5
+    std: float = 0.3
+
+    def __post_init__(self):
+        check_within(self, mean=(0, 10), std=(0, 10))
+
+    def colors(
+        self, params: Any, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+    ) -> Float[Array, "*rays some"]:
+        """Return the color for every ray."""
+        color = random_color(key, self.mean, self.std, self.channels)
+        return jnp.broadcast_to(color, (*directions.shape[:-1], len(color)))
+
+
+@register("background", "textures")
+@dataclasses.dataclass(frozen=True)
+class Textures(Background):
+    """A random texture a view, see `random_texture`."""
+
+    def colors(
+        self, params: Any, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
+    ) -> Float[Array, "*rays some"]:
+        """Return the texture."""
+        return random_texture(key, directions.shape[0])
+
+
 class EnvironmentMap(nn.Module):
     """An MLP from ray direction to color (paper section 3.1).
 
@@ -22,10 +105,6 @@ class EnvironmentMap(nn.Module):
     layers: int = 2
     frequencies: int = 4
     channels: int = 3
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_within(self, width=(1, 8192), layers=(0, 256), frequencies=(1, 32))
 
     @nn.compact
     def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:
@@ -40,7 +119,7 @@ def random_color(
     key: PRNGKeyArray, mean: float, std: float, channels: int = 3
 ) -> Float[Array, "channels"]:
     """A flat background color ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
-    color = distrax.Normal(mean, std).sample(seed=key, sample_shape=(channels,))
+    color = Normal(mean, std).sample(seed=key, sample_shape=(channels,))
     return jnp.clip(color, 0.0, 1.0)
 
 

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamfusion_jax.distributions import Bernoulli, Normal, Uniform
 from dreamfusion_jax.types import Camera
 
 
@@ -15,14 +15,14 @@ from dreamfusion_jax.types import Camera
 class CameraDistribution:
     """Where training views are taken from. Angles in degrees, deltas in scene units.
 
-    With probability `area_probability` the elevation is uniform in area on the part of
+    With probability `uniform_on_sphere_probability` the elevation is uniform in area on the part of
     the upper half sphere inside `elevation_range`, otherwise uniform in angle. The
     paper writes N(0, 0.2 I) and N(0, 0.02 I) for the look-at point and the up vector;
     both numbers are read as standard deviations, as other code bases do too.
     """
 
     elevation_range: tuple[float, float] = (-10.0, 90.0)
-    area_probability: float = 0.5
+    uniform_on_sphere_probability: float = 0.5
     azimuth_range: tuple[float, float] = (0.0, 360.0)
     distance_range: tuple[float, float] = (1.0, 1.5)
     position_jitter: float = 0.1
@@ -82,6 +82,17 @@ def sample_camera(key: PRNGKeyArray, distribution: CameraDistribution) -> Camera
     )
 
 
+def turned(camera: Camera, angle: Float[Array, ""]) -> Camera:
+    """Return a camera turned about the vertical axis, by an angle in radians."""
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.stack([jnp.stack([c, -s, 0 * c]), jnp.stack([s, c, 0 * c]), jnp.eye(3)[2]])
+    # Not a matrix product: accelerators would round its factors.
+    position = jnp.sum(turn * camera.position, -1)
+    rotation = jnp.sum(turn[:, :, None] * camera.rotation[None], 1)
+    azimuth = (camera.azimuth + angle) % (2 * jnp.pi)
+    return camera.replace(position=position, rotation=rotation, azimuth=azimuth)
+
+
 def choose(key: PRNGKeyArray, cameras: Camera) -> Camera:
     """Draws one of some cameras."""
     index = jax.random.randint(key, (), 0, cameras.focal.shape[0])
@@ -132,7 +143,7 @@ def _sample_elevation(key: PRNGKeyArray, d: CameraDistribution) -> Float[Array, 
     in_angle = _uniform(angle_key, (low, high))
     # Area on a sphere is uniform in the sine of the elevation.
     in_area = jnp.arcsin(_uniform(area_key, (math.sin(min(max(low, 0.0), high)), math.sin(high))))
-    by_area = distrax.Bernoulli(probs=d.area_probability).sample(seed=choice_key)
+    by_area = Bernoulli(probs=d.uniform_on_sphere_probability).sample(seed=choice_key)
     return jnp.where(by_area == 1, in_area, in_angle)
 
 
@@ -140,11 +151,11 @@ def _uniform(key: PRNGKeyArray, bounds, shape: tuple[int, ...] = ()) -> Array:
     low, high = bounds
     if high == low:  # a fixed value
         return jnp.full(shape, low, jnp.float32)
-    return distrax.Uniform(low, high).sample(seed=key, sample_shape=shape)
+    return Uniform(low, high).sample(seed=key, sample_shape=shape)
 
 
 def _normal(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-    return distrax.Normal(0.0, 1.0).sample(seed=key, sample_shape=shape)
+    return Normal(0.0, 1.0).sample(seed=key, sample_shape=shape)
 
 
 def _normalize(v: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:

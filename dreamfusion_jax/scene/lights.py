@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from dreamfusion_jax.distributions import Bernoulli, Normal, Uniform
 from dreamfusion_jax.types import Camera, Light
 
 
@@ -62,15 +62,15 @@ def sample_light(
     d = distribution
     direction_key, distance_key, lit_key, textureless_key = jax.random.split(key, 4)
     mean = camera.position + camera.rotation[:, :2] @ jnp.array(d.beside)
-    direction = mean + d.direction_std * distrax.Normal(0.0, 1.0).sample(
+    direction = mean + d.direction_std * Normal(0.0, 1.0).sample(
         seed=direction_key, sample_shape=(3,)
     )
     direction = direction * jax.lax.rsqrt(jnp.sum(direction**2) + 1e-20)
     low, high = d.distance_range
-    distance = low + (high - low) * distrax.Uniform(0.0, 1.0).sample(seed=distance_key)
-    lit = distrax.Bernoulli(probs=d.lit_probability).sample(seed=lit_key)
+    distance = low + (high - low) * Uniform(0.0, 1.0).sample(seed=distance_key)
+    lit = Bernoulli(probs=d.lit_probability).sample(seed=lit_key)
     lit = jnp.where(step >= d.albedo_steps, lit, 0).astype(jnp.float32)
-    textureless = distrax.Bernoulli(probs=d.textureless_probability).sample(seed=textureless_key)
+    textureless = Bernoulli(probs=d.textureless_probability).sample(seed=textureless_key)
     return Light(
         position=distance * direction,
         diffuse=lit * d.diffuse,

@@ -4,12 +4,12 @@ import functools
 import math
 from typing import Any
 
-import distrax
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
+from dreamfusion_jax.distributions import Uniform
 from dreamfusion_jax.scene.fields.base import Field, density_of
 from dreamfusion_jax.scene.fields.interpolation import gather_trilinear, grid_coordinates
 
@@ -33,7 +33,6 @@ def fit_density_grid(
     field: Field,
     prepared: Any,
     cells: int,
-    variance: float | Float[Array, ""],
     key: Key[Array, ""] | None = None,
 ) -> DensityGrid:
     """Return the grid of a field's density, as good as empty outside of the bounding sphere.
@@ -42,7 +41,6 @@ def fit_density_grid(
       field: the module.
       prepared: of `field.prepare`.
       cells: an axis.
-      variance: of the Gaussians around the points.
       key: moves every point by up to half a cell; None leaves them at the corners.
     """
     radius, reach = field.radius, field.radius / cells  # half a cell
@@ -50,16 +48,15 @@ def fit_density_grid(
     points = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     outside = jnp.sum(points**2, -1) > (radius + 2 * math.sqrt(3) * reach) ** 2
     if key is not None:
-        points += distrax.Uniform(-reach, reach).sample(seed=key, sample_shape=points.shape)
-    density = field.density(prepared, points.reshape(-1, 3), variance).reshape(outside.shape)
+        points += Uniform(-reach, reach).sample(seed=key, sample_shape=points.shape)
+    density = field.density(prepared, points.reshape(-1, 3)).reshape(outside.shape)
     return DensityGrid(jnp.where(outside, EMPTY, jnp.log(density + math.exp(EMPTY))))
 
 
 def refresh_density_grid(
     grid: DensityGrid,
     field: Field,
-    params: Any,
-    variance: float | Float[Array, ""],
+    prepared: Any,
     key: Key[Array, ""],
     *,
     decay: float,
@@ -71,8 +68,7 @@ def refresh_density_grid(
     nothing is remembered, and the points are the corners.
     """
     cells = grid.log_density.shape[-1] - 1
-    prepared = field.prepare(jax.lax.stop_gradient(params), variance)
-    new = fit_density_grid(field, prepared, cells, variance, key if decay else None)
+    new = fit_density_grid(field, prepared, cells, key if decay else None)
     if not decay:
         return new
     remembered = grid.log_density + math.log(decay)

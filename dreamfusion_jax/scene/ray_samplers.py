@@ -54,7 +54,6 @@ class Sampler(abc.ABC):
         prepared: Any,
         grid: DensityGrid | None,
         rays: Rays,
-        variance: float | Float[Array, ""],
         key: Key[Array, "*views"] | None,
     ) -> Samples:
         """Return the samples of rays; nothing flows back through them.
@@ -64,11 +63,10 @@ class Sampler(abc.ABC):
           prepared: of `field.prepare`.
           grid: what `initial_grid` and `refresh` have made.
           rays: any batch; with several keys the views are the leading dimension.
-          variance: of the field's input Gaussians.
           key: jitters the samples, one or one for each view; None leaves them fixed.
         """
 
-    def initial_grid(self, field: Field, params: Any) -> DensityGrid | None:
+    def initial_grid(self, field: Field, prepared: Any) -> DensityGrid | None:
         """Return the grid before the first step, None where there is none."""
         return None
 
@@ -76,8 +74,7 @@ class Sampler(abc.ABC):
         self,
         grid: DensityGrid | None,
         field: Field,
-        params: Any,
-        variance: float | Float[Array, ""],
+        prepared: Any,
         key: Key[Array, ""],
     ) -> DensityGrid | None:
         """Return the grid after another look at the field."""
@@ -104,13 +101,13 @@ class HierarchicalSampler(Sampler):
     def __post_init__(self):
         check_within(self, coarse_samples=(1, _MOST), fine_samples=(1, _MOST))
 
-    def place(self, field, prepared, grid, rays, variance, key) -> Samples:
+    def place(self, field, prepared, grid, rays, key) -> Samples:
         """Return intervals that are short where the coarse pass has met density."""
         # The coarse pass only says where to look: no gradient, no albedo, no normals.
         frozen = jax.lax.stop_gradient(prepared)
         t_vals = uniform_edges(rays, self.coarse_samples)
         points = along(rays, _with_keys(stratified_points, t_vals, key=key))
-        density = field.density(frozen, points, variance)
+        density = field.density(frozen, points)
         weights = rendering_weights(density, jnp.diff(t_vals, axis=-1))
         return Samples(_fine(t_vals, weights, key, self.fine_samples), None)
 
@@ -149,7 +146,7 @@ class DensityGridSampler(Sampler):
             if not 0 <= value <= 1 or value == 0 and name == "budget":
                 raise ValueError(f"{name} is {value}; it must be a share of 1.")
 
-    def place(self, field, prepared, grid, rays, variance, key) -> Samples:
+    def place(self, field, prepared, grid, rays, key) -> Samples:
         """Return intervals that are short where the grid holds density, and their importance."""
         frozen = jax.lax.stop_gradient(grid)
         t_vals = uniform_edges(rays, self.coarse_samples)
@@ -170,13 +167,13 @@ class DensityGridSampler(Sampler):
         found = jnp.take_along_axis(weights, index, axis=-1)
         return jnp.where(found > self.LEAST_IMPORTANCE, found, 0.0)
 
-    def initial_grid(self, field: Field, params: Any) -> DensityGrid:
+    def initial_grid(self, field: Field, prepared: Any) -> DensityGrid:
         """Return the density of the field as it begins, without annealing."""
-        return fit_density_grid(field, field.prepare(params, 0.0), self.cells, 0.0)
+        return fit_density_grid(field, prepared, self.cells)
 
-    def refresh(self, grid, field, params, variance, key) -> DensityGrid:
+    def refresh(self, grid, field, prepared, key) -> DensityGrid:
         """Return max(decay grid, the field's density at points that are drawn anew)."""
-        return refresh_density_grid(grid, field, params, variance, key, decay=self.decay)
+        return refresh_density_grid(grid, field, prepared, key, decay=self.decay)
 
     @property
     def refresh_every(self) -> int:

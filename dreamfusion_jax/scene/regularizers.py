@@ -1,44 +1,114 @@
 """Regularizers of the geometry and their schedules (paper appendix A.2)."""
 
+import abc
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dreamfusion_jax import registry
+from dreamfusion_jax.registry import register
 from dreamfusion_jax.schedules import Ramp
+from dreamfusion_jax.types import RenderOutput
 
 
 @dataclasses.dataclass(frozen=True)
-class Transmittance:
-    """-weight min(tau, mean transmittance of a view), Dream Fields' Eq. 8 (section 4.5).
+class Regularizer(Ramp, abc.ABC):
+    """A term of the loss on rendered views; as a ramp it is its own weight at a step.
 
-    The target opacity 1 - tau goes exponentially from 1 - start to 1 - end in `steps` steps.
+    A class of its own is registered with `@register("regularizer", NAME)`; `config.regularizers`
+    has what is used, by name, and the log has each term before it is weighted.
     """
 
-    weight: float
-    start: float
-    end: float
-    steps: int
+    start: float = 0.0
+    end: float = 0.0
+    steps: int = 1
 
-    def __call__(
-        self, step: Int[Array, ""], opacity: Float[Array, "*views h w"]
-    ) -> Float[Array, ""]:
-        """The penalty at a step, the mean over the views."""
-        part = jnp.clip(step / max(self.steps, 1), 0.0, 1.0)
-        target = (1 - self.start) * ((1 - self.end) / (1 - self.start)) ** part
-        transmittance = 1 - jnp.mean(opacity, axis=(-2, -1))
-        return -self.weight * jnp.mean(jnp.minimum(1 - target, transmittance))
+    @abc.abstractmethod
+    def of(self, views: RenderOutput, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the term, the mean over [views, height, width, ...]."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it ever has any weight."""
+        return self.start != 0 or self.end != 0
 
 
+@register("regularizer", "orientation")
 @dataclasses.dataclass(frozen=True)
-class Regularizers:
-    """Weights of the penalties at a step; the penalties are averaged over rays."""
+class Orientation(Regularizer):
+    """Ref-NeRF's penalty on normals that face away (paper appendix A.2)."""
 
-    orientation: Ramp
-    opacity: Ramp
-    entropy: Ramp
-    transmittance: Transmittance
+    def of(self, views: RenderOutput, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the mean over rays of `orientation_penalty`."""
+        return jnp.mean(views.orientation)
+
+
+@register("regularizer", "opacity")
+@dataclasses.dataclass(frozen=True)
+class Opacity(Regularizer):
+    """The penalty on opacity along rays (paper appendix A.2)."""
+
+    def of(self, views: RenderOutput, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the mean over rays of `opacity_penalty`."""
+        return jnp.mean(opacity_penalty(views.opacity))
+
+
+@register("regularizer", "entropy")
+@dataclasses.dataclass(frozen=True)
+class Entropy(Regularizer):
+    """The entropy of the opacity of rays (not in the paper)."""
+
+    def of(self, views: RenderOutput, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the mean over rays of `entropy_penalty`."""
+        return jnp.mean(entropy_penalty(views.opacity))
+
+
+@register("regularizer", "transmittance")
+@dataclasses.dataclass(frozen=True)
+class Transmittance(Regularizer):
+    """-min(tau, mean transmittance of a view), Dream Fields' Eq. 8 (section 4.5).
+
+    The target opacity 1 - tau goes exponentially from 1 - target_start to 1 - target_end in
+    `target_steps` steps.
+    """
+
+    target_start: float = 0.4
+    target_end: float = 0.88
+    target_steps: int = 500
+
+    def __post_init__(self):
+        for name, target in (("target_start", self.target_start), ("target_end", self.target_end)):
+            if not 0 <= target < 1:
+                raise ValueError(f"{name} is {target}; it must lie within [0, 1).")
+
+    def of(self, views: RenderOutput, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the mean over views."""
+        part = jnp.clip(step / max(self.target_steps, 1), 0.0, 1.0)
+        start, end = 1 - self.target_start, 1 - self.target_end
+        target = start * (end / start) ** part
+        transmittance = 1 - jnp.mean(views.opacity, axis=(-2, -1))
+        return -jnp.mean(jnp.minimum(1 - target, transmittance))
+
+
+def build_regularizers(config: registry.Keys) -> tuple[tuple[str, Regularizer], ...]:
+    """Return the regularizers of `config.regularizers` that ever have any weight, by name.
+
+    Raises:
+      UserError: there is no such regularizer, or it refuses a value.
+    """
+    known = registry.names("regularizer")
+    # A config's keys are sorted: the order of the sum is that in which they were registered.
+    ordered = [*(name for name in known if name in config), *(n for n in config if n not in known)]
+    built = [
+        (
+            name,
+            registry.build("regularizer", {"name": name, **config[name]}, f"regularizers.{name}"),
+        )
+        for name in ordered
+    ]
+    return tuple((name, term) for name, term in built if term.is_used)
 
 
 def orientation_penalty(

@@ -1,10 +1,10 @@
 """Samples along rays: stratified coarse ones, and fine ones placed by coarse weights."""
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from dreamfusion_jax.distributions import Uniform
 from dreamfusion_jax.scene.volume import running_sum
 from dreamfusion_jax.types import Rays
 
@@ -22,7 +22,7 @@ def stratified_points(
     lower, upper = t_vals[..., :-1], t_vals[..., 1:]
     if key is None:
         return 0.5 * (lower + upper)
-    fraction = distrax.Uniform(0.0, 1.0).sample(seed=key, sample_shape=lower.shape)
+    fraction = Uniform(0.0, 1.0).sample(seed=key, sample_shape=lower.shape)
     return lower + (upper - lower) * fraction
 
 
@@ -50,7 +50,7 @@ def fine_edges(
     quantiles = jnp.linspace(0.0, 1.0, intervals + 1)[1:-1]
     quantiles = jnp.broadcast_to(quantiles, (*weights.shape[:-1], intervals - 1))
     if key is not None:
-        jitter = distrax.Uniform(-0.5, 0.5).sample(seed=key, sample_shape=quantiles.shape)
+        jitter = Uniform(-0.5, 0.5).sample(seed=key, sample_shape=quantiles.shape)
         quantiles = quantiles + jitter / intervals
     inner = _interpolate_sorted(quantiles, cdf, t_vals)
     return jnp.concatenate([t_vals[..., :1], inner, t_vals[..., -1:]], axis=-1)

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ import orbax.checkpoint as ocp
 from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import is_number, local_path, read_json, write_bytes
-from dreamfusion_jax.registry import make
-from dreamfusion_jax.scene.render import Scene, init_params, with_blur
-from dreamfusion_jax.schedules import Ramp
+from dreamfusion_jax.scene.base import Scene
+from dreamfusion_jax.train.stage import scene_of
 
 FOLDER = "checkpoints"
-_SUMS = "checksums"  # of every array, beside the items
+FORMAT = 1  # of a checkpoint: items named as the fields of TrainState, and what is in _ABOUT
+_ABOUT = "about"  # beside the items: {"format": FORMAT, "checksums": {item: {path: digest}}}
 _ELSEWHERE = "choose another --workdir"
 _ROOM = f"free some space or {_ELSEWHERE}"
 _GO_ON = "repeat the command to go on from the last good checkpoint"
@@ -120,7 +121,8 @@ class Checkpoints:
                 f"are free at {self.folder}; {_ROOM}, then {_GO_ON}."
             )
         args = {name: ocp.args.StandardSave(tree) for name, tree in host.items()}
-        args[_SUMS] = ocp.args.JsonSave({name: _sums_of(tree) for name, tree in host.items()})
+        sums = {name: _sums_of(tree) for name, tree in host.items()}
+        args[_ABOUT] = ocp.args.JsonSave({"format": FORMAT, "checksums": sums})
         try:
             with _failing_in_silence():
                 self._manager.save(step, args=ocp.args.Composite(**args))
@@ -135,7 +137,7 @@ class Checkpoints:
     def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
         """Reads items of a checkpoint (the newest by default) into the structures of `like`.
 
-        Only the items named in `like` are read.
+        Only the items named in `like` are read, and of these those that are there.
 
         Raises:
           UserError: the checkpoint is damaged, or its shapes are not those of `like`.
@@ -143,12 +145,14 @@ class Checkpoints:
         step = self.latest_step() if step is None else step
         if step is None:
             raise UserError(f"There is no checkpoint in {self.folder}.")
+        about = self._about(step)
+        like = {name: tree for name, tree in like.items() if name in about["checksums"]}
+        if "params" not in like:
+            raise UserError(f"Checkpoint {self.folder / str(step)} has no parameters.")
         shapes = jax.tree.map(
             lambda x: np.zeros(np.shape(x), getattr(x, "dtype", np.asarray(x).dtype)), like
         )
         args = {name: ocp.args.StandardRestore(tree) for name, tree in shapes.items()}
-        if (self.folder / str(step) / _SUMS).is_dir():  # older ones have none
-            args[_SUMS] = ocp.args.JsonRestore()
         try:
             with _failing_in_silence():
                 composite = ocp.args.Composite(**args)
@@ -159,7 +163,6 @@ class Checkpoints:
                 f"written with another config ({_first_line(error)}); remove that folder to go "
                 "on from an earlier one."
             ) from error
-        sums = restored.pop(_SUMS, {})
         for have, want in zip(jax.tree.leaves(restored), jax.tree.leaves(shapes), strict=True):
             if np.shape(have) != np.shape(want):
                 raise UserError(
@@ -167,11 +170,36 @@ class Checkpoints:
                     f"array has shape {np.shape(have)}, this config needs {np.shape(want)}."
                 )
         for name, tree in restored.items():
-            self._check_sums(step, name, tree, sums.get(name, {}))
+            self._check_sums(step, name, tree, about["checksums"][name])
         return restored
 
+    def _about(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        args = ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()})
+        where = self.folder / str(step)
+        if where.is_dir() and not (where / _ABOUT).is_dir():
+            raise UserError(
+                f"Checkpoint {where} is damaged or was not written by this version of the program: "
+                f"it has no {_ABOUT!r}; remove that folder to go on from an earlier one."
+            )
+        try:
+            with _failing_in_silence():
+                about = self._manager.restore(step, args=args)[_ABOUT]
+            found = about["format"], about["checksums"]
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            raise UserError(
+                f"Checkpoint {where} cannot be read: it is damaged ({_first_line(error)}); remove "
+                "that folder to go on from an earlier one."
+            ) from error
+        if found[0] != FORMAT or not isinstance(found[1], dict):
+            raise UserError(
+                f"Checkpoint {where} is of format {found[0]!r:.40}, and this version of the "
+                f"program reads {FORMAT}; use the version that wrote it."
+            )
+        return about
+
     def _check_sums(self, step: int, name: str, tree: Any, sums: dict[str, str]) -> None:
-        found = _sums_of(tree) if sums else {}
+        found = _sums_of(tree)
         changed = [path for path in found if sums.get(path) != found[path]]
         if changed:
             earlier = [s for s in self.all_steps() if s < step]
@@ -193,7 +221,7 @@ def saved_steps(folder: Path) -> set[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished or interrupted run, read from its workdir; `params` are to be looked at."""
+    """A finished or interrupted run, read from its workdir: its scene and parameters at a step."""
 
     config: ml_collections.ConfigDict
     scene: Scene
@@ -213,20 +241,20 @@ def restore_run(workdir: str | Path, step: int | None = None) -> Run:
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoint yet; let `dreamfusion generate` get further.")
     try:
-        scene, blur = Scene.from_config(config.scene), make(Ramp, config.blur, "blur")
-        config = _with_export_settings(config)
+        scene_of(config, 0)
+        config = _with_view_settings(config)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(
             f"{workdir}/config.json was not written by this version of the program "
             f"({_first_line(error)}); make the run again in another --workdir."
         ) from error
-    like = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
-    if step is None:
-        params, step = _newest_scene(folder, like)
-    else:
-        params = _scene_at(folder, like, step)
-    params = with_blur(params, blur(step))
-    return Run(config, scene, params, step)
+    like = functools.partial(_params_like, config)
+    params, step = _newest_params(folder, like) if step is None else _params_at(folder, like, step)
+    return Run(config, scene_of(config, step), params, step)
+
+
+def _params_like(config: ml_collections.ConfigDict, step: int) -> Any:
+    return jax.eval_shape(scene_of(config, step).init, jax.random.key(0))
 
 
 def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
@@ -236,52 +264,54 @@ def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
       UserError: there is no such run, or its scene is of another kind.
     """
     run = restore_run(workdir)
-    params = {name: run.params[name] for name in ("field", "background")}
-    wanted = jax.eval_shape(lambda key: init_params(scene, key), jax.random.key(0))
-    have, want = (jax.tree.map(np.shape, tree) for tree in (params, wanted))
+    wanted = jax.eval_shape(scene.init, jax.random.key(0))
+    have, want = (jax.tree.map(np.shape, tree) for tree in (run.params, wanted))
     if have != want:
         raise UserError(
             f"The scene in {workdir} cannot be started from: its config.scene is of another kind "
             "or size than this run's."
         )
-    return params
+    return run.params
 
 
-def _newest_scene(folder: Path, like: Any) -> tuple[Any, int]:
-    """The scene of the newest checkpoint, and its step, also while another process trains."""
+def _newest_params(folder: Path, like: Callable[[int], Any]) -> tuple[Any, int]:
+    """The parameters of the newest checkpoint, and its step, also while another process trains."""
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):  # that process has just removed an old one
-            return _scene_of(Checkpoints(folder), like)
+            return _newest_of(Checkpoints(folder), like)
         time.sleep(0.1)
-    return _scene_of(Checkpoints(folder), like)
+    return _newest_of(Checkpoints(folder), like)
 
 
-def _scene_at(folder: Path, like: Any, step: int) -> Any:
+def _params_at(folder: Path, like: Callable[[int], Any], step: int) -> tuple[Any, int]:
     if step not in (saved := saved_steps(folder)):
         steps = ", ".join(map(str, sorted(saved))) or "none"
         raise UserError(f"There is no checkpoint of step {step} in {folder}; there are: {steps}.")
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
-        return checkpoints.restore({"scene": like}, step)["scene"]
+        return checkpoints.restore({"params": like(step)}, step)["params"], step
 
 
-def _scene_of(checkpoints: Checkpoints, like: Any) -> tuple[Any, int]:
+def _newest_of(checkpoints: Checkpoints, like: Callable[[int], Any]) -> tuple[Any, int]:
     step = checkpoints.latest_step()
     try:
-        return checkpoints.restore({"scene": like}, step)["scene"], step
+        if step is None:
+            raise UserError(f"There is no checkpoint in {checkpoints.folder}.")
+        return checkpoints.restore({"params": like(step)}, step)["params"], step
     finally:
         checkpoints.close()
 
 
-def _with_export_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+def _with_view_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A run's config; how results are shown is as in `paper` where an older version has nothing."""
-    known = load_config("paper").export
-    for key, value in known.items():
-        have = config.export.get(key, value)
-        if type(have) is not type(value) and not (is_number(have) and isinstance(value, float)):
-            raise TypeError(f"export.{key} is {have!r:.40}")
-    with config.unlocked():
-        for key in set(known) - set(config.export):
-            config.export[key] = known[key]
+    for part in ("export", "eval_camera"):
+        known = load_config("paper")[part]
+        for key, value in known.items():
+            have = config[part].get(key, value)
+            if type(have) is not type(value) and not (is_number(have) and isinstance(value, float)):
+                raise TypeError(f"{part}.{key} is {have!r:.40}")
+        with config.unlocked():
+            for key in set(known) - set(config[part]):
+                config[part][key] = known[key]
     return config
 
 

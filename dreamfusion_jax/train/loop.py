@@ -15,25 +15,24 @@ import numpy as np
 import PIL.Image
 from tqdm.auto import tqdm
 
-from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.prior import FrozenModel, take_rows
 from dreamfusion_jax.errors import Preempted
-from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
-from dreamfusion_jax.scene.render import Scene, with_blur
+from dreamfusion_jax.scene.base import Scene
 from dreamfusion_jax.train.checkpoint import scene_to_start_from
 from dreamfusion_jax.train.metrics import means
 from dreamfusion_jax.train.parallel import (
-    arrays_of_primary,
     broadcast,
     compile_steps,
     is_primary,
     on_primary,
     replicate,
+    tree_of_primary,
 )
 from dreamfusion_jax.train.preemption import watch_for_signals
 from dreamfusion_jax.train.run_store import Job, RunStore
-from dreamfusion_jax.train.stage import Stage, own_cameras
-from dreamfusion_jax.train.state import TrainState, initial_state
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.train.stage import Stage, own_cameras, stage_of
+from dreamfusion_jax.train.state import TrainState, enter_stage, initial_state
+from dreamfusion_jax.types import Conditioning
 
 _PAUSE = 0.1  # seconds between two looks at whether a pause has ended
 
@@ -43,14 +42,13 @@ class Callbacks:
     """What happens beside the optimization, on the host that writes; None is nothing.
 
     `preview(job, step, scene, params)` is called at every preview and may return a picture for the
-    log, `after_call(job, step, metrics, params)` after every compiled call, with the metrics' means
-    over its steps. `params` are to be looked at, see `with_blur`. Every compiled call, of `count`
-    steps from `step` on, runs within the context `around_call(step, count)`. The optimization waits
-    while `paused()`.
+    log, `after_call(job, step, metrics, scene, params)` after every compiled call, with the
+    metrics' means over its steps. Every compiled call, of `count` steps from `step` on, runs within
+    the context `around_call(step, count)`. The optimization waits while `paused()`.
     """
 
     preview: Callable[[Job, int, Scene, Any], PIL.Image.Image | None] | None = None
-    after_call: Callable[[Job, int, dict[str, float], Any], None] | None = None
+    after_call: Callable[[Job, int, dict[str, float], Scene, Any], None] | None = None
     around_call: Callable[[int, int], contextlib.AbstractContextManager] | None = None
     paused: Callable[[], bool] | None = None
 
@@ -58,7 +56,7 @@ class Callbacks:
 def train(
     config: ml_collections.ConfigDict,
     stages: Sequence[Stage],
-    prior_at: Callable[[int], Prior | ImageTextPrior],
+    prior_at: Callable[[int], FrozenModel],
     jobs: Sequence[Job],
     *,
     callbacks: Callbacks = Callbacks(),
@@ -89,29 +87,22 @@ def train(
     total = stages[-1].until
     seed_keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
     with contextlib.closing(RunStore(jobs)) as runs:
-        begin = functools.partial(
-            initial_state,
-            stages[0].scene,
-            stages[0].optimizer,
-            guidance=stages[0].guidance,
-            prior=stages[0].prior,
-        )
+        begin = functools.partial(_begin, stages[0], seed_keys)
         # As one program: one small one for each operation would take seconds to compile.
-        start = jax.jit(begin)(seed_keys)
-        state = runs.restore(start)
+        start = jax.jit(begin)()
+        state = runs.restore(start, lambda step: _fresh(stage_of(stages, step), seed_keys))
         if config.get("init") and not int(state.step):
-            state = jax.jit(begin)(seed_keys, _other_scene(config.init, stages[0].scene, start))
+            state = jax.jit(begin)(_other_scene(config.init, stages[0].scene, start))
         devices = stages[0].devices
         step, state = int(state.step), replicate(state, devices)
         prior_prompt = [job.prior_prompt or job.prompt for job in jobs]
-        prompts = stages[0].view_prompts.prompts(*prior_prompt)
 
         @functools.lru_cache(maxsize=1)
-        def frozen(image_size: int):
-            prior = prior_at(image_size)
+        def frozen(stage: Stage):
+            prior = prior_at(stage.image_size)
             # Before the parameters are asked for, and on one host: text encoders are large.
-            embeddings = TextEmbeddings(**arrays_of_primary(lambda: vars(prior.encode(prompts))))
-            own = own_cameras(prior, prior_prompt) if stages[0].own_cameras else None
+            embeddings = encode_prompts(stage, prior, prior_prompt)
+            own = own_cameras(prior, prior_prompt) if stage.own_cameras else None
             return replicate((prior.params, embeddings, own, seed_keys), devices)
 
         bar = tqdm(total=total, initial=step, unit="step", disable=not (progress and is_primary()))
@@ -119,10 +110,13 @@ def train(
             bar.set_description("compiling")  # until the first call has returned
             while step < total:
                 began, stage = time.perf_counter(), next(t for t in stages if step < t.until)
+                if step == stage.begin and step:
+                    before = stages[stages.index(stage) - 1]
+                    state = replicate(_entered(before, stage, state, seed_keys), devices)
                 count = min(config.train.steps_per_call, stage.until - step)
                 around = callbacks.around_call(step, count) if callbacks.around_call else None
                 with around or contextlib.nullcontext():
-                    state, metrics = _program(stage, count)(state, *frozen(stage.image_size))
+                    state, metrics = _program(stage, count)(state, *frozen(stage))
                     metrics = {name: np.asarray(v) for name, v in jax.device_get(metrics).items()}
                 runs.stop_if_not_finite(step, metrics)
                 step += count
@@ -132,10 +126,9 @@ def train(
                 bar.set_description(refresh=False)
                 bar.set_postfix(_summary(metrics, rate), refresh=False)
                 bar.update(count)
-                blur = stage.blur(step)
                 if callbacks.after_call:
                     call = callbacks.after_call
-                    report = functools.partial(_report, call, step, metrics, blur, jobs)
+                    report = functools.partial(_report, call, step, metrics, jobs, stage.scene)
                     runs.each(report, state.params)
                 while callbacks.paused and callbacks.paused() and not asked_to_stop():
                     time.sleep(_PAUSE)
@@ -144,7 +137,7 @@ def train(
                     runs.save(state)
                 due = step % config.train.preview_every == 0 or step == total
                 if due and callbacks.preview:
-                    draw = functools.partial(_preview, callbacks.preview, step, blur, stage.scene)
+                    draw = functools.partial(_preview, callbacks.preview, step, stage.scene)
                     runs.preview(step, draw, state.params)
                 if stop == signal.SIGINT:
                     raise KeyboardInterrupt
@@ -152,6 +145,35 @@ def train(
                     name = signal.Signals(stop).name
                     raise Preempted(f"stopped by {name} at step {step}, which is saved")
     return jax.device_get(state)
+
+
+def encode_prompts(
+    stage: Stage, prior: FrozenModel, prompts: Sequence[str]
+) -> dict[str, Conditioning]:
+    """Return what the guidance asks for of some scenes, [scenes, rows, ...] by name, on all hosts.
+
+    Each prompt is encoded once, by the first host.
+    """
+    asked = [stage.guidance.prompts(stage.view_prompts, prompt) for prompt in prompts]
+    groups = {name: [own[name] for own in asked] for name in asked[0]}
+    every = list(dict.fromkeys(p for group in groups.values() for rows in group for p in rows))
+    return take_rows(tree_of_primary(lambda: prior.encode(every)), every, groups)
+
+
+def _begin(stage: Stage, seed_keys: jax.Array, params: Any = None) -> TrainState:
+    how = {"guidance": stage.guidance, "prior": stage.prior}
+    return initial_state(stage.scene, stage.optimizer, seed_keys, params, **how)
+
+
+def _fresh(stage: Stage, seed_keys: jax.Array) -> TrainState:
+    """A state of the shapes that a stage has."""
+    return jax.device_get(jax.jit(functools.partial(_begin, stage))(seed_keys))
+
+
+def _entered(before: Stage, stage: Stage, state: TrainState, seed_keys: jax.Array) -> TrainState:
+    """The state with which a stage begins, from the one with which that before it has ended."""
+    host = jax.device_get(state)
+    return broadcast(jax.jit(functools.partial(enter_stage, before, stage))(host, seed_keys))
 
 
 def _other_scene(workdir: str, scene: Scene, start: TrainState) -> Any:
@@ -166,22 +188,22 @@ def _program(stage: Stage, count: int) -> Callable:
     return compile_steps(stage, count)
 
 
-def _preview(function: Callable, step: int, blur: Any, scene: Scene, job: Job, params: Any):
-    return function(job, step, scene, with_blur(params, blur))
+def _preview(function: Callable, step: int, scene: Scene, job: Job, params: Any):
+    return function(job, step, scene, params)
 
 
 def _report(
     function: Callable,
     step: int,
     metrics: dict[str, np.ndarray],
-    blur: Any,
     jobs: Sequence[Job],
+    scene: Scene,
     job: Job,
     params: Any,
 ) -> None:
-    scene = jobs.index(job)
-    own = means({name: values[:, scene] for name, values in metrics.items()})
-    function(job, step, own, with_blur(params, blur))
+    index = jobs.index(job)
+    own = means({name: values[:, index] for name, values in metrics.items()})
+    function(job, step, own, scene, params)
 
 
 def _summary(metrics: dict[str, np.ndarray], rate: float) -> dict[str, str]:

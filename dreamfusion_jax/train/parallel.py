@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-import json
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -245,25 +245,19 @@ def on_primary(function: Callable[[], T]) -> T | None:
     return result
 
 
-def arrays_of_primary(function: Callable[[], dict[str, jax.Array]]) -> dict[str, jax.Array]:
-    """Calls a function on the first host only and gives its named arrays to all.
+def tree_of_primary(function: Callable[[], T]) -> T:
+    """Calls a function on the first host only and gives its tree of arrays to all.
 
-    All hosts must call this together; the others need not know shapes or types.
+    All hosts must call this together; the others need not know shapes, types or structure.
 
     Raises:
       UserError: on all hosts, if the function raised anything on the first.
     """
-    arrays = on_primary(function)
+    tree = on_primary(function)
     if jax.process_count() == 1:
-        return arrays
-    given = {name: np.asarray(array) for name, array in (arrays or {}).items()}
-    about = {name: (array.dtype.name, array.shape) for name, array in given.items()}
-    about = json.loads(_broadcast_bytes(json.dumps(about).encode()))
-    received = {}
-    for name, (dtype, shape) in about.items():
-        data = _broadcast_bytes(given[name].tobytes() if given else b"")
-        received[name] = jnp.asarray(np.frombuffer(data, jnp.dtype(dtype)).reshape(shape))
-    return received
+        return tree
+    data = pickle.dumps(jax.tree.map(np.asarray, tree)) if is_primary() else b""
+    return jax.tree.map(jnp.asarray, pickle.loads(_broadcast_bytes(data)))
 
 
 def on_every_host(function: Callable[[], T]) -> T:
@@ -281,7 +275,7 @@ def on_every_host(function: Callable[[], T]) -> T:
 
 
 def _try(function: Callable[[], T]) -> tuple[T | None, str]:
-    """The result, or what went wrong: the other hosts wait to be prior_prompt."""
+    """The result, or what went wrong: the other hosts wait to be told."""
     try:
         return function(), ""
     except UserError as error:

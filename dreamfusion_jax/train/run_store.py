@@ -26,7 +26,7 @@ from dreamfusion_jax.train.workdir import lock_workdir
 class Job:
     """One scene of a run: what it shall become, its seed, and where its results go.
 
-    `prior_prompt` is what the prior is prior_prompt, where that is not the prompt itself.
+    `prior_prompt` is what the prior is asked for, where that is not the prompt itself.
     """
 
     prompt: str
@@ -71,14 +71,8 @@ def _group_numbers(jobs: Sequence[Job], size: int, last_step: int) -> list[int]:
     return numbers
 
 
-# The fields of a TrainState -> the items of a checkpoint; what is None is left out.
-_ITEMS = {
-    "params": "scene",
-    "opt_state": "optimizer",
-    "grid": "density_grid",
-    "guidance_params": "guidance",
-    "guidance_opt_state": "guidance_optimizer",
-}
+# The fields of a TrainState that are items of a checkpoint; what is None is left out.
+_ITEMS = ("params", "opt_state", "scene_state", "guidance_params", "guidance_opt_state")
 
 
 class RunStore:
@@ -99,10 +93,15 @@ class RunStore:
         )
         self._logs: list[MetricsLog] = []
 
-    def restore(self, start: TrainState) -> TrainState:
+    def restore(self, start: TrainState, like: Callable[[int], TrainState]) -> TrainState:
         """The newest state that all scenes have on disk, or `start` where there is none.
 
         Scenes are saved one after the other: some may have a later one, which is dropped.
+
+        Args:
+          start: before the first step.
+          like: gives a fresh state of the shapes that there are at a step: items that a checkpoint
+            has not are taken from it.
 
         Raises:
           UserError: a checkpoint cannot be read or is of another config.
@@ -111,6 +110,7 @@ class RunStore:
         step = on_primary(self._common_step)
         step = int(broadcast(np.int32(0 if step is None else step)))
         if step:
+            host = like(step)
             found = on_primary(lambda: self._read(host, step))
             host = broadcast(host if found is None else found)
         self._logs = on_primary(
@@ -208,12 +208,11 @@ class RunStore:
         for i, checkpoints in enumerate(self._checkpoints):
             own = take_scene(like, i)
             found = checkpoints.restore(_items(own), step)
-            own = {name: found[item] for name, item in _ITEMS.items() if item in found}
-            scenes.append(TrainState(step=jnp.int32(step), **own))
+            scenes.append(own.replace(step=jnp.int32(step), **found))
         return stack_scenes(scenes)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds, by name."""
-    found = {item: getattr(state, name) for name, item in _ITEMS.items()}
-    return {item: tree for item, tree in found.items() if tree is not None}
+    found = {name: getattr(state, name) for name in _ITEMS}
+    return {name: tree for name, tree in found.items() if tree is not None}

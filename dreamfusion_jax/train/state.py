@@ -1,6 +1,5 @@
 """What a run carries from step to step, of all scenes that are optimized together."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,24 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Float, Int, Key
+from jaxtyping import Int, Key
 
 from dreamfusion_jax.guidance.base import Guidance
-from dreamfusion_jax.scene.occupancy import DensityGrid
-from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scene.base import Scene
+from dreamfusion_jax.train.stage import Stage
 from dreamfusion_jax.types import Array
 
 # Folded into a seed where views fold in their numbers.
 PARAMS_STREAM = 2**31 - 1
-GRID_STREAM = 2**31 - 2
+REFRESH_STREAM = 2**31 - 2
 GUIDANCE_STREAM = 2**31 - 3
+CONVERT_STREAM = 2**31 - 4
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Step counter, scene parameters, optimizer state, density grid. Keys and time are derived.
+    """Step counter, scene parameters, optimizer state. Keys and time are derived.
 
-    `grid` is what the scene's sampler keeps of the field, None where it keeps nothing;
+    `scene_state` is what the scene keeps beside its parameters, None where it keeps nothing;
     `guidance_params` and `guidance_opt_state` what the guidance learns, None where nothing.
 
     Arrays have a leading axis of scenes, but for the integers that count steps: these are
@@ -36,7 +36,7 @@ class TrainState:
     step: Int[Array, ""]
     params: Any
     opt_state: Any
-    grid: DensityGrid | None = None
+    scene_state: Any = None
     guidance_params: Any = None
     guidance_opt_state: Any = None
 
@@ -62,11 +62,15 @@ def initial_state(
     """
     if params is None:
         keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, PARAMS_STREAM)
-        params = jax.vmap(lambda key: init_params(scene, key))(keys)
+        params = jax.vmap(scene.init)(keys)
     else:
         params = jax.tree.map(lambda x: jnp.stack([x] * seed_keys.shape[0]), params)
-    grid = jax.vmap(functools.partial(scene.sampler.initial_grid, scene.field))(params["field"])
-    state = TrainState(jnp.zeros((), jnp.int32), params, _optimizer_state(optimizer, params), grid)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=_optimizer_state(optimizer, params),
+        scene_state=jax.vmap(scene.initial_state)(params),
+    )
     if guidance is None or guidance.optimizer is None:
         return state
     keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, GUIDANCE_STREAM)
@@ -74,6 +78,36 @@ def initial_state(
     return state.replace(
         guidance_params=learnt, guidance_opt_state=_optimizer_state(guidance.optimizer, learnt)
     )
+
+
+def enter_stage(
+    before: Stage, stage: Stage, state: TrainState, seed_keys: Key[Array, "scenes"]
+) -> TrainState:
+    """Return the state with which a stage begins, from that with which the one before has ended.
+
+    Parameters are converted where it says so, and what belongs to them begins anew.
+    """
+    params, kept = state.params, state
+    if stage.convert is not None:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, CONVERT_STREAM)
+
+        def convert(params, key):
+            key = jax.random.fold_in(key, state.step)
+            return stage.convert(before.scene, params, stage.scene, state.step, key)
+
+        params = jax.vmap(convert)(params, keys)
+        kept = kept.replace(params=params)
+    if before.scene != stage.scene:
+        kept = kept.replace(scene_state=jax.vmap(stage.scene.initial_state)(params))
+    if stage.restarts:
+        kept = kept.replace(opt_state=_optimizer_state(stage.optimizer, params))
+    if before.guidance != stage.guidance:
+        how = {"guidance": stage.guidance, "prior": stage.prior}
+        fresh = initial_state(stage.scene, stage.optimizer, seed_keys, **how)
+        kept = kept.replace(
+            guidance_params=fresh.guidance_params, guidance_opt_state=fresh.guidance_opt_state
+        )
+    return kept
 
 
 def _optimizer_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
@@ -112,28 +146,22 @@ def _updated(
     return optax.apply_updates(params, updates), opt_state
 
 
-@jax.named_scope("density_grid")
-def refresh_grids(
-    scene: Scene,
-    state: TrainState,
-    variance: Float[Array, ""],
-    keys: Key[Array, "scenes"],
-) -> TrainState:
-    """The state with density grids that have looked at the fields again, where it is time to."""
-    every = scene.sampler.refresh_every
-    if not every:
+@jax.named_scope("refresh_scenes")
+def refresh_scenes(scene: Scene, state: TrainState, keys: Key[Array, "scenes"]) -> TrainState:
+    """Return the state whose scenes have looked at their parameters again, where it is time to."""
+    if not scene.refresh_every:
         return state
 
-    def look(grid, params, key):
-        return scene.sampler.refresh(grid, scene.field, params["field"], variance, key)
+    def look(kept, params, key):
+        return scene.refresh(kept, params, state.step, key)
 
     # The step is shared by all scenes: nothing is computed where it is not time.
-    grid = jax.lax.cond(
-        state.step % every == 0,
-        lambda: jax.vmap(look)(state.grid, state.params, keys),
-        lambda: state.grid,
+    kept = jax.lax.cond(
+        state.step % scene.refresh_every == 0,
+        lambda: jax.vmap(look)(state.scene_state, state.params, keys),
+        lambda: state.scene_state,
     )
-    return state.replace(grid=grid)
+    return state.replace(scene_state=kept)
 
 
 def take_scene(state: TrainState, index: int) -> TrainState:

@@ -12,28 +12,24 @@ from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax.diffusion.latent_colors import to_prior_range
 from dreamfusion_jax.prompts.view_prompts import select_rows
-from dreamfusion_jax.scene.cameras import choose, sample_camera
+from dreamfusion_jax.scene.cameras import choose, sample_camera, turned
 from dreamfusion_jax.scene.lights import sample_light
-from dreamfusion_jax.scene.occupancy import DensityGrid
-from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.regularizers import entropy_penalty, opacity_penalty
-from dreamfusion_jax.scene.render import background_colors, render_rays
 from dreamfusion_jax.train.stage import AXIS, Stage
 from dreamfusion_jax.train.state import (
-    GRID_STREAM,
+    REFRESH_STREAM,
     TrainState,
-    refresh_grids,
+    refresh_scenes,
     update_guidance,
     update_scenes,
 )
-from dreamfusion_jax.types import Camera, Light, RenderedViews, TextEmbeddings
+from dreamfusion_jax.types import Camera, Conditioning, Light, RenderedViews
 
 
 def train_step(
     stage: Stage,
     state: TrainState,
     prior_params: Any,
-    embeddings: TextEmbeddings,
+    embeddings: dict[str, Conditioning],
     own_cameras: Camera | None,
     seed_keys: Key[Array, "scenes"],
     device_index: Int[Array, ""],
@@ -48,8 +44,10 @@ def train_step(
     numbers = device_index * stage.views + jnp.arange(stage.views)
     keys = view_keys(seed_keys, numbers, state.step)
     cameras, lights = sample_views(stage, state.step, keys, own_cameras)
-    render = functools.partial(render_scenes, stage, state.step, keys, cameras, lights, state.grid)
-    (x, penalties), vjp, (opacity, orientation) = jax.vjp(render, state.params, has_aux=True)
+    render = functools.partial(
+        render_scenes, stage, state.step, keys, cameras, lights, state.scene_state
+    )
+    (x, penalties), vjp, terms = jax.vjp(render, state.params, has_aux=True)
 
     rows = select_rows(embeddings, stage.view_prompts.index(cameras.azimuth, cameras.elevation))
     guidance_keys = jax.vmap(jax.random.fold_in, (0, None))(keys.ravel(), 4)
@@ -63,13 +61,11 @@ def train_step(
     (grads,) = vjp((grad_x.reshape(x.shape) / pixels, jnp.ones_like(penalties)))
 
     metrics = {name: jnp.mean(v.reshape(x.shape[:2]), axis=1) for name, v in figures.items()}
-    metrics |= {"opacity": opacity, "orientation": orientation}
+    metrics |= terms
     grads, grad_guidance, metrics = mean_over_devices((grads, grad_guidance, metrics))
     state = update_guidance(stage.guidance, grad_guidance, state)
     state = update_scenes(stage.optimizer, grads, state)
-    state = refresh_grids(
-        stage.scene, state, stage.blur(state.step) ** 2, grid_keys(seed_keys, state)
-    )
+    state = refresh_scenes(stage.scene, state, refresh_keys(seed_keys, state))
     return state, metrics | {"gradient_norm": jax.vmap(optax.tree.norm)(grads)}
 
 
@@ -84,9 +80,9 @@ def view_keys(
     return jax.vmap(jax.vmap(key_of, (None, 0)), (0, None))(seed_keys, numbers)
 
 
-def grid_keys(seed_keys: Key[Array, "scenes"], state: TrainState) -> Key[Array, "scenes"]:
+def refresh_keys(seed_keys: Key[Array, "scenes"], state: TrainState) -> Key[Array, "scenes"]:
     """The keys of what is drawn once a step and scene, not for each view."""
-    return view_keys(seed_keys, jnp.array([GRID_STREAM]), state.step)[:, 0]
+    return view_keys(seed_keys, jnp.array([REFRESH_STREAM]), state.step)[:, 0]
 
 
 def sample_views(
@@ -95,16 +91,25 @@ def sample_views(
     keys: Key[Array, "scenes views"],
     own_cameras: Camera | None,
 ) -> tuple[Camera, Light]:
-    """Draws the camera and the light of each view: of the prior's own cameras, if there are any."""
+    """Draws the camera and the light of each view: of the prior's own cameras, if there are any.
 
-    def one(own, key):
-        camera_key = jax.random.fold_in(key, 0)
+    A group of views that the prior looks at together stands evenly around the scene.
+    """
+    group = stage.prior.view_group
+    angles = 2 * jnp.pi / group * (jnp.arange(keys.shape[1]) % group)
+    leaders = keys[:, jnp.arange(keys.shape[1]) // group * group]
+
+    def one(own, key, leader, angle):
+        camera_key = jax.random.fold_in(leader, 0)
         camera = (
             sample_camera(camera_key, stage.cameras) if own is None else choose(camera_key, own)
         )
+        camera = camera if group == 1 else turned(camera, angle)
         return camera, sample_light(jax.random.fold_in(key, 1), camera, step, stage.lights)
 
-    return jax.vmap(jax.vmap(one, (None, 0)))(own_cameras, keys)
+    return jax.vmap(jax.vmap(one, (None, 0, 0, 0)), (0, 0, 0, None))(
+        own_cameras, keys, leaders, angles
+    )
 
 
 def flat_views(
@@ -125,15 +130,18 @@ def render_scenes(
     keys: Key[Array, "scenes views"],
     cameras: Camera,
     lights: Light,
-    grids: DensityGrid | None,
+    scene_state: Any,
     params: Any,
 ) -> tuple[
     tuple[Float[Array, "scenes views h w c"], Float[Array, "scenes"]],
-    tuple[Float[Array, "scenes"], Float[Array, "scenes"]],
+    dict[str, Float[Array, "scenes"]],
 ]:
-    """Renders all views in the prior's range and size, and sums the weighted regularizers."""
+    """Renders all views in the prior's range and size, and sums the weighted regularizers.
+
+    Beside that it gives figures for the log: the opacity and each regularizer without its weight.
+    """
     render = functools.partial(render_views, stage, step)
-    return jax.vmap(render)(keys, cameras, lights, grids, params)
+    return jax.vmap(render)(keys, cameras, lights, scene_state, params)
 
 
 def render_views(
@@ -142,27 +150,18 @@ def render_views(
     keys: Key[Array, "views"],
     cameras: Camera,
     lights: Light,
-    grid: DensityGrid | None,
+    scene_state: Any,
     params: Any,
-) -> tuple[tuple[Float[Array, "views h w c"], Float[Array, ""]], tuple[Array, Array]]:
+) -> tuple[tuple[Float[Array, "views h w c"], Float[Array, ""]], dict[str, Float[Array, ""]]]:
     """`render_scenes` of one scene."""
-    rays = jax.vmap(lambda camera: cast_rays(camera, stage.image_size, stage.scene.radius))(cameras)
-    background_keys, sample_keys = (
-        jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
+    views = stage.scene.render(
+        params, cameras, lights, keys, step, image_size=stage.image_size, state=scene_state
     )
-    behind = functools.partial(background_colors, stage.scene, params)
-    background = jax.vmap(behind)(rays.directions, background_keys)
-    blur = stage.blur(step)
-    image = render_rays(
-        stage.scene, params, rays, lights, background, sample_keys, grid=grid, blur=blur
-    )
-    orientation = jnp.mean(image.orientation)
-    penalties = stage.regularizers.orientation(step) * orientation
-    penalties += stage.regularizers.opacity(step) * jnp.mean(opacity_penalty(image.opacity))
-    penalties += stage.regularizers.entropy(step) * jnp.mean(entropy_penalty(image.opacity))
-    penalties += stage.regularizers.transmittance(step, image.opacity)
-    x = to_prior_range(stage.prior, image.rgb)
-    return (x, penalties), (jnp.mean(image.opacity), orientation)
+    figures, penalties = {"opacity": jnp.mean(views.opacity)}, jnp.zeros(())
+    for name, regularizer in stage.regularizers:
+        figures[f"loss/{name}"] = regularizer.of(views, step)
+        penalties += regularizer(step) * figures[f"loss/{name}"]
+    return (to_prior_range(stage.prior, views.rgb), penalties), figures
 
 
 @jax.named_scope("mean_over_devices")

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,39 @@ from typing import Any
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.io import read_json, write_bytes
+from dreamfusion_jax.io import local_path, read_json, write_bytes
 from dreamfusion_jax.train.checkpoint import read_config, write_config
 
 PROMPTS_FILE = ".prompts.json"  # hidden: `evaluate FOLDER/*` shall see the runs only
 
 # What may change between two calls of the same run: how results are shown, and what a scene
 # is optimized beside.
-_FREE = ("export.", "sheet.", "train.checkpoint_every", "train.preview_every", "train.scenes")
+_FREE = (
+    "export.",
+    "eval_camera.",
+    "sheet.",
+    "train.checkpoint_every",
+    "train.preview_every",
+    "train.scenes_per_batch",
+)
+
+
+def runs_in(sources: Sequence[str | Path]) -> list[Path]:
+    """The folders themselves, and in place of a folder of runs those of its runs.
+
+    FOLDER/* names other things too: a sweep's page and trained models are left out.
+    """
+    found: list[Path] = []
+    for source in map(local_path, sources):
+        if source.name == "index.html":
+            continue
+        inside = sorted(path.parent for path in source.glob("*/config.json"))
+        for folder in inside if inside and not (source / "config.json").is_file() else [source]:
+            if (folder / "config.json").is_file() and "prompt" not in read_config(folder):
+                print(f"{folder} is no run of a prompt, and is left out.", file=sys.stderr)
+            else:
+                found.append(folder)
+    return found
 
 
 def create_or_check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:

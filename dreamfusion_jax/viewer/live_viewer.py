@@ -20,13 +20,13 @@ from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import glb_bytes
 from dreamfusion_jax.export.view_renderer import prepare_views
-from dreamfusion_jax.scene.render import Prepared, Scene
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared
 from dreamfusion_jax.types import Camera
 from dreamfusion_jax.viewer.guarded_server import HOST, start_guarded_server
 
 SIDES = (32, 48, 64, 96, 128, 192, 256, 384)  # pixels of the longer side of a picture
 _SLOW, _FAST = 0.35, 0.12  # seconds a picture may and should take while the camera moves
-_COMMON = ("gradient_norm", "opacity", "orientation")  # metrics that are not the guidance's
+_COMMON = ("gradient_norm", "opacity")  # metrics that are not the guidance's
 _IDLE = 0.05  # seconds between two looks at cameras that rest
 _PATIENCE = 10.0  # seconds without any browser until a pause ends
 _CURVE_POINTS = 200
@@ -36,6 +36,7 @@ _CURVE_POINTS = 200
 class Snapshot:
     """A scene at a step, and where in it something is."""
 
+    scene: NerfScene
     params: dict
     step: int
     prepared: Prepared
@@ -78,7 +79,7 @@ class LiveViewer:
 
     def __init__(
         self,
-        scene: Scene,
+        scene: NerfScene,
         title: str,
         *,
         distance: float,
@@ -91,7 +92,7 @@ class LiveViewer:
         _import_viser()
         _check_port(port)
         self._scene, self._mesh, self._texture_size = scene, dict(mesh or {}), texture_size
-        self._latest: tuple[dict, int] | None = None
+        self._latest: tuple[NerfScene, dict, int] | None = None
         self._snapshot: Snapshot | None = None
         self._looked_at: int | None = None  # the step that is, or cannot be, in the snapshot
         self._settings, self._paused, self._closed = 0, False, False
@@ -112,11 +113,19 @@ class LiveViewer:
         """Whether somebody wants the training to wait."""
         return self._paused
 
-    def show(self, params: dict, step: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Shows a newer state of the scene, and its loss."""
-        self._latest = params, step
+    def show(
+        self,
+        params: dict,
+        step: int,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        scene: NerfScene | None = None,
+    ) -> None:
+        """Shows a newer state of the scene, which may be another than before, and its loss."""
+        self._scene = scene or self._scene
+        self._latest = self._scene, params, step
         self._status.content = f"Step {step}"
-        own = [value for name, value in (metrics or {}).items() if name not in _COMMON]
+        own = [value for name, value in (metrics or {}).items() if _is_of_guidance(name)]
         if own:
             self._curve.append((step, own[0]))
             chosen = np.unique(np.linspace(0, len(self._curve) - 1, _CURVE_POINTS).astype(int))
@@ -170,9 +179,9 @@ class LiveViewer:
         try:
             if self._latest is None:
                 raise UserError("There is nothing to export yet.")
-            params = self._latest[0]
-            mesh = extract_mesh(self._scene, params, **self._mesh)
-            mesh = with_texture(self._scene, params, mesh, self._texture_size)
+            scene, params, step = self._latest
+            mesh = extract_mesh(scene, params, step=step, **self._mesh)
+            mesh = with_texture(scene, params, mesh, self._texture_size, step=step)
         except UserError as error:
             event.client.add_notification("No mesh", str(error), auto_close_seconds=20)
             return
@@ -199,13 +208,13 @@ class LiveViewer:
     def _newest(self) -> Snapshot | None:
         """The newest state that is finite; None where there is none."""
         latest = self._latest
-        if latest is not None and latest[1] != self._looked_at:
-            self._looked_at = latest[1]
+        if latest is not None and latest[2] != self._looked_at:
+            self._looked_at = latest[2]
             try:
                 if self._snapshot is None:
                     told = self._status.content
                     self._status.content = f"{told}. The first picture takes some seconds more."
-                self._snapshot = Snapshot(*latest, prepare_views(self._scene, latest[0]))
+                self._snapshot = Snapshot(*latest, prepare_views(*latest))
             except UserError as error:
                 self._status.content = as_markdown(str(error))
         return self._snapshot
@@ -273,7 +282,7 @@ class LiveViewer:
         focal = 0.5 * height / math.tan(camera.fov / 2) / side
         view = pinhole(np.asarray(camera.position), np.asarray(camera.wxyz), focal)
         frames = render_frames(
-            self._scene,
+            snapshot.scene,
             snapshot.params,
             view,
             side,
@@ -286,6 +295,10 @@ class LiveViewer:
         (square,) = panels(list(frames), [kind])
         top, left = (side - height) // 2, (side - width) // 2
         return square[top : top + height, left : left + width]
+
+
+def _is_of_guidance(metric: str) -> bool:
+    return metric not in _COMMON and not metric.startswith("loss/")
 
 
 def as_markdown(text: str) -> str:

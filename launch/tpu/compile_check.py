@@ -39,10 +39,11 @@ from dreamfusion_jax.diffusion.deepfloyd import (
 )
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train.loop import encode_prompts
 from dreamfusion_jax.train.parallel import steps_program
 from dreamfusion_jax.train.stage import make_stage, own_cameras
 from dreamfusion_jax.train.state import initial_state
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 # name: topology, options of its description, memory of a chip in GB, clock in GHz
 TOPOLOGIES = {
@@ -78,7 +79,7 @@ def check(options: argparse.Namespace) -> dict:
     name, how, capacity, clock = TOPOLOGIES[options.topology]
     devices = topologies.get_topology_desc(topology_name=name, platform="tpu", **how).devices
     config = load_config(options.config)
-    override(config, {"train.views": options.views * len(devices)})
+    override(config, {"train.batch_size": options.views * len(devices)})
     override(config, dict(options.set))
     began = time.perf_counter()
     lowered = _lower(config, options, devices)
@@ -96,8 +97,8 @@ def check(options: argparse.Namespace) -> dict:
     messages = collectives(text)
     return {
         "topology": f"{name}, {len(devices)} chips of {devices[0].device_kind}",
-        "program": f"{options.config}, {options.unet or config.prior}, {options.scenes} scene(s) "
-        f"of {options.views} view(s) a chip, {options.steps} step(s) a call",
+        "program": f"{options.config}, {options.unet or config.prior.name}, {options.scenes} "
+        f"scene(s) of {options.views} view(s) a chip, {options.steps} step(s) a call",
         "compiled in": f"{seconds:.0f} s",
         "arguments, GB": _gb(memory.argument_size_in_bytes),
         "temporaries, GB": _gb(memory.temp_size_in_bytes),
@@ -118,20 +119,23 @@ def _lower(config, options: argparse.Namespace, devices):
         prior = untrained_prior(options.unet, unet_shapes(options.unet))
     else:
         prompts = [] if config.guidance.omega else ["a teddy bear"]
-        prior = load_prior(config.prior, image_size=config.train.image_size, prompts=prompts)
+        prior = load_prior(config.prior.name, image_size=config.train.image_size, prompts=prompts)
     stage = make_stage(config, prior, len(devices))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), options.scenes))
     state = jax.eval_shape(functools.partial(initial_state, stage.scene, stage.optimizer), keys)
-    texts = stage.view_prompts.prompts(*["a teddy bear"] * options.scenes)
-    if options.unet:
-        shape = (len(texts), TOKENS)
-        embeddings = TextEmbeddings(
-            states=jax.ShapeDtypeStruct((*shape, TEXT_WIDTH), jnp.bfloat16),
-            mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
-        )
-    else:
-        embeddings = prior.encode(texts)
     prompts = ["a teddy bear"] * options.scenes
+    if options.unet:
+        asked = stage.guidance.prompts(stage.view_prompts, prompts[0])
+        shapes = {name: (options.scenes, len(rows), TOKENS) for name, rows in asked.items()}
+        embeddings = {
+            name: Conditioning(
+                states=jax.ShapeDtypeStruct((*shape, TEXT_WIDTH), jnp.bfloat16),
+                mask=jax.ShapeDtypeStruct(shape, jnp.bool_),
+            )
+            for name, shape in shapes.items()
+        }
+    else:
+        embeddings = encode_prompts(stage, prior, prompts)
     own = own_cameras(prior, prompts) if stage.own_cameras else None
     frozen = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (prior.params, embeddings, own)

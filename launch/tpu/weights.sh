@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings a model to the disk of every worker, as models/NAME, NAME being the last part of --from:
 # a folder in a bucket, or one of this machine, which --bucket is then filled from first, once.
-# Then run.sh takes --config.prior=models/NAME. What is there already is left alone: repeat it after
+# Then run.sh takes --config.prior.name=models/NAME. What is there already is left alone: repeat it after
 # an interruption, or for a new version. Pickles are never read, so they stay where they are.
 set -euo pipefail
 source "$(dirname "$0")/common.sh"

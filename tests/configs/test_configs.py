@@ -2,7 +2,7 @@ import pytest
 
 from dreamfusion_jax.config import config_module, config_names, load_config, override
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.nerf import NerfScene
 
 ABLATIONS = config_module("ablations")
 
@@ -21,7 +21,7 @@ def test_configs_are_locked_and_documented(name):
     for word in ("Command:", "Hardware:", "Time:", "Expected:"):
         assert word in docstring
     if "scene" in config:
-        hash(Scene.from_config(config.scene))
+        hash(NerfScene.from_config(config.scene))
 
 
 def test_overrides_take_the_type_of_the_value():
@@ -32,14 +32,14 @@ def test_overrides_take_the_type_of_the_value():
             "train.steps": "7",
             "guidance.omega": "20",
             "camera.focal_range": "(1, 1.2)",
-            "prior": "furniture-unet",
+            "prior.name": "furniture-unet",
             "optim.adam.eps": 1e-8,
         },
     )
     assert config.train.steps == 7 and isinstance(config.train.steps, int)
     assert config.guidance.omega == 20.0 and isinstance(config.guidance.omega, float)
     assert config.camera.focal_range == (1.0, 1.2)
-    assert config.prior == "furniture-unet" and config.optim.adam.eps == 1e-8
+    assert config.prior.name == "furniture-unet" and config.optim.adam.eps == 1e-8
     assert config.is_locked
     config = load_config("prior_small")
     override(
@@ -67,7 +67,7 @@ def test_overrides_take_the_type_of_the_value():
         ("camera.focal_range", "(1.0, 1.1, 1.2)", "not .1.0, 1.1, 1.2"),
         ("camera.focal_range", "('a', 'b')", "not .'a', 'b'"),
         ("camera", "1.0", "no config key 'camera'"),
-        ("prior", 5, r"\(str\), not 5"),
+        ("prior.name", 5, r"\(str\), not 5"),
     ],
 )
 def test_bad_overrides_are_one_sentence(key, value, message):
@@ -111,6 +111,6 @@ def test_figure_6_adds_to_the_row_before():
     assert [*ABLATIONS.FIGURE_6] == ["base", "views", "view_prompts", "lighting", "textureless"]
     changes = [load_config(f"ablations.{row}") for row in ABLATIONS.FIGURE_6]
     assert [c.camera.azimuth_range == (0.0, 360.0) for c in changes] == [False] + 4 * [True]
-    assert [c.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
+    assert [c.prompt.view_words != "none" for c in changes] == 2 * [False] + 3 * [True]
     assert [c.light.lit_probability > 0 for c in changes] == 3 * [False] + 2 * [True]
     assert [c.light.textureless_probability for c in changes] == 4 * [0.0] + [0.5]

@@ -5,8 +5,9 @@ import pytest
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
-from dreamfusion_jax.diffusion.load import furniture_views
-from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, select_rows
+from dreamfusion_jax.diffusion.prior import encode_rows
+from dreamfusion_jax.furniture.exact_prior import furniture_views
+from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS
 
 SIZE = 4
 
@@ -107,7 +108,7 @@ def test_pictures_of_one_prompt_predict_the_same():
 def test_guidance_has_the_papers_convention():
     prior = make_prior(opaque=True)
     z, t = jax.random.normal(jax.random.key(4), (2, SIZE, SIZE, 3)), jnp.array([0.9, 0.8])
-    embeddings = select_rows(prior.encode(["a table", "a coffee table", ""]), jnp.array([[0, 1]]))
+    embeddings = encode_rows(prior, positive=["a table", "a coffee table"], empty=["", ""])
     guided = guided_eps(prior, prior.params, z, t, embeddings, guidance_weight=7.0)
     eps_y = prior.eps_hat(prior.params, z, t, prior.encode(["a table", "a coffee table"]))
     eps_empty = prior.eps_hat(prior.params, z, t, prior.encode(["", ""]))

@@ -13,7 +13,7 @@ from dreamfusion_jax.diffusion.latent_colors import (
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.view_renderer import render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.render import Scene, field_at, init_params
+from dreamfusion_jax.scene.nerf import NerfScene, field_at
 from dreamfusion_jax.train.stage import make_stage
 
 
@@ -52,9 +52,9 @@ def test_rendered_images_take_the_priors_form(pixels):
 def test_a_scene_of_latents_still_has_colors():
     config = load_config("quick")
     field = {"scene.field.name": "mlp", "scene.field.width": 8}
-    override(config, field | {"scene.color_space": "latent"})
-    scene = Scene.from_config(config.scene)
-    params = init_params(scene, jax.random.key(0))
+    override(config, field | {"scene.space": "latent"})
+    scene = NerfScene.from_config(config.scene)
+    params = scene.init(jax.random.key(0))
     camera = orbit_camera(jnp.array(0.3), 0.2, distance=1.5, focal=1.25)
     out = render_views(scene, params, jax.tree.map(lambda x: x[None], camera), 4)
     assert out.rgb.shape == out.albedo.shape == (1, 4, 4, 3)
@@ -65,6 +65,6 @@ def test_a_scene_of_latents_still_has_colors():
 
 def test_latents_need_a_prior_that_has_them(pixels):
     config = load_config("quick")
-    override(config, {"scene.color_space": "latent"})
+    override(config, {"scene.space": "latent"})
     with pytest.raises(UserError, match="works on images themselves"):
         make_stage(config, pixels, 1)

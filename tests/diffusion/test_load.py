@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.diffusion.load import furniture_views, known_names, load_prior
+from dreamfusion_jax.diffusion.load import find_prior, load_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.furniture.colors import dominant_color
+from dreamfusion_jax.furniture.exact_prior import furniture_views
 from dreamfusion_jax.furniture.object_views import box_downsample, load_object_views
 
 
@@ -19,7 +20,7 @@ def test_box_downsample_weights_color_by_opacity():
 def test_unusable_priors_are_refused_with_a_sentence(tmp_path):
     with pytest.raises(UserError, match="no prior 'imagen'"):
         load_prior("imagen")
-    with pytest.raises(UserError, match="config.json cannot be read"):
+    with pytest.raises(UserError, match="no model_index.json, .* and no config.json"):
         load_prior(str(tmp_path))
     with pytest.raises(UserError, match="48 does not divide"):
         furniture_views(48, ["a teddy bear"])
@@ -36,7 +37,7 @@ def test_a_view_in_the_prompt_does_not_hide_the_other_sides():
 def test_a_config_that_is_no_table_is_a_sentence(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match="config.json is not valid JSON .it holds a list"):
-        known_names(str(tmp_path))
+        find_prior(str(tmp_path))
 
 
 @pytest.mark.slow

@@ -12,13 +12,13 @@ from dreamfusion_jax.diffusion.noise_schedules import (
     scaled_linear_betas,
     squaredcos_betas,
 )
-from dreamfusion_jax.diffusion.prior import PixelSpace
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.diffusion.samplers import ancestral_sample, dynamic_threshold, sample
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianPrior(PixelSpace):
+class GaussianPrior(Prior):
     """The exact denoiser of x ~ N(mean, std^2), where the mean is the text's only number."""
 
     std: float
@@ -38,9 +38,13 @@ class GaussianPrior(PixelSpace):
         return sigma * (z_t - alpha * mean) / (alpha**2 * self.std**2 + sigma**2)
 
 
+def rows_of(means, empty=0.0):
+    return {"positive": embeddings(means), "empty": embeddings([empty] * len(means))}
+
+
 def embeddings(means):
     states = jnp.asarray(means, jnp.float32)[:, None, None]
-    return TextEmbeddings(states=states, mask=jnp.ones(states.shape[:2], bool))
+    return Conditioning(states=states, mask=jnp.ones(states.shape[:2], bool))
 
 
 @pytest.mark.slow
@@ -49,7 +53,7 @@ def embeddings(means):
 def test_moments_of_a_gaussian(eta, schedule):
     prior = GaussianPrior(0.3, schedule)
     batch = 256
-    rows = embeddings([0.5] * batch + [0.0])
+    rows = rows_of([0.5] * batch)
     x = sample(
         prior,
         None,
@@ -78,7 +82,7 @@ def test_the_last_step_ends_at_the_predicted_image(eta, betas):
         prior,
         None,
         jax.random.key(0),
-        embeddings([0.5, 0.0]),
+        rows_of([0.5]),
         steps=3,
         guidance_weight=0.0,
         eta=eta,
@@ -94,7 +98,7 @@ def test_guidance_moves_the_mean_as_the_paper_defines_it():
         prior,
         None,
         jax.random.key(1),
-        embeddings([0.3] * 128 + [0.1]),
+        rows_of([0.3] * 128, 0.1),
         steps=100,
         guidance_weight=1.5,
         percentile=None,
@@ -105,7 +109,7 @@ def test_guidance_moves_the_mean_as_the_paper_defines_it():
 @pytest.mark.slow
 def test_same_key_same_images_and_ddim_adds_no_noise():
     prior = GaussianPrior(0.3)
-    rows = embeddings([0.0, 0.4, 0.0])
+    rows = rows_of([0.0, 0.4])
 
     def draw(seed, eta):
         key = jax.random.key(seed)
@@ -134,7 +138,7 @@ def test_dynamic_threshold():
 @pytest.mark.slow
 def test_threshold_bounds_the_samples():
     prior = GaussianPrior(0.01)
-    rows = embeddings([4.0, 0.0])
+    rows = rows_of([4.0])
     options = {"steps": 20, "guidance_weight": 0.0}
     free = sample(prior, None, jax.random.key(0), rows, percentile=None, **options)
     bounded = sample(prior, None, jax.random.key(0), rows, percentile=99.5, **options)

@@ -10,8 +10,8 @@ import pytest
 from dreamfusion_jax.evaluation.alignment import Alignment, Views, render_aligned
 from dreamfusion_jax.export.view_renderer import prepare_views
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
-from dreamfusion_jax.scene.render import Scene
 
 PARAMS = {"field": {}, "background": {}}
 
@@ -24,7 +24,7 @@ class Lamp(MlpField):
     color: tuple[float, float, float] = (0.9, 0.2, 0.1)
 
     @nn.compact
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         c, s = math.cos(self.turn), math.sin(self.turn)
         x, y, z = mean[..., 0], mean[..., 1], mean[..., 2]
         p = jnp.stack([c * x + s * y, -s * x + c * y, z], -1) / self.grow
@@ -36,7 +36,7 @@ class Lamp(MlpField):
 
 
 def scene_of(**settings):
-    return Scene(field=Lamp(**settings), sampler=HierarchicalSampler(24, 12), radius=0.75)
+    return NerfScene(field=Lamp(**settings), sampler=HierarchicalSampler(24, 12), radius=0.75)
 
 
 @pytest.fixture(scope="session")

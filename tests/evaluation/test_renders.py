@@ -15,7 +15,7 @@ def test_the_default_views_are_the_papers(monkeypatch, truth_scene, params):
         return types.SimpleNamespace(rgb=pixels, albedo=pixels, opacity=pixels[..., 0])
 
     monkeypatch.setattr(renders, "render_views", render_views)
-    monkeypatch.setattr(renders, "prepare_views", lambda scene, params: None)
+    monkeypatch.setattr(renders, "prepare_views", lambda scene, params, step: None)
     look = renders.ViewConfig(distance=1.5, focal=1.1, ambient=0.1, diffuse=0.9)
     found = renders.scene_renders(truth_scene, params, look, 4, albedo=True)
     assert [*found] == ["color", "albedo", "geo"] and len(seen) == 2

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
-from dreamfusion_jax.scene.render import Scene
 
 PARAMS = {"field": {}, "background": {}}
 
@@ -22,7 +22,7 @@ class Ball(MlpField):
     hardness: float = 800.0
 
     @nn.compact
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         distance = jnp.linalg.norm(mean - jnp.array(self.center), axis=-1)
         inside = self.ball - distance
         inside = jnp.minimum(inside, distance - self.hollow)
@@ -39,12 +39,12 @@ class Empty(MlpField):
     log_density: float = -20.0
 
     @nn.compact
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         return jnp.full(mean.shape[:-1], self.log_density), jnp.zeros_like(mean)
 
 
-def scene_of(field: nn.Module) -> Scene:
-    return Scene(field=field, sampler=HierarchicalSampler(32, 16), radius=0.75)
+def scene_of(field: nn.Module) -> NerfScene:
+    return NerfScene(field=field, sampler=HierarchicalSampler(32, 16), radius=0.75)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_hostile_names_stay_text(tmp_path, page):
     folder = tmp_path / HOSTILE.replace("/", ";")[:120]
     run = folder / HOSTILE.replace("/", ";")[:120]
     (run / "previews").mkdir(parents=True)
-    config = {"prompt": HOSTILE, "seed": HOSTILE, "train": {"steps": HOSTILE}}
+    config = {"prompt": {"text": HOSTILE}, "seed": HOSTILE, "train": {"steps": HOSTILE}}
     (run / "config.json").write_text(json.dumps(config))
     PIL.Image.new("RGB", (8, 8)).save(run / "previews" / "1.png")
     (run / "report.html").write_text("")
@@ -56,7 +56,7 @@ def test_hostile_names_stay_text(tmp_path, page):
 
 @pytest.mark.parametrize("damage", ["[]", '{"scores": 3}', '{"scores": {"iou": "x"}}', "[" * 9999])
 def test_damaged_scores_are_left_out(tmp_path, damage):
-    (tmp_path / "config.json").write_text(json.dumps({"prompt": "a cat", "train": 3}))
+    (tmp_path / "config.json").write_text(json.dumps({"prompt": {"text": "a cat"}, "train": 3}))
     (tmp_path / "evaluation.json").write_text(damage)
     assert "a cat" in write_report(tmp_path).read_text()
     assert "a cat" in write_index(tmp_path.parent).read_text()

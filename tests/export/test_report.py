@@ -17,7 +17,7 @@ from dreamfusion_jax.export.video import write_video
 @pytest.fixture
 def workdir(tmp_path):
     """A run's folder with all its files, a line of the metrics cut off."""
-    (tmp_path / "config.json").write_text(json.dumps({"prompt": "a <b> & c", "seed": 7}))
+    (tmp_path / "config.json").write_text(json.dumps({"prompt": {"text": "a <b> & c"}, "seed": 7}))
     rows = [{"step": s, "sds_residual": 1 / s, "opacity": None} for s in (25, 50, 75)]
     text = "".join(json.dumps(r) + "\n" for r in rows) + '{"step": 100, "resid'
     (tmp_path / "metrics.jsonl").write_text(text)
@@ -69,13 +69,13 @@ def test_page_holds_everything_and_loads_nothing(workdir):
 
 
 def test_a_run_that_was_interrupted_early_has_a_page_too(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"prompt": "a teapot"}))
+    (tmp_path / "config.json").write_text(json.dumps({"prompt": {"text": "a teapot"}}))
     page = write_report(tmp_path).read_text()
     assert "a teapot" in page and "<video" not in page and "<iframe" not in page
 
 
 def test_halves_of_characters_become_question_marks(tmp_path):
-    (tmp_path / "config.json").write_text(r'{"prompt": "a \ud800 teapot"}')
+    (tmp_path / "config.json").write_text(r'{"prompt": {"text": "a \ud800 teapot"}}')
     assert "a ? teapot" in write_report(tmp_path).read_text()
 
 

@@ -9,8 +9,8 @@ from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.view_renderer import occupied_cells, prepare_views, render_views
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import albedo_light
+from dreamfusion_jax.scene.nerf import render_rays
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.render import render_rays
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from dreamfusion_jax.furniture.retrieval_evaluator import (
     retrieve_ground_truth,
     retrieve_scene,
 )
+from dreamfusion_jax.furniture.scoring import evaluate_retrieval_evaluator
 from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.scene.fields import MlpField
-from dreamfusion_jax.scene.render import Scene, init_params
-from dreamfusion_jax.scoring import evaluate_retrieval_evaluator
+from dreamfusion_jax.scene.nerf import NerfScene
 
 SOME = nouns()[::4]
 
@@ -85,8 +85,8 @@ def test_what_it_says_of_truth_bounds_what_can_be_asked_for(evaluator):
 
 @pytest.mark.slow
 def test_a_ball_of_fog_is_no_teddy_bear(evaluator):
-    scene = Scene(field=MlpField(width=8, blocks=1), radius=0.52)
-    params = jax.jit(lambda key: init_params(scene, key))(jax.random.key(0))
+    scene = NerfScene(field=MlpField(width=8, blocks=1), radius=0.52)
+    params = jax.jit(lambda key: scene.init(key))(jax.random.key(0))
     retrieval_scores = retrieve_scene(
         evaluator, scene, params, "teddy bear", ViewConfig(1.5, 1.25, 0.7, 0.4)
     )

@@ -16,7 +16,7 @@ from dreamfusion_jax.furniture.gallery import write_gallery, write_gallery_page
 from dreamfusion_jax.furniture.object_views import GroundTruth
 from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalScores
 from dreamfusion_jax.scene.fields import MlpField
-from dreamfusion_jax.scene.render import Scene, init_params
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import CameraLight
 
 
@@ -52,8 +52,8 @@ def test_a_turned_and_shrunk_copy_scores_well(truth, turned_scene, params):
 @pytest.fixture
 def ball():
     """A scene as it is before any training."""
-    scene = Scene(field=MlpField(width=8, blocks=1), radius=0.52)
-    params = jax.jit(lambda key: init_params(scene, key))(jax.random.key(0))
+    scene = NerfScene(field=MlpField(width=8, blocks=1), radius=0.52)
+    params = jax.jit(lambda key: scene.init(key))(jax.random.key(0))
     return suite.Candidate("out", "a DSLR photo of a teddy bear", 7, scene, params)
 
 

@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamfusion_jax.diffusion.prior import encode_rows
 from dreamfusion_jax.guidance.clip import ClipGuidance
 from dreamfusion_jax.guidance.image_text_prior import ImageTextPrior
 from dreamfusion_jax.models.image_text import unit
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.types import RenderedViews, TextEmbeddings
+from dreamfusion_jax.types import Conditioning, RenderedViews
 
 KEYS = jax.random.split(jax.random.key(0), 2)
 
@@ -47,7 +48,7 @@ def images(size=12):
 
 
 def gradient(guidance, x, keys=KEYS, prior=PRIOR):
-    rows = prior.encode(["red", "green", ""])
+    rows = encode_rows(prior, positive=["red", "green"])
     angles = jnp.zeros(2)
     camera = orbit_camera(angles, angles, distance=1.5, focal=1.1)
     light = point_light(camera.position, ambient=1.0, diffuse=0.0)
@@ -59,7 +60,7 @@ def gradient(guidance, x, keys=KEYS, prior=PRIOR):
 
 def test_prior_hands_texts_over_as_states():
     rows = PRIOR.encode(["red", ""])
-    assert isinstance(rows, TextEmbeddings) and rows.states.shape == (2, 1, 3)
+    assert isinstance(rows, Conditioning) and rows.states.shape == (2, 1, 3)
     assert PRIOR.latent_shape == (12, 12, 3) and PRIOR.params == 1.0
 
 

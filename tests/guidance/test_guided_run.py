@@ -10,6 +10,7 @@ from dreamfusion_jax import cli
 from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.guidance.image_text_prior import load_image_text
 from dreamfusion_jax.pretrained.clip_folder import load_clip
+from dreamfusion_jax.scene.background import Textures
 from dreamfusion_jax.train.checkpoint import restore_run
 from dreamfusion_jax.train.metrics import read_metrics
 
@@ -22,7 +23,7 @@ SMALL = {
     "train.checkpoint_every": 30,
     "train.preview_every": 30,
     "train.image_size": 20,
-    "train.views": 2,
+    "train.batch_size": 2,
     "scene.field.width": 16,
     "scene.field.blocks": 1,
     "scene.sampler.coarse_samples": 12,
@@ -58,11 +59,12 @@ def folder(tmp_path_factory):
 def test_dream_fields_from_prompt_to_r_precision(folder, tmp_path, capsys):
     workdir = tmp_path / "runs" / "a-chair"
     command = ["generate", "a chair", "--config=dream_fields", f"--workdir={workdir}"]
-    assert cli.main([*command, *flags(prior=folder)]) == 0, capsys.readouterr().err
+    assert cli.main([*command, *flags(**{"prior.name": folder})]) == 0, capsys.readouterr().err
     distances = [row["clip_distance"] for row in read_metrics(workdir)]
     assert distances[-1] < distances[0] - 0.01, distances
     run = restore_run(workdir)
-    assert run.scene.textures and all(np.isfinite(x).all() for x in jax.tree.leaves(run.params))
+    assert isinstance(run.scene.background, Textures)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(run.params))
     captions = tmp_path / "captions.txt"
     captions.write_text("a chair\na front view of one table\n")
     command = ["evaluate", "--suite=clip", f"--clip={folder}", f"--prompts={captions}"]
@@ -81,15 +83,15 @@ def test_models_are_told_apart(folder):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "there is no folder give --config.prior"),
-        ({"prior": "furniture-unet"}, "there is no folder furniture-unet"),
-        ({"prior_dtype": "float33"}, "prior_dtype is 'float33'"),
+        ({}, "there is no folder give --config.prior.name"),
+        ({"prior.name": "furniture-unet"}, "there is no folder furniture-unet"),
+        ({"prior.dtype": "float33"}, "prior.dtype is 'float33'"),
         ({"guidance.num_crops": 0}, "must be at least 1"),
         ({"guidance.crop_fraction": 0.0}, r"within \(0, 1\]"),
     ],
 )
 def test_bad_settings_are_refused(folder, tmp_path, capsys, values, message):
-    values = ({"prior": folder} if values and "prior" not in values else {}) | values
+    values = ({"prior.name": folder} if values and "prior.name" not in values else {}) | values
     command = ["generate", "a chair", "--config=dream_fields", f"--workdir={tmp_path / 'run'}"]
     assert cli.main([*command, *flags(**values)]) == 2
     assert re.search(message, capsys.readouterr().err)

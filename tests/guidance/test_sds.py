@@ -7,16 +7,16 @@ import pytest
 
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.diffusion.noise_schedules import CosineSchedule
-from dreamfusion_jax.diffusion.prior import PixelSpace
+from dreamfusion_jax.diffusion.prior import Prior, encode_rows
 from dreamfusion_jax.guidance import sds
 from dreamfusion_jax.guidance.sds_sample import sds_sample
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 SHAPE = (4, 4, 3)
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianPrior(PixelSpace):
+class GaussianPrior(Prior):
     """The exact denoiser of images ~ N(mean, std^2 I): differentiable and known."""
 
     params: None = None
@@ -25,7 +25,7 @@ class GaussianPrior(PixelSpace):
     schedule: CosineSchedule = CosineSchedule()
 
     def encode(self, prompts):
-        return rows(len(prompts) - 1)
+        return rows(len(prompts))["positive"]
 
     def unknown_words(self, prompt):
         return []
@@ -41,8 +41,9 @@ PRIOR, PARAMS = GaussianPrior(), {"mean": jnp.full((1, 1, 1, 3), 0.25)}
 KEY = jax.random.key(0)
 
 
-def rows(batch: int) -> TextEmbeddings:
-    return TextEmbeddings(jnp.zeros((batch + 1, 1, 1)), jnp.ones((batch + 1, 1), bool))
+def rows(batch: int) -> dict[str, Conditioning]:
+    one = Conditioning(jnp.zeros((batch, 1, 1)), jnp.ones((batch, 1), bool))
+    return {"positive": one, "empty": one}
 
 
 def images(batch: int):
@@ -155,7 +156,7 @@ def test_sds_in_image_space_reaches_a_mode_of_the_empirical_prior():
     rgba[..., 3] = 1
     nouns = ("cat", "cat", "dog", "dog")
     prior = EmpiricalPrior.from_pictures(rgba, [Caption(n, (), ("front view",)) for n in nouns])
-    embeddings = prior.encode(["a cat", "a cat", "a dog", ""])
+    embeddings = encode_rows(prior, positive=["a cat", "a cat", "a dog"], empty=[""] * 3)
     x = sds_sample(
         prior, prior.params, embeddings, KEY, steps=200, learning_rate=0.1, guidance_weight=0.0
     )
@@ -172,7 +173,7 @@ def test_mirrored_images_equal_their_mirror_image(width):
     rgba = rng.random((1, width, width, 4)).astype(np.float32)
     rgba[..., 3] = 1
     prior = EmpiricalPrior.from_pictures(rgba, [Caption("cat", (), ("front view",))])
-    embeddings = prior.encode(["a cat", ""])
+    embeddings = encode_rows(prior, positive=["a cat"], empty=[""])
     settings = {"steps": 200, "learning_rate": 0.1, "guidance_weight": 0.0}
     x = sds_sample(prior, prior.params, embeddings, KEY, mirrored=True, **settings)
     np.testing.assert_array_equal(x, x[:, :, ::-1])

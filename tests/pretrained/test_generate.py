@@ -15,7 +15,7 @@ SMALL = {
     "export.turntable_frames": 2,
     "export.turntable_size": 16,
     "export.mesh_resolution": 16,
-    "prior_dtype": "float32",
+    "prior.dtype": "float32",
 }
 # Views of 8 pixels, then of 16, enlarged to what the encoder takes.
 HASH_GRID = {
@@ -23,8 +23,9 @@ HASH_GRID = {
     "scene.field.cells": 32,
     "scene.sampler.cells": 8,
     "train.steps_per_call": 1,
-    "train.larger_image_sizes": (16,),
-    "train.larger_from": (0.5,),
+    "stages.larger.begin": 0.5,
+    "stages.larger.train.image_size": 16,
+    "stages.largest.begin": 1.0,  # never
 }
 
 
@@ -32,7 +33,7 @@ HASH_GRID = {
 @pytest.mark.parametrize("color_space", ["rgb", "latent"])
 def test_stable_diffusion_from_prompt_to_files(sd_folder, tmp_path, capsys, color_space):
     """Through the Jacobian of the VAE's encoder, and with latents that are rendered."""
-    values = SMALL | HASH_GRID | {"prior": sd_folder, "scene.color_space": color_space}
+    values = SMALL | HASH_GRID | {"prior.name": sd_folder, "scene.space": color_space}
     flags = [f"--config.{key}={value}" for key, value in values.items()]
     command = ["generate", "a chair", "--config=stable_diffusion", f"--workdir={tmp_path / 'run'}"]
     assert cli.main([*command, *flags]) == 0, capsys.readouterr().err

@@ -11,13 +11,13 @@ import safetensors.numpy
 
 from dreamfusion_jax.diffusion.load import load_prior
 from dreamfusion_jax.diffusion.pretrained_prior import load_pretrained, vae_name
-from dreamfusion_jax.diffusion.prior import Prior
+from dreamfusion_jax.diffusion.prior import Prior, encode_rows
 from dreamfusion_jax.diffusion.samplers import sample
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.guidance import sds_gradient
 from dreamfusion_jax.models.unet import UNet
 from dreamfusion_jax.pretrained import memory
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +44,9 @@ def test_deepfloyd_fulfills_the_protocol(if_prior):
     take = jax.tree.map(lambda a: a[1:], rows)
     eps = jax.jit(prior.eps_hat)(prior.params, z, t, take)
     assert eps.shape == z.shape and bool(jnp.isfinite(eps).all()) and float(eps.std()) > 1e-3
+    rows = encode_rows(prior, positive=["a chair "], empty=[""])
     drawn = sample(prior, prior.params, jax.random.key(0), rows, steps=2)
-    assert drawn.shape == (2, 8, 8, 3) and float(jnp.abs(drawn).max()) < 3
+    assert drawn.shape == (1, 8, 8, 3) and float(jnp.abs(drawn).max()) < 3
     assert prior.to_latents(prior.params, z) is z and prior.unknown_words("xyz") == []
 
 
@@ -53,7 +54,7 @@ def test_stable_diffusion_fulfills_the_protocol(sd_prior):
     prior = sd_prior
     assert isinstance(prior, Prior)
     assert prior.image_shape == (16, 16, 3) and prior.latent_shape == (8, 8, 4)
-    rows = prior.encode(["a chair", ""])
+    rows = encode_rows(prior, positive=["a chair"], empty=[""])
     image = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3), minval=-1.0)
     latents = prior.to_latents(prior.params, image)
     assert latents.shape == (1, 8, 8, 4)
@@ -93,7 +94,7 @@ def network_says(monkeypatch):
     return install
 
 
-NO_TEXT = TextEmbeddings(jnp.zeros((1, 1, 32)), jnp.ones((1, 1), bool))
+NO_TEXT = Conditioning(jnp.zeros((1, 1, 32)), jnp.ones((1, 1), bool))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
@@ -234,7 +235,7 @@ def test_too_little_memory_is_said_before_reading(if_folder, monkeypatch):
 
 
 def test_unknown_dtypes_are_refused(if_folder):
-    with pytest.raises(UserError, match="prior_dtype is 'int8'"):
+    with pytest.raises(UserError, match="prior.dtype is 'int8'"):
         load_prior(str(if_folder), dtype="int8")
 
 

@@ -18,7 +18,7 @@ SETTINGS = {
     "train.steps_per_call": 2,
     "train.checkpoint_every": 4,
     "train.preview_every": 4,
-    "view_words": "paper",
+    "prompt.view_words": "paper",
     "scene.field.cells": 8,
     "scene.field.levels": 2,
     "scene.sampler.cells": 8,
@@ -36,7 +36,7 @@ def start(folder, *flags: str, **environment: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "dreamfusion_jax.cli", "generate", "a chair"]
     own = {"DREAMFUSION_CACHE": str(folder / "cache")} | environment
     return subprocess.Popen(
-        [*command, "--workdir=run", "--config.prior=IF", *settings, *flags],
+        [*command, "--workdir=run", "--config.prior.name=IF", *settings, *flags],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,14 +4,14 @@ import pathlib
 
 import pytest
 
-from dreamfusion_jax.diffusion.load import known_names
+from dreamfusion_jax.diffusion.load import find_prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.chosen_objects import CHOICES
 from dreamfusion_jax.furniture.suite import names
 from dreamfusion_jax.prompts.known_nouns import first_phrase, read_prompt, with_article
 
 EVERYDAY = pathlib.Path(__file__).parent / "everyday.txt"
-NAMES = known_names("embedded")
+NAMES = find_prior("embedded").known_nouns
 
 
 def everyday():
@@ -68,7 +68,7 @@ def test_replacements_are_told():
 
 
 def test_refusals_name_what_is_near_and_the_way_out():
-    with pytest.raises(UserError, match=r"no 'dragon'.*nearest.*--config\.prior=FOLDER"):
+    with pytest.raises(UserError, match=r"no 'dragon'.*nearest.*--config\.prior\.name=FOLDER"):
         read_prompt("a DSLR photo of a dragon", NAMES)
     with pytest.raises(UserError, match="did you mean 'chair'"):
         read_prompt("a chiar", NAMES)

@@ -6,7 +6,7 @@ import pytest
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS, ViewPrompts, select_rows
-from dreamfusion_jax.types import TextEmbeddings
+from dreamfusion_jax.types import Conditioning
 
 
 @pytest.mark.parametrize(
@@ -29,22 +29,25 @@ def test_words_follow_the_camera(azimuth, elevation, coarse, fine):
     assert FINE_WORDS[int(ViewPrompts("fine").index(*angles)[0])] == fine
 
 
-def test_prompts_end_with_the_empty_one():
-    assert ViewPrompts().prompts("a cat") == [*(f"a cat, {w}" for w in VIEW_WORDS), ""]
-    assert ViewPrompts().prompts("a cat is eating.")[0] == "a cat is eating, front view"
-    assert ViewPrompts("none").prompts("a cat is eating.")[0] == "a cat is eating."
-    assert len(ViewPrompts("fine").prompts("a cat")) == 25
-    assert ViewPrompts("none").prompts("a cat", "a dog") == ["a cat", "a dog", ""]
+def test_a_prompt_has_every_view_word():
+    assert ViewPrompts().of("a cat") == [f"a cat, {w}" for w in VIEW_WORDS]
+    assert ViewPrompts().of("a cat is eating.")[0] == "a cat is eating, front view"
+    assert ViewPrompts("none").of("a cat is eating.") == ["a cat is eating."]
+    assert len(ViewPrompts("fine").of("a cat")) == 24
     angles = jnp.linspace(0, 2 * math.pi, 7)
     np.testing.assert_array_equal(ViewPrompts("none").index(angles, angles), 0)
 
 
-def test_rows_of_each_scene_are_selected_with_the_empty_prompt_last():
-    embeddings = TextEmbeddings(jnp.arange(5.0).reshape(5, 1, 1), jnp.ones((5, 1), bool))
-    rows = select_rows(embeddings, jnp.array([[2, 0]]))
-    np.testing.assert_array_equal(rows.states[:, 0, 0], [2, 0, 4])
-    rows = select_rows(embeddings, jnp.array([[1, 0], [0, 1]]))
-    np.testing.assert_array_equal(rows.states[:, 0, 0], [1, 0, 2, 3, 4])
+def test_rows_of_each_view_are_selected_and_single_ones_repeated():
+    def rows_of(states):
+        return Conditioning(states, jnp.ones(states.shape[:-1], bool))
+
+    views, single = jnp.arange(4.0).reshape(2, 2, 1, 1), jnp.array([8.0, 9.0]).reshape(2, 1, 1, 1)
+    embeddings = {"positive": rows_of(views), "empty": rows_of(single)}
+    rows = select_rows(embeddings, jnp.array([[1, 0, 0], [0, 1, 1]]))
+    np.testing.assert_array_equal(rows["positive"].states[:, 0, 0], [1, 0, 0, 2, 3, 3])
+    np.testing.assert_array_equal(rows["empty"].states[:, 0, 0], [8, 8, 8, 9, 9, 9])
+    assert rows["empty"].mask.shape == (6, 1)
 
 
 def test_unknown_kind_is_refused():

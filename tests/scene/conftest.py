@@ -2,13 +2,13 @@ import jax
 import pytest
 
 from dreamfusion_jax.scene.fields import MlpField
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
-from dreamfusion_jax.scene.render import Scene, init_params
 
 
 @pytest.fixture(scope="session")
-def scene() -> Scene:
-    return Scene(
+def scene() -> NerfScene:
+    return NerfScene(
         field=MlpField(width=16, blocks=2, frequencies=3, density_offset=-1.0),
         radius=1.0,
         sampler=HierarchicalSampler(16, 8),
@@ -17,7 +17,7 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="session")
 def params(scene) -> dict:
-    return jax.jit(lambda key: init_params(scene, key))(jax.random.key(0))
+    return jax.jit(lambda key: scene.init(key))(jax.random.key(0))
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ def test_cameras_look_near_the_origin():
 )
 def test_the_horizon_stays_level_but_for_the_noise_of_up(low, high, expected):
     """The standard deviation of the roll, in degrees."""
-    cameras = draw(CameraDistribution(elevation_range=(low, high), area_probability=0.0))
+    cameras = draw(
+        CameraDistribution(elevation_range=(low, high), uniform_on_sphere_probability=0.0)
+    )
     right, up = (np.asarray(cameras.rotation[..., i]) for i in (0, 1))
     roll = np.degrees(np.arctan2(right[:, 2], up[:, 2]))
     assert roll.std() == pytest.approx(expected, rel=0.25)

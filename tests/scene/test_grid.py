@@ -18,10 +18,10 @@ from dreamfusion_jax.scene.fields.interpolation import (
     refine,
 )
 from dreamfusion_jax.scene.lights import albedo_light
+from dreamfusion_jax.scene.nerf import NerfScene, render_rays
 from dreamfusion_jax.scene.occupancy import EMPTY, fit_density_grid, look_up
 from dreamfusion_jax.scene.ray_samplers import DensityGridSampler, HierarchicalSampler
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.render import Scene, render_rays
 
 RNG = np.random.default_rng(0)
 
@@ -75,7 +75,7 @@ def test_a_refined_grid_is_the_same_function():
 
 def grid_params(field, log_density, albedo=0.0):
     """Parameters of a grid field that has a log density, given by a function of the corners."""
-    params = field.init(jax.random.key(0), jnp.zeros((1, 3)), 0.0)
+    params = field.init(jax.random.key(0), jnp.zeros((1, 3)), 0.0, 0)
     finest = f"level{field.levels - 1}"
     axis = jnp.linspace(-field.radius, field.radius, field.cells + 1)
     corners = jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), -1)
@@ -104,7 +104,7 @@ def test_normals_of_a_sphere_and_a_plane(smoothing):
     )
     for log_density, points, expected in cases:
         params = grid_params(field, log_density)
-        out = jax.jit(lambda p, x: field.query(field.prepare(p, 0.0), x, 0.0))(params, points)
+        out = jax.jit(lambda p, x: field.query(field.prepare(p, 0.0), x))(params, points)
         degrees = np.degrees(np.arccos(np.clip(np.sum(out.normals * expected, -1), -1, 1)))
         assert np.mean(degrees) < 2
 
@@ -115,7 +115,7 @@ def test_gaussians_damp_the_levels_that_are_finer_than_they():
     points = RNG.uniform(-0.4, 0.4, (100, 3))
 
     def spread_at(lambda_sigma):
-        return np.std(jax.jit(field.apply)(params, points, lambda_sigma**2)[0])
+        return np.std(jax.jit(field.apply)(params, points, lambda_sigma**2, 0)[0])
 
     assert spread_at(2e-3) > 0.9 * spread_at(0.0) > 0.3
     assert spread_at(0.2) < 0.05 * spread_at(0.0)
@@ -125,14 +125,12 @@ def test_the_module_is_what_is_rendered():
     field = GridField(cells=16, levels=3)
     params = grid_params(field, lambda x: 3 * jnp.sin(9 * x[..., 1]), albedo=0.3)
     points = RNG.uniform(-0.5, 0.5, (5, 10, 3))
-    log_density, albedo = jax.jit(field.apply)(params, points, 1e-4)
-    out = jax.jit(lambda p, x: field.query(field.prepare(p, 1e-4), x, 1e-4))(params, points)
+    log_density, albedo = jax.jit(field.apply)(params, points, 1e-4, 0)
+    out = jax.jit(lambda p, x: field.query(field.prepare(p, 1e-4), x))(params, points)
     np.testing.assert_allclose(out.density, np.exp(log_density), rtol=1e-4)
     np.testing.assert_allclose(out.albedo, albedo, atol=1e-6)
     multiplied = dataclasses.replace(field, by_products=True)
-    again = jax.jit(lambda p, x: multiplied.query(multiplied.prepare(p, 1e-4), x, 1e-4))(
-        params, points
-    )
+    again = jax.jit(lambda p, x: multiplied.query(multiplied.prepare(p, 1e-4), x))(params, points)
     for name in ("density", "albedo", "normals"):
         np.testing.assert_allclose(getattr(again, name), getattr(out, name), atol=2e-4, rtol=1e-3)
 
@@ -151,10 +149,10 @@ def test_hashed_levels_interpolate_between_their_corners(rows):
 def test_the_hash_grid_field_has_gradients_and_normals():
     field = HashGridField(levels=3, base_cells=4, cells=16, log2_table=8, width=8)
     points = jnp.asarray(RNG.uniform(-0.5, 0.5, (50, 3)), jnp.float32)
-    params = jax.jit(field.init)(jax.random.key(0), points, 0.0)
+    params = jax.jit(field.init)(jax.random.key(0), points, 0.0, 0)
 
     def loss(params):
-        out = field.query(params, points, 0.0)
+        out = field.query(field.prepare(params, 0.0), points)
         return jnp.sum(out.density) + jnp.sum(out.albedo), out
 
     gradient, out = jax.jit(jax.grad(loss, has_aux=True))(params)
@@ -170,7 +168,7 @@ class Body(Field):
 
     rod: float = 0.0
 
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         ball = 0.2 - jnp.linalg.norm(mean, axis=-1)
         away = jnp.linalg.norm(mean[..., :2] - jnp.array([0.3, 0.1]), axis=-1)
         inside = jnp.maximum(ball, jnp.where(jnp.abs(mean[..., 2]) < 0.3, self.rod - away, -1.0))
@@ -187,18 +185,20 @@ def views(scene, grid, key=None):
 
 def test_a_density_grid_shows_what_dense_sampling_does():
     field = Body(rod=0.03)
-    fast = Scene(field=field, sampler=DensityGridSampler(budget=1.0, fine_samples=64), radius=0.52)
+    fast = NerfScene(
+        field=field, sampler=DensityGridSampler(budget=1.0, fine_samples=64), radius=0.52
+    )
     dense = dataclasses.replace(fast, sampler=HierarchicalSampler(256, 256))
-    grid = fast.sampler.initial_grid(fast.field, {})
+    grid = fast.sampler.initial_grid(fast.field, fast.field.prepare({}, 0.0))
     difference = np.abs(views(fast, grid).opacity - views(dense, None).opacity)
     assert difference.mean() < 0.01
 
 
 @pytest.mark.parametrize("seeded", [False, True])
 def test_leaving_out_empty_samples_changes_no_pixel(seeded):
-    whole = Scene(field=Body(rod=0.03), sampler=DensityGridSampler(budget=1.0), radius=0.52)
+    whole = NerfScene(field=Body(rod=0.03), sampler=DensityGridSampler(budget=1.0), radius=0.52)
     some = dataclasses.replace(whole, sampler=DensityGridSampler(budget=0.6))
-    grid = whole.sampler.initial_grid(whole.field, {})
+    grid = whole.sampler.initial_grid(whole.field, whole.field.prepare({}, 0.0))
     key = jax.random.key(0) if seeded else None
     a, b = views(whole, grid, key), views(some, grid, key)
     np.testing.assert_allclose(a.rgb, b.rgb, atol=1e-5)
@@ -207,21 +207,25 @@ def test_leaving_out_empty_samples_changes_no_pixel(seeded):
 
 def test_a_surface_that_appears_late_is_found():
     sampler = DensityGridSampler()
-    empty, grown = (Scene(field=Body(rod=r), sampler=sampler, radius=0.52) for r in (-0.1, 0.03))
-    grid = sampler.initial_grid(empty.field, {})
+    empty, grown = (
+        NerfScene(field=Body(rod=r), sampler=sampler, radius=0.52) for r in (-0.1, 0.03)
+    )
+    grid = sampler.initial_grid(empty.field, empty.field.prepare({}, 0.0))
     rod = jnp.array([[0.3, 0.1, z] for z in (-0.2, 0.0, 0.2)])
     assert look_up(grid, rod, 0.52).max() < 1e-3
-    grid = jax.jit(lambda g, k: sampler.refresh(g, grown.field, {}, 0.0, k))(
+    grid = jax.jit(lambda g, k: sampler.refresh(g, grown.field, grown.field.prepare({}, 0.0), k))(
         grid, jax.random.key(0)
     )
     assert look_up(grid, rod, 0.52).min() > 1
-    expected = views(grown, grown.sampler.initial_grid(grown.field, {})).opacity
+    expected = views(
+        grown, grown.sampler.initial_grid(grown.field, grown.field.prepare({}, 0.0))
+    ).opacity
     assert np.abs(views(grown, grid).opacity - expected).mean() < 0.01
     # And what is gone is forgotten.
     for i in range(120):
-        grid = jax.jit(lambda g, k: sampler.refresh(g, empty.field, {}, 0.0, k))(
-            grid, jax.random.key(i)
-        )
+        grid = jax.jit(
+            lambda g, k: sampler.refresh(g, empty.field, empty.field.prepare({}, 0.0), k)
+        )(grid, jax.random.key(i))
     assert look_up(grid, rod, 0.52).max() < 0.02
 
 
@@ -244,6 +248,6 @@ def test_the_most_important_are_chosen():
 
 def test_the_density_grid_is_that_of_the_field():
     field = Body(radius=0.52)
-    grid = fit_density_grid(field, {}, 32, 0.0)
+    grid = fit_density_grid(field, field.prepare({}, 0.0), 32)
     assert grid.log_density.shape == (33, 33, 33) and grid.log_density[16, 16, 16] > 5
     assert grid.log_density[0, 0, 0] == EMPTY  # outside the sphere

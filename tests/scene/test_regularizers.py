@@ -3,13 +3,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dreamfusion_jax.config import load_config
+from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.regularizers import (
     Transmittance,
+    build_regularizers,
     entropy_penalty,
     opacity_penalty,
     orientation_penalty,
 )
 from dreamfusion_jax.schedules import Ramp
+from dreamfusion_jax.types import RenderOutput
 
 WEIGHTS = jnp.array([[0.5, 0.25]])
 DIRECTION = jnp.array([[0.0, 0.0, 1.0]])
@@ -54,13 +58,20 @@ def test_a_ramp_is_linear_then_held():
     assert float(Ramp(1.0, 3.0, 0)(jnp.array(1))) == 3.0
 
 
+def loss(term, step, opacity):
+    """The weighted term of views of which the opacity alone counts."""
+    one = jnp.zeros((*opacity.shape, 3))
+    views = RenderOutput(one, one, opacity, opacity, one, opacity)
+    return term(step) * term.of(views, jnp.int32(step))
+
+
 def test_transmittance_has_a_target_that_rises():
-    loss = Transmittance(weight=0.5, start=0.4, end=0.88, steps=500)
+    term = Transmittance(start=0.5, end=0.5)  # Dream Fields' target
     empty = jnp.zeros((3, 2, 2))
     # The target opacity goes from 0.6 to 0.12 exponentially.
     for step, target in ((0, 0.4), (250, 1 - np.sqrt(0.6 * 0.12)), (500, 0.88), (900, 0.88)):
-        np.testing.assert_allclose(loss(jnp.int32(step), empty), -0.5 * target, rtol=1e-5)
-    slope = jax.grad(lambda opacity: loss(jnp.int32(900), opacity))
+        np.testing.assert_allclose(loss(term, step, empty), -0.5 * target, rtol=1e-5)
+    slope = jax.grad(lambda opacity: loss(term, 900, opacity))
     views = jnp.stack(
         [jnp.full((2, 2), 0.5), jnp.full((2, 2), 0.05)]
     )  # the second is sparse enough
@@ -68,6 +79,14 @@ def test_transmittance_has_a_target_that_rises():
     np.testing.assert_array_equal(slope(views)[1], np.zeros((2, 2)))
 
 
-def test_no_transmittance_loss_without_weight():
-    loss = Transmittance(weight=0.0, start=0.4, end=0.88, steps=500)
-    assert loss(jnp.int32(3), jnp.full((2, 2), 0.5)) == 0
+def test_only_terms_with_weight_are_computed():
+    config = load_config("paper").regularizers
+    assert [name for name, _ in build_regularizers(config)] == ["orientation", "opacity"]
+    config = config.copy_and_resolve_references().unlock()
+    config.entropy.end = 0.1
+    assert [name for name, _ in build_regularizers(config)][2:] == ["entropy"]
+    config.transmittance.update({"end": 1.0, "target_end": 1.0})
+    with pytest.raises(UserError, match="target_end is 1.0"):
+        build_regularizers(config)
+    with pytest.raises(UserError, match="no regularizer 'smoothness'"):
+        build_regularizers({"smoothness": {"end": 1.0}})

@@ -39,18 +39,21 @@ def tiny_config(field: str = "mlp", **changes) -> ml_collections.ConfigDict:
     """quick.py made as small as it goes: seconds to compile, milliseconds a step."""
     config = load_config("quick")
     values = FIELDS[field] | {
-        "prompt": "a ball",
+        "prompt.text": "a ball",
         "scene.sampler.coarse_samples": 8,
         "scene.sampler.fine_samples": 8,
         "train.image_size": 8,
-        "train.views": 4,
+        "train.batch_size": 4,
         "train.steps": 8,
         "train.steps_per_call": 2,
         "train.checkpoint_every": 4,
         "train.preview_every": 4,
         "light.albedo_steps": 2,
-        "view_words": "paper",
+        "prompt.view_words": "paper",
     }
+    if stages := changes.pop("stages", None):
+        with config.unlocked():
+            config.stages = ml_collections.ConfigDict(stages)
     override(config, values | {k.replace("__", "."): v for k, v in changes.items()})
     return config
 
@@ -73,10 +76,10 @@ def ball_prior(size: int = 8) -> EmpiricalPrior:
 
 def train_one(config, prior, workdir, **how) -> TrainState:
     """Optimizes the config's prompt; returns the state without the axis of scenes."""
-    jobs = [Job(config.prompt, config.seed, workdir)]
+    jobs = [Job(config.prompt.text, config.seed, workdir)]
     how.setdefault("progress", False)
     prior_at = prior if callable(prior) else lambda size: prior
-    stages = make_stages(config, prior_at, device_count(config.train.views))
+    stages = make_stages(config, prior_at, device_count(config.train.batch_size))
     return take_scene(train(config, stages, prior_at, jobs, **how), 0)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train import checkpoint
 from dreamfusion_jax.train.checkpoint import Checkpoints
 
 RNG = np.random.default_rng(0)
-ITEMS = {"scene": {"table": RNG.normal(size=(40, 40)).astype(np.float32), "count": np.int32(3)}}
+ITEMS = {"params": {"table": RNG.normal(size=(40, 40)).astype(np.float32), "count": np.int32(3)}}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def checkpoints(tmp_path):
 
 def test_a_flipped_bit_is_never_loaded(checkpoints, tmp_path):
     """Wherever it is: the checkpoint is refused, or its numbers are those that were written."""
-    files = [p for p in (tmp_path / "8" / "scene").rglob("*") if p.is_file() and p.stat().st_size]
+    files = [p for p in (tmp_path / "8" / "params").rglob("*") if p.is_file() and p.stat().st_size]
     refused = 0
     for file in files:
         whole = file.read_bytes()
@@ -37,8 +38,8 @@ def test_a_flipped_bit_is_never_loaded(checkpoints, tmp_path):
             file.write_bytes(changed)
             try:
                 found = checkpoints.restore(ITEMS, 8)
-                np.testing.assert_array_equal(found["scene"]["table"], ITEMS["scene"]["table"])
-                assert found["scene"]["count"] == 3
+                np.testing.assert_array_equal(found["params"]["table"], ITEMS["params"]["table"])
+                assert found["params"]["count"] == 3
             except UserError as error:
                 refused += 1
                 assert "damaged" in str(error) or "cannot be read" in str(error)
@@ -51,21 +52,30 @@ def test_changed_numbers_are_named_and_the_step_before_is_offered(checkpoints, m
 
     def changed(*arguments, **settings):
         restored = whole(*arguments, **settings)
-        restored["scene"]["table"] = restored["scene"]["table"] + 1e-7
+        if "params" in restored:
+            restored["params"]["table"] = restored["params"]["table"] + 1e-7
         return restored
 
     monkeypatch.setattr(checkpoints._manager, "restore", changed)
-    with pytest.raises(UserError, match=r"numbers of scene\['table'\].*go on from step 4"):
+    with pytest.raises(UserError, match=r"numbers of params\['table'\].*go on from step 4"):
         checkpoints.restore(ITEMS)
 
 
-def test_older_checkpoints_without_sums_are_read(checkpoints, tmp_path):
-    sums = tmp_path / "8" / "checksums"
-    for path in sums.iterdir():
-        path.unlink()
-    sums.rmdir()
-    found = checkpoints.restore(ITEMS)
-    np.testing.assert_array_equal(found["scene"]["table"], ITEMS["scene"]["table"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"checksums": {}, "format": 1}'])
+def test_what_says_how_to_read_it_must_be_whole(checkpoints, tmp_path, text):
+    (file,) = [path for path in (tmp_path / "8" / "about").iterdir() if "metadata" in path.name]
+    file.write_text(text)
+    with pytest.raises(UserError, match="8 (is damaged|cannot be read|has no parameters)"):
+        checkpoints.restore(ITEMS)
+    assert checkpoints.restore(ITEMS, 4)["params"]["count"] == 3
+
+
+def test_a_checkpoint_of_another_format_is_told(checkpoints, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    checkpoints.save(12, ITEMS)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="12 .*format 2.*use the version that wrote it"):
+        checkpoints.restore(ITEMS)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +106,13 @@ _FULL = """
 import resource, signal, sys
 import numpy as np
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.train import checkpoint
 from dreamfusion_jax.train.checkpoint import Checkpoints
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 try:
     items = {name: np.random.default_rng(0).normal(size=(300, 300)) for name in "abcdef"}
-    Checkpoints(sys.argv[1]).save(4, {"scene": items})
+    Checkpoints(sys.argv[1]).save(4, {"params": items})
 except UserError as error:
     print(error)
 """

@@ -163,7 +163,7 @@ ENCODES = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 from dreamfusion_jax.train.parallel import (
-    arrays_of_primary,
+    tree_of_primary,
     initialize_distributed,
     shutdown_distributed,
 )
@@ -173,7 +173,7 @@ def encode():
     assert process == 0
     states = jax.random.normal(jax.random.key(0), (3, 5, 7), jnp.bfloat16)
     return {"states": states, "mask": np.eye(3, 5, dtype=bool)}
-arrays = arrays_of_primary(encode)
+arrays = tree_of_primary(encode)
 print({k: (v.shape, str(v.dtype), np.asarray(v).tobytes().hex()) for k, v in arrays.items()})
 shutdown_distributed()
 """

@@ -10,12 +10,14 @@ import sys
 import weakref
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.render import Scene
+from dreamfusion_jax.scene.fields import GridField, MlpField
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.train.checkpoint import (
     FOLDER,
     restore_run,
@@ -24,7 +26,7 @@ from dreamfusion_jax.train.checkpoint import (
 )
 from dreamfusion_jax.train.loop import Callbacks
 from dreamfusion_jax.train.metrics import read_metrics
-from dreamfusion_jax.train.stage import make_stages
+from dreamfusion_jax.train.stage import make_stages, scene_of
 
 
 def equal_bits(a, b) -> bool:
@@ -47,7 +49,7 @@ def test_interrupted_run_equals_an_unbroken_one(
     assert int(whole.step) == 8
 
     def interrupt(job, step, scene, params):
-        assert isinstance(scene, Scene)
+        assert isinstance(scene, NerfScene)
         if step == 4:
             raise KeyboardInterrupt
 
@@ -61,13 +63,13 @@ def test_interrupted_run_equals_an_unbroken_one(
 
     write_config(tmp_path / "b", config)
     run = restore_run(tmp_path / "b")
-    assert run.step == 8 and run.config.prompt == "a ball"
+    assert run.step == 8 and run.config.prompt.text == "a ball"
     assert equal_bits(run.params["field"], whole.params["field"])
 
     # A checkpoint of another config, and a damaged one, are told apart from a good one.
     with pytest.raises(UserError, match="another config"):
         train_one(tiny_config(field, **other), ball_prior, tmp_path / "b")
-    for file in (tmp_path / "b" / FOLDER / "8" / "scene").rglob("*"):
+    for file in (tmp_path / "b" / FOLDER / "8" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(UserError, match="cannot be read"):
@@ -91,7 +93,7 @@ def test_a_run_starts_from_the_scene_of_another(
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-8)
     with pytest.raises(UserError, match="another kind or size"):
-        scene_to_start_from(tmp_path / "first", Scene())
+        scene_to_start_from(tmp_path / "first", NerfScene())
 
 
 @pytest.mark.slow
@@ -127,7 +129,7 @@ def _compiled():
 def test_what_is_due_is_drawn_before_a_stop(tiny_config, ball_prior, train_one, tmp_path):
     drawn = []
 
-    def stop(job, step, metrics, params):
+    def stop(job, step, metrics, scene, params):
         if step == 4:
             signal.raise_signal(signal.SIGINT)
 
@@ -175,7 +177,7 @@ def test_what_cannot_be_drawn_from_is_refused(tiny_config, ball_prior, key, valu
 def test_callbacks_see_every_call_and_can_pause(tiny_config, ball_prior, train_one, tmp_path):
     seen, waits = [], []
 
-    def after_call(job, step, metrics, params):
+    def after_call(job, step, metrics, scene, params):
         assert job.prompt == "a ball" and np.isfinite(list(metrics.values())).all()
         seen.append((step, jax.tree.map(np.copy, params)))
 
@@ -214,25 +216,63 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
         sizes.append(size)
         return sized_ball_prior(size)
 
-    fine = {"train__larger_image_sizes": (16,), "train__larger_from": (0.5,)}
-    whole = train_one(tiny_config(**fine), prior_at, tmp_path / "a")
+    fine = tiny_config(stages={"fine": {"begin": 0.5, "train": {"image_size": 16}}})
+    whole = train_one(fine, prior_at, tmp_path / "a")
     assert sizes == [8, 16] and int(whole.step) == 8
 
-    def interrupt(job, step, metrics, params):
+    def interrupt(job, step, metrics, scene, params):
         if step == 6:
             raise KeyboardInterrupt
 
     # Step 4, the last checkpoint, is where the larger views begin.
     with pytest.raises(KeyboardInterrupt):
-        train_one(
-            tiny_config(**fine), prior_at, tmp_path / "b", callbacks=Callbacks(None, interrupt)
-        )
-    assert equal_bits(train_one(tiny_config(**fine), prior_at, tmp_path / "b"), whole)
+        train_one(fine, prior_at, tmp_path / "b", callbacks=Callbacks(None, interrupt))
+    assert equal_bits(train_one(fine, prior_at, tmp_path / "b"), whole)
 
     coarse = train_one(tiny_config(), prior_at, tmp_path / "c")
     rows = [[r["sds_residual"] for r in read_metrics(tmp_path / name)] for name in "ac"]
     assert rows[0][:2] == rows[1][:2] and not set(rows[0][2:]) & set(rows[1][2:])
     assert not equal_bits(coarse.params, whole.params)
+
+
+@pytest.mark.slow
+def test_stages_of_different_scenes(tiny_config, ball_prior, train_one, tmp_path):
+    """An MLP, then a grid that was fitted to it; interrupted in both, the run is the same."""
+    grid = {"name": "grid", "cells": 16, "levels": 2}
+    fit = {"name": "fit", "steps": 200, "points": 1024}
+    later = {"begin": 0.5, "scene": {"field": grid}, "convert": fit}
+    config = tiny_config(train__steps=12, train__checkpoint_every=2, stages={"later": later})
+    stages = make_stages(config, lambda size: ball_prior, 1)
+    coarse, fine = (stage.scene for stage in stages)
+    assert isinstance(coarse.field, MlpField) and isinstance(fine.field, GridField)
+    seen = {}
+
+    def keep(job, step, metrics, scene, params):
+        seen[step] = scene, params
+
+    whole = train_one(config, ball_prior, tmp_path / "whole", callbacks=Callbacks(None, keep))
+    assert [seen[step][0] for step in (6, 8)] == [coarse, fine]
+    points = jax.random.uniform(jax.random.key(1), (500, 3), minval=-0.3, maxval=0.3)
+    wanted = jnp.log1p(coarse.at_points(seen[6][1], points, 6).density)
+    fitted = stages[1].convert(coarse, seen[6][1], fine, 6, jax.random.key(0))
+    near, far = (
+        float(jnp.mean(jnp.abs(jnp.log1p(fine.at_points(params, points, 6).density) - wanted)))
+        for params in (fitted, fine.init(jax.random.key(0)))
+    )
+    assert near < 0.3 * far, (near, far)
+
+    for last in (4, 8):
+
+        def interrupt(job, step, metrics, scene, params, last=last):
+            if step == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            folder = tmp_path / "broken"
+            train_one(config, ball_prior, folder, callbacks=Callbacks(None, interrupt))
+    assert equal_bits(train_one(config, ball_prior, tmp_path / "broken"), whole)
+    write_config(tmp_path / "whole", config)
+    assert restore_run(tmp_path / "whole").scene == fine and scene_of(config, 6) == coarse
 
 
 @pytest.mark.parametrize(
@@ -245,13 +285,10 @@ def test_last_steps_at_a_larger_size(tiny_config, sized_ball_prior, train_one, t
     ],
 )
 def test_sizes_end_with_the_run(tiny_config, sized_ball_prior, steps, call, start, expected):
-    settings = {
-        "train__steps": steps,
-        "train__steps_per_call": call,
-        "train__larger_from": (start,),
-    }
+    settings = {"train__steps": steps, "train__steps_per_call": call}
     settings |= {"train__checkpoint_every": call, "train__preview_every": call}
-    config = tiny_config(**settings, train__larger_image_sizes=(16,))
+    fine = {"begin": start, "train": {"image_size": 16}}
+    config = tiny_config(**settings, stages={"fine": fine})
     stages = make_stages(config, sized_ball_prior, 1)
     assert [(stage.image_size, stage.until) for stage in stages] == expected
     assert [stage.prior.image_shape[0] for stage in stages] == [size for size, _ in expected]
@@ -273,18 +310,22 @@ def test_non_finite_loss_stops_with_the_step_named(tiny_config, ball_prior, trai
         ({"train__steps_per_call": 0}, "steps_per_call is 0"),
         (
             {
-                "scene__background__kind": "environment",
-                "scene__background__environment__frequencies": 0,
+                "scene__background__name": "environment",
+                "scene__background__frequencies": 0,
             },
             "frequencies is 0",
         ),
         ({"guidance__name": "vsd"}, "'vsd'; choose one of clip, sds"),
         ({"guidance__t_min": 0.99}, "must lie below"),
         ({"optim__name": "sgdx"}, "sgdx"),
-        ({"train__larger_image_sizes": (16,), "train__larger_from": (1.5,)}, r"share of the steps"),
-        ({"train__larger_image_sizes": (4,), "train__larger_from": (0.5,)}, "must grow"),
-        ({"regularizers__transmittance__start": 1.0}, r"within \[0, 1\)"),
-        ({"train__views": 0}, "train.views is 0"),
+        ({"stages": {"fine": {"train": {"image_size": 16}}}}, "stages.fine.begin is None; give"),
+        ({"stages": {"fine": {"begin": 1.5}}}, r"begin is 1.5; .* within \[0, 1\]"),
+        ({"stages": {"fine": {"begin": 0.5, "seed": 3}}}, "stages.fine.seed cannot be set"),
+        ({"stages": {"a": {"begin": 0.5, "train": {"steps": 3}}}}, "train.steps cannot be set"),
+        ({"stages": {"a": {"begin": 0.5, "scene": {"x": 3}}}}, "stages.a: There is no config key"),
+        ({"stages": {"a": {"begin": 0.5, "scene": {"field": {"width": 24}}}}}, "NAME.convert"),
+        ({"regularizers__transmittance__target_start": 1.0}, r"within \[0, 1\)"),
+        ({"train__batch_size": 0}, "train.batch_size is 0"),
     ],
 )
 def test_senseless_values_are_refused(
@@ -300,7 +341,7 @@ import contextlib, resource, sys
 from pathlib import Path
 import dreamfusion_jax
 from dreamfusion_jax.errors import UserError
-small = {"train.steps": 4, "train.steps_per_call": 2, "train.views": 1, "train.image_size": 16}
+small = {"train.steps": 4, "train.steps_per_call": 2, "train.batch_size": 1, "train.image_size": 16}
 small |= {"train.checkpoint_every": 4, "train.preview_every": 4}
 small |= {"export.turntable_frames": 2, "export.turntable_size": 16}
 for noun in sys.argv[2:]:

@@ -24,11 +24,11 @@ SHAMPOO = {
 def test_two_scenes_together_equal_the_two_alone(tiny_config, ball_prior, train_one, tmp_path):
     config = tiny_config(**SHAMPOO)
     jobs = [Job(prompt, 0, tmp_path / prompt) for prompt in PROMPTS]
-    stage = make_stage(config, ball_prior, device_count(config.train.views))
+    stage = make_stage(config, ball_prior, device_count(config.train.batch_size))
     together = train(config, [stage], lambda size: ball_prior, jobs, progress=False)
     for i, job in enumerate(jobs):
         with config.unlocked():
-            config.prompt = job.prompt
+            config.prompt.text = job.prompt
         alone = train_one(config, ball_prior, tmp_path / f"{job.prompt} alone")
         own = take_scene(together, i)
         for a, b in zip(jax.tree.leaves(own.params), jax.tree.leaves(alone.params), strict=True):
@@ -51,7 +51,7 @@ def test_scenes_that_were_saved_at_different_steps_go_on_together(
     tiny_config, ball_prior, tmp_path
 ):
     config = tiny_config()
-    stage = make_stage(config, ball_prior, device_count(config.train.views))
+    stage = make_stage(config, ball_prior, device_count(config.train.batch_size))
     whole = [Job(prompt, 0, tmp_path / "whole" / prompt) for prompt in PROMPTS]
     broken = [Job(prompt, 0, tmp_path / "broken" / prompt) for prompt in PROMPTS]
     expected = train(config, [stage], lambda size: ball_prior, whole, progress=False)

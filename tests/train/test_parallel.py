@@ -17,7 +17,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 sys.path.insert(0, sys.argv[3])
 from conftest import ball_prior, tiny_config, train_one
-config = tiny_config(field=sys.argv[4], train__views=int(sys.argv[5]))
+config = tiny_config(field=sys.argv[4], train__batch_size=int(sys.argv[5]))
 state = train_one(config, ball_prior(), pathlib.Path(sys.argv[2]))
 print(json.dumps([len(jax.devices()), [x.tolist() for x in jax.tree.leaves(state.params)]]))
 """
@@ -39,7 +39,7 @@ def test_four_devices_give_what_one_gives(
     devices, on_four = run_on(4, tmp_path / "four", request.path.parent, field)
     assert devices == 4
     early = []
-    callbacks = Callbacks(after_call=lambda job, step, metrics, params: early.append(params))
+    callbacks = Callbacks(after_call=lambda job, step, metrics, scene, params: early.append(params))
     config = tiny_config(field=field)
     state = train_one(config, ball_prior, tmp_path / "one", callbacks=callbacks)
     for a, b in zip(jax.tree.leaves(state.params), on_four, strict=True):
@@ -57,7 +57,7 @@ def test_as_many_devices_as_can_share_the_views_give_what_one_gives(
 ):
     used, on_many = run_on(devices, tmp_path / "many", request.path.parent, "grid", views)
     assert used == devices and views % devices == 0  # so that all of them work
-    config = tiny_config(field="grid", train__views=views)
+    config = tiny_config(field="grid", train__batch_size=views)
     state = train_one(config, ball_prior, tmp_path / "one")
     for a, b in zip(jax.tree.leaves(state.params), on_many, strict=True):
         np.testing.assert_allclose(a, np.array(b), atol=5e-4)
@@ -86,6 +86,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 sys.path.insert(0, sys.argv[1])
 from conftest import ball_prior, tiny_config
+from dreamfusion_jax.train.loop import encode_prompts
 from dreamfusion_jax.train.parallel import steps_program
 from dreamfusion_jax.train.state import initial_state
 from dreamfusion_jax.train.stage import make_stage
@@ -94,7 +95,7 @@ config = tiny_config(optim__name="shampoo", guidance__omega=10.0)
 stage = make_stage(config, prior, 4)
 keys = jax.random.split(jax.random.key(0), 2)
 state = initial_state(stage.scene, stage.optimizer, keys)
-embeddings = prior.encode(stage.view_prompts.prompts("a ball", "a cube"))
+embeddings = encode_prompts(stage, prior, ["a ball", "a cube"])
 arguments = state, prior.params, embeddings, None, keys, jax.numpy.arange(4)
 program = steps_program(stage, 3).lower(*arguments)
 kinds = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast"

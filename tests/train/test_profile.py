@@ -24,7 +24,7 @@ def test_the_trace_covers_the_calls_of_the_steps(
     with profiling(range(3, 5), tmp_path) as around:
         profile = around.__self__
 
-        def look(job, step, metrics, params):
+        def look(job, step, metrics, scene, params):
             recorded.append((step, profile.running))
 
         train_one(

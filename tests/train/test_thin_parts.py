@@ -8,10 +8,11 @@ import pytest
 from dreamfusion_jax.config import load_config, override
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
 from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, fine_view_index
+from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import albedo_light
+from dreamfusion_jax.scene.nerf import NerfScene, prepare_with_grid, render_prepared
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.render import Scene, prepare_with_grid, render_prepared
 
 SIZE = 32
 LEG = 0.045
@@ -60,7 +61,7 @@ def test_a_table_has_its_legs(train_one, tmp_path):
     override(
         config,
         {
-            "prompt": "a table",
+            "prompt.text": "a table",
             "scene.field.cells": 32,
             "scene.sampler.cells": 32,
             "scene.sampler.coarse_samples": 32,
@@ -72,8 +73,8 @@ def test_a_table_has_its_legs(train_one, tmp_path):
     )
     state = train_one(config, prior, tmp_path)
 
-    scene = Scene.from_config(config.scene)
-    ready = prepare_with_grid(scene, state.params, 32)
+    scene = NerfScene.from_config(config.scene)
+    ready = prepare_with_grid(scene, state.params, FINISHED, 32)
     rays = jax.vmap(lambda camera: cast_rays(camera, SIZE, scene.radius))(cameras)
     shape = (*rays.directions.shape[:-1], 3)
     lights = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(truth), *x.shape)), albedo_light())

@@ -5,16 +5,28 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.registry import check_within
+from dreamfusion_jax.scene.base import FINISHED, Step
 from dreamfusion_jax.types import FieldOutput
 
+Number = float | Float[Array, ""]
 # exp(15) per unit length is opaque within a hundred-thousandth of the scene; the
 # bound only keeps float32 finite.
 MAX_LOG_DENSITY = 15.0
+
+
+@flax.struct.dataclass
+class Annealed:
+    """A field's parameters at a moment: the variance of the Gaussians, and the step of the run."""
+
+    params: Any
+    variance: Array
+    step: Array
 
 
 class Field(nn.Module):
@@ -52,9 +64,9 @@ class Field(nn.Module):
         )
 
     def __call__(
-        self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
+        self, mean: Float[Array, "*batch 3"], variance: Number, step: Step
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch channels"]]:
-        """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I)."""
+        """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I) at a step."""
         raise TypeError(f"{type(self).__name__} has no __call__")
 
     @nn.nowrap
@@ -73,18 +85,16 @@ class Field(nn.Module):
         return jnp.logaddexp(head + self.density_offset, math.log(self.blob_scale) + exponent)
 
     @nn.nowrap
-    def prepare(self, params: Any, variance: float | Float[Array, ""]) -> Any:
-        """Return what all queries of one rendering share; by default the parameters."""
-        return params
+    def prepare(self, params: Any, variance: Number, step: Step = FINISHED) -> Any:
+        """Return what all queries of one rendering share; by default its arguments."""
+        return Annealed(params, jnp.asarray(variance, jnp.float32), jnp.asarray(step))
 
     @nn.nowrap
-    def density(
-        self, prepared: Any, points: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
-    ) -> Float[Array, "*batch"]:
+    def density(self, prepared: Any, points: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
         """Return the density tau alone."""
 
         def some(points):
-            return density_of(self.apply(prepared, points, variance)[0])
+            return density_of(self._at(prepared, points)[0])
 
         return self.in_chunks(some, points)
 
@@ -93,7 +103,6 @@ class Field(nn.Module):
         self,
         prepared: Any,
         points: Float[Array, "*batch 3"],
-        variance: float | Float[Array, ""],
         *,
         normals: bool = True,
     ) -> FieldOutput:
@@ -105,17 +114,16 @@ class Field(nn.Module):
         Args:
           prepared: of `prepare`.
           points: any batch of positions.
-          variance: of the Gaussians around them.
           normals: False leaves them out (None).
         """
 
         def bare(some):
-            log_density, albedo = self.apply(prepared, some, variance)
+            log_density, albedo = self._at(prepared, some)
             return FieldOutput(density=density_of(log_density), albedo=albedo, normals=None)
 
         def full(some):
             log_density, vjp, albedo = jax.vjp(
-                lambda mean: self.apply(prepared, mean, variance), some, has_aux=True
+                lambda mean: self._at(prepared, mean), some, has_aux=True
             )
             # The barrier keeps the ones from being folded into a constant, on which the compiler
             # for TPUs fails in the backward pass (libtpu 0.0.42 and 0.0.52).
@@ -124,6 +132,11 @@ class Field(nn.Module):
             return FieldOutput(density=density, albedo=albedo, normals=outward(gradient))
 
         return self.in_chunks(full if normals else bare, points)
+
+    @nn.nowrap
+    def _at(self, prepared: "Annealed", points: Float[Array, "points 3"]) -> tuple[Array, Array]:
+        """Return what `__call__` does, at points."""
+        return self.apply(prepared.params, points, prepared.variance, prepared.step)
 
     @nn.nowrap
     def in_chunks(

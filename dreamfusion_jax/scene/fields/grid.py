@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.registry import check_within, register
-from dreamfusion_jax.scene.fields.base import Field, density_of, outward
+from dreamfusion_jax.scene.base import FINISHED, Step
+from dreamfusion_jax.scene.fields.base import Field, Number, density_of, outward
 from dreamfusion_jax.scene.fields.interpolation import (
     central_differences,
     gather_trilinear,
@@ -66,7 +67,7 @@ class GridField(Field):
             )
 
     @nn.compact
-    def grid(self, variance: float | Float[Array, ""]) -> Float[Array, "rows rows rows values"]:
+    def grid(self, variance: Number) -> Float[Array, "rows rows rows values"]:
         """Return the sum of all levels: values before the blob and the sigmoid."""
         total = None
         for level in range(self.levels):
@@ -81,7 +82,7 @@ class GridField(Field):
         return total
 
     def __call__(
-        self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
+        self, mean: Float[Array, "*batch 3"], variance: Number, step: Step
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch channels"]]:
         """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I)."""
         (flat,) = self._interpolate([self.grid(variance)], mean.reshape(-1, 3))
@@ -89,7 +90,7 @@ class GridField(Field):
         return self.with_blob(values[..., 0], mean), nn.sigmoid(values[..., 1:])
 
     @nn.nowrap
-    def prepare(self, params: Any, variance: float | Float[Array, ""]) -> GridTables:
+    def prepare(self, params: Any, variance: Number, step: Step = FINISHED) -> GridTables:
         """Return the grid summed up, and its normals."""
         grid = self.apply(params, variance, method="grid")
         density = grid[..., 0]
@@ -97,7 +98,7 @@ class GridField(Field):
 
     @nn.nowrap
     def density(
-        self, prepared: GridTables, points: Float[Array, "*batch 3"], variance
+        self, prepared: GridTables, points: Float[Array, "*batch 3"]
     ) -> Float[Array, "*batch"]:
         """Return the density tau alone."""
 
@@ -109,7 +110,7 @@ class GridField(Field):
 
     @nn.nowrap
     def query(
-        self, prepared: GridTables, points: Float[Array, "*batch 3"], variance, *, normals=True
+        self, prepared: GridTables, points: Float[Array, "*batch 3"], *, normals=True
     ) -> FieldOutput:
         """Return density, albedo and, if wanted, normals at points."""
 

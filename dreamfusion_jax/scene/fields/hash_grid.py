@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from dreamfusion_jax.registry import check_within, register
-from dreamfusion_jax.scene.fields.base import Field, density_of, outward
+from dreamfusion_jax.scene.base import Step
+from dreamfusion_jax.scene.fields.base import Field, Number, density_of, outward
 from dreamfusion_jax.scene.fields.interpolation import (
     CORNERS,
     corner_weights,
@@ -63,7 +64,7 @@ class HashGridField(Field):
 
     @nn.compact
     def __call__(
-        self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
+        self, mean: Float[Array, "*batch 3"], variance: Number, step: Step
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch channels"]]:
         """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I)."""
         flat = mean.reshape(-1, 3)
@@ -92,19 +93,19 @@ class HashGridField(Field):
 
     @nn.nowrap
     def query(
-        self, prepared: Any, points: Float[Array, "*batch 3"], variance, *, normals=True
+        self, prepared: Any, points: Float[Array, "*batch 3"], *, normals=True
     ) -> FieldOutput:
         """Return density, albedo and, if wanted, normals at points."""
         if not normals:
-            return super().query(prepared, points, variance, normals=False)
-        step = self.normal_step * self.radius
+            return super().query(prepared, points, normals=False)
+        spacing = self.normal_step * self.radius
 
         def some(flat):
-            offsets = step * jnp.concatenate([jnp.eye(3), -jnp.eye(3)])
+            offsets = spacing * jnp.concatenate([jnp.eye(3), -jnp.eye(3)])
             around = (flat[:, None] + offsets).reshape(-1, 3)
-            log_density, albedo = self.apply(prepared, flat, variance)
-            beside = self.apply(prepared, around, variance)[0].reshape(-1, 2, 3)
-            gradient = (beside[:, 0] - beside[:, 1]) / (2 * step)
+            log_density, albedo = self._at(prepared, flat)
+            beside = self._at(prepared, around)[0].reshape(-1, 2, 3)
+            gradient = (beside[:, 0] - beside[:, 1]) / (2 * spacing)
             density = density_of(log_density)
             return FieldOutput(density=density, albedo=albedo, normals=outward(gradient))
 

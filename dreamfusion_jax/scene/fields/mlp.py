@@ -4,8 +4,9 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.registry import check_within, register
+from dreamfusion_jax.scene.base import Step
 from dreamfusion_jax.scene.encoding import integrated_encoding
-from dreamfusion_jax.scene.fields.base import Field
+from dreamfusion_jax.scene.fields.base import Field, Number
 
 
 @register("field", "mlp")
@@ -22,7 +23,7 @@ class MlpField(Field):
 
     @nn.compact
     def __call__(
-        self, mean: Float[Array, "*batch 3"], variance: float | Float[Array, ""]
+        self, mean: Float[Array, "*batch 3"], variance: Number, step: Step
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch channels"]]:
         """Return log density and albedo in [0, 1] of Gaussians N(mean, variance I)."""
         h = nn.Dense(self.width, name="stem")(integrated_encoding(mean, variance, self.frequencies))

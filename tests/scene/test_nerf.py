@@ -7,23 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dreamfusion_jax.scene.background import EnvironmentMap
+from dreamfusion_jax.scene.background import Environment
 from dreamfusion_jax.scene.cameras import CameraDistribution, orbit_camera, sample_camera
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.lights import albedo_light, point_light
-from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
-from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.render import (
-    FINAL_BLUR,
-    Scene,
-    background_colors,
+from dreamfusion_jax.scene.nerf import (
+    NerfScene,
     density_at,
     field_at,
-    init_params,
     prepare,
     render_rays,
-    with_blur,
 )
+from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
+from dreamfusion_jax.scene.rays import cast_rays
+from dreamfusion_jax.schedules import Ramp
 
 CAMERA = orbit_camera(jnp.array(0.4), 0.3, 2.0, 1.25)
 
@@ -34,14 +31,14 @@ class GaussianBall(Field):
     std: float = 0.2
 
     @nn.compact
-    def __call__(self, mean, variance):
+    def __call__(self, mean, variance, step):
         del variance
         squared = jnp.sum(mean**2, -1)
         red = jnp.broadcast_to(jnp.array([1.0, 0.0, 0.0]), mean.shape)
         return 2.0 - squared / (2 * self.std**2), red
 
 
-BALL = Scene(field=GaussianBall(), sampler=HierarchicalSampler(64, 64), radius=1.0)
+BALL = NerfScene(field=GaussianBall(), sampler=HierarchicalSampler(64, 64), radius=1.0)
 
 
 def render(scene, params, size, light=None):
@@ -89,7 +86,7 @@ def training_views(scene, params, *, points_per_chunk=0):
     background = jnp.full(rays.directions.shape, 0.3)
 
     def loss(params):
-        out = render_rays(scene, params, rays, lights, background, keys, blur=0.05)
+        out = render_rays(scene, params, rays, lights, background, keys, 0)
         return jnp.sum(jnp.sin(3 * out.rgb)) + jnp.sum(out.orientation), out
 
     (_, out), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
@@ -110,7 +107,7 @@ def test_views_together_equal_each_alone(scene, params):
     rays, lights, background, keys, out, _ = training_views(scene, params)
     for i in range(2):
         one = jax.tree.map(lambda x, i=i: x[i], (rays, lights, background))
-        alone = jax.jit(functools.partial(render_rays, scene, blur=0.05))(params, *one, keys[i])
+        alone = jax.jit(functools.partial(render_rays, scene))(params, *one, keys[i], 0)
         np.testing.assert_allclose(out.rgb[i], alone.rgb, atol=1e-5)
 
 
@@ -118,12 +115,12 @@ def test_the_coarse_pass_has_no_gradient():
 
     class Scaled(Field):
         @nn.compact
-        def __call__(self, mean, variance):
-            log_density, albedo = GaussianBall()(mean, variance)
+        def __call__(self, mean, variance, step):
+            log_density, albedo = GaussianBall()(mean, variance, step)
             return log_density + self.param("raise", nn.initializers.zeros, ()), albedo
 
     scene = dataclasses.replace(BALL, field=Scaled(), sampler=HierarchicalSampler(32, 256))
-    params = init_params(scene, jax.random.key(0))
+    params = scene.init(jax.random.key(0))
     rays = cast_rays(CAMERA, 5, 1.0)
     black = jnp.zeros(rays.directions.shape)
 
@@ -154,9 +151,9 @@ def test_empty_and_solid_scenes_have_finite_gradients(offset, params, scene):
 def test_default_sampling_is_close_to_a_dense_reference():
     """48 + 20 samples of an untrained field of the paper's kind against 256 + 256."""
     field = MlpField(width=32, blocks=2, frequencies=6)
-    few = Scene(field=field, sampler=HierarchicalSampler(48, 20), radius=1.0)
+    few = NerfScene(field=field, sampler=HierarchicalSampler(48, 20), radius=1.0)
     dense = dataclasses.replace(few, sampler=HierarchicalSampler(256, 256))
-    params = init_params(few, jax.random.key(0))
+    params = few.init(jax.random.key(0))
     light = point_light(jnp.array([0.0, 0.0, 2.0]))
     images = [render(s, params, 16, light).rgb for s in (few, dense)]
     assert np.sqrt(np.mean((images[0] - images[1]) ** 2)) < 0.012
@@ -165,13 +162,15 @@ def test_default_sampling_is_close_to_a_dense_reference():
 @pytest.mark.slow
 def test_background_kinds(scene, params, key):
     directions = jnp.array([[1.0, 0, 0], [0, 1.0, 0]])
-    flat = background_colors(scene, params, directions, key)
+    flat = scene.background.colors({}, directions, key)
     assert np.all(flat[0] == flat[1])
-    mapped = dataclasses.replace(scene, background=EnvironmentMap(width=8))
-    mapped_params = init_params(mapped, key)
-    first, second = background_colors(mapped, mapped_params, directions, key)
+    mapped = dataclasses.replace(scene, background=Environment(width=8))
+    mapped_params = mapped.init(key)
+    first, second = mapped.background.colors(mapped_params["background"], directions, key)
     assert np.any(first != second)
-    gradient = jax.jit(jax.grad(lambda p: background_colors(mapped, p, directions, key).sum()))
+    gradient = jax.jit(
+        jax.grad(lambda p: mapped.background.colors(p["background"], directions, key).sum())
+    )
     assert any(np.any(g != 0) for g in jax.tree.leaves(gradient(mapped_params)["background"]))
 
 
@@ -196,23 +195,14 @@ def test_grids_are_read_in_chunks(scene, params):
 
 
 def test_the_fields_variance_is_the_square_of_lambda_sigma(scene, params):
-    assert float(prepare(scene, params, blur=0.05).variance) == pytest.approx(2.5e-3)
-    assert float(prepare(scene, params).variance) == pytest.approx(4e-6)  # after the annealing
+    assert float(prepare(scene, params, 0).tables.variance) == pytest.approx(2.5e-3)
+    assert float(prepare(scene, params).tables.variance) == pytest.approx(4e-6)  # at the end
 
 
-def test_scenes_are_seen_with_the_blur_that_they_are_given(scene, params):
+def test_scenes_are_seen_as_they_are_at_a_step(scene, params):
+    scene = dataclasses.replace(scene, lambda_sigma=Ramp(9.0, 2e-3, 10))
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
-    sharp, blurred = (
-        field_at(scene, with_blur(params, blur), points)[1] for blur in (FINAL_BLUR, 9.0)
-    )
+    sharp, blurred = (field_at(scene, params, points, step)[1] for step in (10, 0))
     np.testing.assert_allclose(sharp, field_at(scene, params, points)[1], rtol=1e-5)
     # All octaves are damped to nothing: colors do not differ from place to place.
     assert np.ptp(blurred, axis=0).max() < 0.1 * np.ptp(sharp, axis=0).max()
-    rays = cast_rays(CAMERA, 5, 1.0)
-    given, asked = (
-        jax.jit(functools.partial(render_rays, scene, key=None, **how))(
-            start, rays, albedo_light(), jnp.ones_like(rays.directions)
-        )
-        for start, how in ((with_blur(params, 0.5), {}), (params, {"blur": 0.5}))
-    )
-    np.testing.assert_allclose(given.rgb, asked.rgb, atol=1e-6)

@@ -14,96 +14,121 @@ from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.background import EnvironmentMap, random_color, random_texture
+from dreamfusion_jax.registry import check_within, register
+from dreamfusion_jax.scene.background import Background, FlatColor
+from dreamfusion_jax.scene.base import FINISHED, Scene, Step
 from dreamfusion_jax.scene.compaction import most_important, spread
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.occupancy import DensityGrid, fit_density_grid
 from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler, Sampler
-from dreamfusion_jax.scene.rays import along
+from dreamfusion_jax.scene.rays import along, cast_rays
 from dreamfusion_jax.scene.regularizers import orientation_penalty
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
-from dreamfusion_jax.types import FieldOutput, Light, Rays, RenderOutput
+from dreamfusion_jax.schedules import Ramp
+from dreamfusion_jax.types import Camera, FieldOutput, Light, Rays, RenderOutput
 
-FINAL_BLUR = 2e-3  # lambda_Sigma at the end of the paper's annealing
+SPACES = ("rgb", "latent")
 
 
+@register("scene", "nerf")
 @dataclasses.dataclass(frozen=True)
-class Scene:
-    """The modules and sampling numbers of a scene; its parameters live elsewhere.
+class NerfScene(Scene):
+    """A field that rays are sampled in, over a background (paper section 3.1).
 
-    `background` is None for a random flat color ~ N(color_mean, color_std^2) a view, or with
-    `textures` a random texture.
+    `lambda_sigma` is the standard deviation of the Gaussians that the field is asked for.
     """
 
     field: Field = MlpField()
     sampler: Sampler = HierarchicalSampler()
-    background: EnvironmentMap | None = None
+    background: Background = FlatColor()
     radius: float = 1.4
-    color_mean: float = 0.5
-    color_std: float = 0.3
-    textures: bool = False
+    lambda_sigma: Ramp = Ramp(5e-2, 2e-3, 5000)
 
     def __post_init__(self):
+        check_within(self, radius=(1e-3, 1e3))
+        check_within(self.lambda_sigma, start=(0, 10), end=(0, 10), steps=(0, 10**8))
         # One number, said once: the field is asked within the scene's sphere.
         if self.field.radius != self.radius:
             object.__setattr__(self, "field", self.field.clone(radius=self.radius))
 
     @classmethod
-    def from_config(cls, config) -> "Scene":
-        """Builds a scene from `config.scene`."""
-        background = config.background
-        _check_numbers(
-            radius=config.radius,
-            color_mean=background.color_mean,
-            color_std=background.color_std,
+    def from_config(cls, config: registry.Keys) -> "NerfScene":
+        """Return the scene of `config.scene`; `space` says what its pixels are.
+
+        Raises:
+          UserError: a value makes no sense.
+        """
+        keys = {key: value for key, value in config.items() if key not in ("name", "space")}
+        needed = (*(field.name for field in dataclasses.fields(cls)), "space")
+        if missing := [key for key in needed if key not in config]:
+            raise UserError(f"scene has no {missing[0]!r}; it must have {', '.join(needed)}.")
+        space = config["space"]
+        if space not in SPACES:
+            raise UserError(f"scene.space is {space!r}; choose one of {', '.join(SPACES)}.")
+        channels = {"channels": 4 if space == "latent" else 3}
+        for part, more in (("field", channels), ("background", channels), ("sampler", {})):
+            keys[part] = registry.build(part, config[part], f"scene.{part}", **more)
+        return registry.make(cls, keys, "scene")
+
+    @property
+    def channels(self) -> int:
+        """Those of the field's albedo."""
+        return self.field.channels
+
+    def init(self, key: Key[Array, ""]) -> dict[str, Any]:
+        """Return fresh parameters {"field": ..., "background": ...}."""
+        field_key, background_key = jax.random.split(key)
+        field = self.field.init(field_key, jnp.zeros((1, 3)), 0.0, 0)
+        return {"field": field, "background": self.background.init(background_key)}
+
+    def render(
+        self,
+        params: dict[str, Any],
+        cameras: Camera,
+        lights: Light,
+        keys: Key[Array, "views"],
+        step: Step,
+        *,
+        image_size: int,
+        state: DensityGrid | None = None,
+    ) -> RenderOutput:
+        """Return training views, see `Scene`; the key of a view draws background and samples."""
+        rays = jax.vmap(lambda camera: cast_rays(camera, image_size, self.radius))(cameras)
+        background_keys, sample_keys = (
+            jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (2, 3)
         )
-        channels = {"channels": 4 if config.color_space == "latent" else 3}
-        environment = None
-        if background.kind == "environment":
-            settings = {"name": "environment", **background.environment}
-            where = "scene.background.environment"
-            environment = registry.build("background", settings, where, **channels)
-        return cls(
-            field=registry.build("field", config.field, "scene.field", **channels),
-            sampler=registry.build("sampler", config.sampler, "scene.sampler"),
-            background=environment,
-            radius=config.radius,
-            color_mean=background.color_mean,
-            color_std=background.color_std,
-            textures=background.kind == "textures",
-        )
+        colors = functools.partial(self.background.colors, params["background"])
+        background = jax.vmap(colors)(rays.directions, background_keys)
+        return render_rays(self, params, rays, lights, background, sample_keys, step, grid=state)
 
+    def at_points(
+        self, params: dict[str, Any], points: Float[Array, "points 3"], step: Step = FINISHED
+    ) -> FieldOutput:
+        """Return density and albedo at points, without normals."""
+        ready = prepare(self, params, step)
+        return self.field.query(ready.tables, points, normals=False)
 
-def _check_numbers(radius: Any, color_mean: Any, color_std: Any) -> None:
-    if not registry.is_number(radius) or not 1e-3 <= radius <= 1e3:
-        raise UserError(f"scene.radius is {radius!r:.40}; it must be within 0.001 and 1000.")
-    for name, value in (("color_mean", color_mean), ("color_std", color_std)):
-        if not registry.is_number(value) or not 0 <= value <= 10:
-            raise UserError(
-                f"scene.background.{name} is {value!r:.40}; it must be within 0 and 10."
-            )
+    def variance(self, step: Step) -> Float[Array, ""]:
+        """Return lambda_Sigma^2 at a step."""
+        return jnp.asarray(self.lambda_sigma(step), jnp.float32) ** 2
 
+    def initial_state(self, params: dict[str, Any]) -> DensityGrid | None:
+        """Return the sampler's grid of the field as it begins, without annealing."""
+        return self.sampler.initial_grid(self.field, self.field.prepare(params["field"], 0.0))
 
-def init_params(scene: Scene, key: Key[Array, ""]) -> dict:
-    """Fresh parameters {"field": ..., "background": ...} (no background: {})."""
-    field_key, background_key = jax.random.split(key)
-    params = {"field": scene.field.init(field_key, jnp.zeros((1, 3)), 0.0), "background": {}}
-    if scene.background is not None:
-        params["background"] = scene.background.init(background_key, jnp.zeros((1, 3)))
-    return params
+    def refresh(
+        self, state: DensityGrid | None, params: dict[str, Any], step: Step, key: Key[Array, ""]
+    ) -> DensityGrid | None:
+        """Return the sampler's grid after another look at the field."""
+        frozen = jax.lax.stop_gradient(params["field"])
+        prepared = self.field.prepare(frozen, self.variance(step), step)
+        return self.sampler.refresh(state, self.field, prepared, key)
 
-
-def with_blur(params: dict, blur: float | Float[Array, ""]) -> dict:
-    """The parameters of a scene to look at, which it shall be seen with: lambda_Sigma of its step.
-
-    Without it a scene is seen as at the end of the paper's annealing.
-    """
-    return params | {"blur": np.float32(blur)}
-
-
-def _blur(params: dict) -> float | Float[Array, ""]:
-    return params.get("blur", FINAL_BLUR)
+    @property
+    def refresh_every(self) -> int:
+        """Steps between two looks of the sampler at the field."""
+        return self.sampler.refresh_every
 
 
 @flax.struct.dataclass
@@ -111,48 +136,30 @@ class Prepared:
     """A scene at a moment, ready to be seen: what all its renderings share.
 
     `tables` is what the field's queries read, `grid` its density for the sampler (None where that
-    needs none), `variance` lambda_Sigma^2.
+    needs none).
     """
 
     tables: Any
     grid: DensityGrid | None
-    variance: Float[Array, ""]
 
 
 def prepare(
-    scene: Scene,
-    params: dict,
-    *,
-    grid: DensityGrid | None = None,
-    blur: float | Float[Array, ""] | None = None,
+    scene: NerfScene, params: dict, step: Step = FINISHED, *, grid: DensityGrid | None = None
 ) -> Prepared:
-    """Makes a scene ready to be seen. Arguments as for `render_rays`."""
-    variance = jnp.asarray(_blur(params) if blur is None else blur, jnp.float32) ** 2
-    return Prepared(scene.field.prepare(params["field"], variance), grid, variance)
-
-
-def background_colors(
-    scene: Scene, params: dict, directions: Float[Array, "*rays 3"], key: Key[Array, ""]
-) -> Float[Array, "*rays channels"]:
-    """What a training view shows where there is no object."""
-    if scene.background is not None:
-        return scene.background.apply(params["background"], directions)
-    if scene.textures:
-        return random_texture(key, directions.shape[0])
-    color = random_color(key, scene.color_mean, scene.color_std, scene.field.channels)
-    return jnp.broadcast_to(color, (*directions.shape[:-1], len(color)))
+    """Make a scene ready to be seen as it is at a step. Arguments as for `render_rays`."""
+    return Prepared(scene.field.prepare(params["field"], scene.variance(step), step), grid)
 
 
 def render_rays(
-    scene: Scene,
+    scene: NerfScene,
     params: dict,
     rays: Rays,
     light: Light,
     background: Float[Array, "*rays behind"],
     key: Key[Array, "*views"] | None,
+    step: Step = FINISHED,
     *,
     grid: DensityGrid | None = None,
-    blur: float | Float[Array, ""] | None = None,
     normals: bool = True,
 ) -> RenderOutput:
     """Renders rays: of one view, or of several with a light and a key each.
@@ -161,23 +168,22 @@ def render_rays(
 
     Args:
       scene: modules and sampling numbers.
-      params: the scene's parameters, see `with_blur`.
+      params: the scene's parameters.
       rays: any batch of rays; with several views they are the leading dimension.
       light: one light, or one for each view.
       background: colors in [0, 1] behind the object; channels that they lack are 0.5.
       key: jitters the samples, one or one for each view; None renders at fixed samples.
+      step: of the run, for all that is annealed.
       grid: of the scene's sampler, if it has one.
-      blur: lambda_Sigma, the standard deviation of the field's input Gaussians; None takes that of
-        `params`.
       normals: False leaves out all that needs the field's gradient: normals are then
         zero and the colors are the albedo.
     """
-    prepared = prepare(scene, params, grid=grid, blur=blur)
+    prepared = prepare(scene, params, step, grid=grid)
     return render_prepared(scene, prepared, rays, light, background, key, normals=normals)
 
 
 def render_prepared(
-    scene: Scene,
+    scene: NerfScene,
     prepared: Prepared,
     rays: Rays,
     light: Light,
@@ -187,14 +193,14 @@ def render_prepared(
     normals: bool = True,
 ) -> RenderOutput:
     """`render_rays` of a scene that `prepare` has made ready."""
-    tables, variance = prepared.tables, prepared.variance
-    samples = scene.sampler.place(scene.field, tables, prepared.grid, rays, variance, key)
+    tables = prepared.tables
+    samples = scene.sampler.place(scene.field, tables, prepared.grid, rays, key)
     t_vals = samples.t_vals
     distances = 0.5 * (t_vals[..., 1:] + t_vals[..., :-1])
     points = along(rays, distances)
 
     def query(points):
-        return scene.field.query(tables, points, variance, normals=normals)
+        return scene.field.query(tables, points, normals=normals)
 
     if samples.importance is None or scene.sampler.budget >= 1:
         field = query(points)
@@ -247,27 +253,37 @@ def _composite_all(
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def prepare_with_grid(scene: Scene, params: dict, cells: int) -> Prepared:
-    """Makes a scene ready to be seen, with a grid of `cells`^3 cells of its density."""
-    ready = prepare(scene, params)
-    return ready.replace(grid=fit_density_grid(scene.field, ready.tables, cells, ready.variance))
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def prepare_with_grid(scene: NerfScene, params: dict, step: Step, cells: int) -> Prepared:
+    """Make a scene ready to be seen, with a grid of `cells`^3 cells of its density."""
+    ready = prepare(scene, params, step)
+    return ready.replace(grid=fit_density_grid(scene.field, ready.tables, cells))
 
 
 def density_at(
-    scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
+    scene: NerfScene,
+    params: dict,
+    points: Float[np.ndarray, "n 3"],
+    step: int = FINISHED,
+    *,
+    chunk: int = 65536,
 ) -> Float[np.ndarray, "n"]:
-    """Density at points, 0 outside the bounding sphere; bounded memory."""
-    ready = prepare_once(scene, params)
+    """Return the density at points, 0 outside the bounding sphere; bounded memory."""
+    ready = prepare_once(scene, params, step)
     density = _in_chunks(functools.partial(_density, scene.field, ready), points, chunk)
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
 
 def field_at(
-    scene: Scene, params: dict, points: Float[np.ndarray, "n 3"], *, chunk: int = 65536
+    scene: NerfScene,
+    params: dict,
+    points: Float[np.ndarray, "n 3"],
+    step: int = FINISHED,
+    *,
+    chunk: int = 65536,
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
-    """Density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
-    ready = prepare_once(scene, params)
+    """Return the density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
+    ready = prepare_once(scene, params, step)
     both = _in_chunks(functools.partial(_field, scene.field, ready), points, chunk)
     inside = np.linalg.norm(points, axis=-1) < scene.radius
     return np.where(inside, both[:, 0], 0.0), both[:, 1:]
@@ -278,12 +294,12 @@ prepare_once = jax.jit(prepare, static_argnums=0)  # for all that is asked of a 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _density(field: Field, ready: Prepared, points: Float[Array, "n 3"]) -> Float[Array, "n"]:
-    return field.density(ready.tables, points, ready.variance)
+    return field.density(ready.tables, points)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _field(field: Field, ready: Prepared, points: Float[Array, "n 3"]) -> Float[Array, "n 4"]:
-    out = field.query(ready.tables, points, ready.variance, normals=False)
+    out = field.query(ready.tables, points, normals=False)
     return jnp.concatenate([out.density[:, None], out.albedo[:, :3]], 1)
 
 

@@ -1,0 +1,151 @@
+"""The exact denoiser of the shipped object views, at any size that divides theirs."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
+from dreamfusion_jax.diffusion.prior import FrozenModel
+from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.furniture.colors import recolored
+from dreamfusion_jax.furniture.object_views import (
+    OBJECT_VIEWS,
+    SIZE,
+    box_downsample,
+    load_object_views,
+    read_index,
+)
+from dreamfusion_jax.prompts.known_nouns import COLOR_WORDS
+from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS, fine_view_index, view_index
+from dreamfusion_jax.prompts.word_vectors import contains_phrase
+from dreamfusion_jax.scene.cameras import orbit_camera
+from dreamfusion_jax.types import Camera, Conditioning
+
+
+class FurnitureViews(FrozenModel):
+    """The shipped object views; `at` reads them and gives their exact denoiser."""
+
+    @property
+    def known_nouns(self) -> tuple[str, ...]:
+        """The nouns of the objects, and their synonyms."""
+        objects = read_index(OBJECT_VIEWS)["objects"]
+        return tuple(name for entry in objects for name in (entry["noun"], *entry["synonyms"]))
+
+    def at(self, image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
+        """Return the denoiser of views of a size, see `furniture_views`."""
+        return furniture_views(image_size, prompts)
+
+    def reads_colors(self, prompts: Sequence[str]) -> bool:
+        """Return whether it is known what will be asked for: only then are views dyed."""
+        return bool(prompts)
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Raise a ValueError: `at` says of which views."""
+        raise ValueError("ask for it at a size first: furniture-views is read by .at(image_size)")
+
+
+def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
+    """The closed-form denoiser of the shipped object views at a size that divides 128.
+
+    Where `prompts` are given, of the objects that these name only, from all sides, and in the
+    colors that they say of them.
+
+    Raises:
+      UserError: the size does not divide 128, or an object cannot have a color.
+    """
+    index = read_index(OBJECT_VIEWS)
+    objects = index["objects"]
+    captions = [caption for entry in objects for caption in _captions(entry)]
+    wanted = np.ones(len(captions), bool)
+    if prompts:
+        wanted = np.any([matching(prompt, captions) for prompt in prompts], axis=0)
+        named = wanted.reshape(len(objects), -1).any(axis=1)
+        wanted = np.repeat(named, len(captions) // len(objects))
+    _check_size(image_size)
+    dyed = _dyed(prompts, objects)
+    # Of each object the pictures that are wanted, by their place among all, and their colors.
+    places = np.arange(len(captions)).reshape(len(objects), -1)
+    parts = [
+        (entry["noun"], where[wanted[where]], word)
+        for entry, where in zip(objects, places, strict=True)
+        for word in dyed.get(entry["noun"], [""])
+        if wanted[where].any()
+    ]
+    # One object at a time: the whole library in float32 would be five gigabytes.
+    count = sum(len(where) for _, where, _ in parts)
+    pictures = np.empty((count, image_size, image_size, 4), np.float32)
+    filled = 0
+    for noun, where, word in parts:
+        views = load_object_views(nouns=[noun]).rgba[0, where % places.shape[1]]
+        shown = _in_color(views, word, noun) if word else views
+        added = slice(filled, filled := filled + len(where))
+        pictures[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
+    kept = [_of_color(captions[i], word) for _, where, word in parts for i in where]
+    index_of = np.concatenate([where for _, where, _ in parts])
+    poses = jax.tree.map(lambda x: np.asarray(x)[index_of], _poses(index))
+    return EmpiricalPrior.from_pictures(pictures, kept, poses=poses)
+
+
+def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str]]:
+    """The colors that prompts say of each noun; "" for its own."""
+    found: dict[str, list[str]] = {}
+    for prompt in prompts:
+        for entry in objects:
+            names = [n for n in (entry["noun"], *entry["synonyms"]) if contains_phrase(prompt, n)]
+            if names:
+                hues = [
+                    w
+                    for w in COLOR_WORDS
+                    if any(contains_phrase(prompt, f"{w} {n}") for n in names)
+                ]
+                found.setdefault(entry["noun"], []).append(hues[0] if hues else "")
+    return {noun: list(dict.fromkeys(hues)) for noun, hues in found.items()}
+
+
+def _in_color(views: UInt8[np.ndarray, "n size size 4"], word: str, noun: str) -> np.ndarray:
+    """Views of an object, all dyed as one picture, so that they agree."""
+    dyed = recolored(views.reshape(-1, *views.shape[2:]), word)
+    if dyed is None:
+        raise UserError(f"The {noun} of the shipped pictures cannot be made {word}.")
+    return dyed.reshape(views.shape)
+
+
+def _of_color(caption: Caption, word: str) -> Caption:
+    if not word:
+        return caption
+    noun, *synonyms = (f"{word} {name}" for name in (caption.noun, *caption.synonyms))
+    return Caption(noun, tuple(synonyms), caption.views)
+
+
+def _poses(index: dict[str, Any]) -> Camera:
+    """The cameras of all pictures of the library."""
+    azimuth, elevation = (
+        np.concatenate([entry[name] for entry in index["objects"]]).astype(np.float32)
+        for name in ("azimuth", "elevation")
+    )
+    lens = {"distance": index["distance"], "focal": index["focal"]}
+    return jax.jit(functools.partial(orbit_camera, **lens))(azimuth, elevation)
+
+
+def _captions(entry: dict[str, Any]) -> list[Caption]:
+    azimuth, elevation = (jnp.asarray(entry[name]) for name in ("azimuth", "elevation"))
+    views = zip(
+        np.asarray(view_index(azimuth, elevation)).tolist(),
+        np.asarray(fine_view_index(azimuth, elevation)).tolist(),
+        strict=True,
+    )
+    noun, synonyms = entry["noun"], tuple(entry["synonyms"])
+    return [Caption(noun, synonyms, (VIEW_WORDS[i], FINE_WORDS[j])) for i, j in views]
+
+
+def _check_size(size: int) -> None:
+    if size < 1 or SIZE % size:
+        raise UserError(
+            f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
+            "does not divide that."
+        )
