@@ -23,12 +23,19 @@ SMALL = {
 }
 
 
+# An editable installation finds the missing folder in the checkout: the copy must not see it.
+ALONE = """import sys
+sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+"""
+
+
 @pytest.fixture
 def program(tmp_path):
     """Runs a command with a copy of the package that has no furniture."""
     for folder in ("dreamfusion_jax", "configs"):
         unwanted = shutil.ignore_patterns("furniture", "__pycache__")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=unwanted)
+    (tmp_path / "sitecustomize.py").write_text(ALONE)
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
