@@ -4,13 +4,16 @@ A cell's metadata may hold "small": values of its variables that make the run sh
 """
 
 import ast
+import base64
 import importlib.util
+import io
 import pathlib
 import re
 import subprocess
 
 import nbclient
 import nbformat
+import PIL.Image
 import pytest
 from nbformat.v4 import new_code_cell
 
@@ -23,10 +26,44 @@ def test_they_are_there():
     assert names == {"quickstart", "score_distillation", "bring_your_prior"}
 
 
+@pytest.fixture(scope="module")
+def renderer():
+    path = FOLDER.parent / "render_notebooks.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_are_stripped(path):
-    for cell in nbformat.read(path, as_version=4).cells:
-        assert cell.cell_type == "markdown" or not (cell.outputs or cell.execution_count)
+def test_outputs_are_those_of_the_code(path, renderer):
+    """And pictures, small enough for a code host, without a word of where they were made."""
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.outputs_of == renderer.checksum(notebook), "launch/render_notebooks.py"
+    assert path.stat().st_size <= renderer.LARGEST
+    shown = [out for cell in notebook.cells for out in cell.get("outputs", ())]
+    pictures = [out.data["image/png"] for out in shown if "image/png" in out.get("data", ())]
+    assert pictures
+    for picture in pictures:
+        PIL.Image.open(io.BytesIO(base64.b64decode(picture))).load()
+    texts = str([out for out in shown if "image/png" not in out.get("data", ())])
+    assert not re.search(r"/home/|/root/|/tmp/|Traceback", texts)
+
+
+def test_a_notebook_is_rendered_with_what_it_says_is_shown(renderer):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            new_code_cell("X = 1", metadata={"shown": {"X": 2}}),
+            new_code_cell("import sys\nprint(X)\nprint('progress', file=sys.stderr)"),
+            new_code_cell("from IPython import display\ndisplay.HTML('<video>')"),
+        ]
+    )
+    before = renderer.checksum(notebook)
+    done = renderer.rendered(notebook)
+    assert [[out.text for out in cell.outputs] for cell in done.cells] == [[], ["2\n"], []]
+    assert done.cells[0].source == "X = 1" and done.metadata.outputs_of == before
+    done.cells[0].source = "X = 3"
+    assert renderer.checksum(done) != before
 
 
 def code_of(path: pathlib.Path) -> list[str]:
