@@ -95,7 +95,7 @@ ROWS = FIGURE_6 | OTHERS | CLAIM
 
 
 def get_config(row: str = "lighting") -> ml_collections.ConfigDict:
-    """Returns the locked config of a row; "lighting" is `quick` as it is."""
+    """Return the locked config of a row; "lighting" is `quick` as it is."""
     config = load_config("quick")
     override(config, ROWS[row][1])
     return config

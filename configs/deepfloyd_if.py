@@ -14,7 +14,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as with Stable Diffusion."""
+    """Return the locked config; what is not set here is as with Stable Diffusion."""
     config = load_config("stable_diffusion").unlock()
     config.prior.name = "DeepFloyd/IF-I-XL-v1.0"
     config.scene.field.update({"levels": 10, "cells": 256})  # finer than a pixel of 64 from nearby

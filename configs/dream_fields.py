@@ -22,7 +22,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as in `paper`."""
+    """Return the locked config; what is not set here is as in `paper`."""
     config = load_config("paper").unlock()
     config.prior.name = "give --config.prior.name=FOLDER"
     config.prior.dtype = "float32"

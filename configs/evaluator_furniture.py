@@ -13,7 +13,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config."""
+    """Return the locked config."""
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.nouns = "library"  # the nouns of the shipped library; or "all" of the catalogs

@@ -13,7 +13,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as in the default."""
+    """Return the locked config; what is not set here is as in the default."""
     config = load_config("quick").unlock()
     config.prior.name = "furniture-unet"
     config.guidance.omega = 5.0

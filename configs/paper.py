@@ -13,7 +13,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config."""
+    """Return the locked config."""
     config = ml_collections.ConfigDict()
     config.prompt = ml_collections.ConfigDict(
         {

@@ -20,7 +20,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as in prior_small."""
+    """Return the locked config; what is not set here is as in prior_small."""
     config = load_config("prior_small").unlock()
     config.data.nouns = ()
     config.data.extras.update({"recolored": 0.3, "pairs": 0.05})

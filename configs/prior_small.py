@@ -41,7 +41,7 @@ NOUNS = (
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config."""
+    """Return the locked config."""
     config = ml_collections.ConfigDict()
     config.seed = 0
 

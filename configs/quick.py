@@ -17,7 +17,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as in the paper."""
+    """Return the locked config; what is not set here is as in the paper."""
     config = load_config("paper").unlock()
     config.prior.dtype = "float32"
     # The pictures of the prior are 15 degrees apart: where it has seen nothing it blurs thin parts.

@@ -17,7 +17,7 @@ from dreamfusion_jax.config import load_config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the locked config; what is not set here is as in the paper."""
+    """Return the locked config; what is not set here is as in the paper."""
     config = load_config("paper").unlock()
     config.prior.name = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     config.scene.field = ml_collections.ConfigDict(

@@ -26,7 +26,7 @@ from dreamfusion_jax.suites import evaluate
 
 
 def _told(prompt: str, model: FrozenModel) -> str:
-    """A prompt in words that a prior knows, with its view words."""
+    """Return a prompt in words that a prior knows, with its view words."""
     reading = read_prompt(prompt, model.known_nouns)
     views = [words for words in (*FINE_WORDS, *VIEW_WORDS) if contains_phrase(prompt, words)]
     return ", ".join([reading.prior_prompt, *views[:1]]) if reading.replaced else prompt

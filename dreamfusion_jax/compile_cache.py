@@ -33,7 +33,7 @@ def keep_programs() -> None:
 
 
 def _machine() -> str:
-    """A name for machines that can run each other's programs: those for CPUs use all it has."""
+    """Return a name for machines that can run each other's programs: a CPU's use all it has."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):

@@ -30,7 +30,7 @@ EVALUATOR_PARTS = ("model", "view_weight")
 def load_config(
     name_or_file: str = "quick", needs: Sequence[str] = ()
 ) -> ml_collections.ConfigDict:
-    """Returns `get_config()` of a shipped config, or of a Python file.
+    """Return `get_config()` of a shipped config, or of a Python file.
 
     "ablations.ROW" is a row of `configs/ablations`.
 
@@ -76,14 +76,14 @@ def config_module(name: str) -> ModuleType:
 
 
 def _folder() -> Path:
-    """The shipped configs: within an installed package, and beside it in a checkout."""
+    """Return the shipped configs: within an installed package, and beside it in a checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
-    """Sets dotted keys in place; strings are read as the type that the key has.
+    """Set dotted keys in place; strings are read as the type that the key has.
 
     Raises:
       UserError: an unknown key (the nearest known ones are named), or a value of a wrong type.
@@ -100,7 +100,7 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
 
 
 def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
-    """Changes the name of a part in place; where it is another, its keys get their defaults.
+    """Change the name of a part in place; where it is another, its keys get their defaults.
 
     Raises:
       UserError: there is no such name.
@@ -167,7 +167,7 @@ def _begin(name: str, stage: ml_collections.ConfigDict) -> float:
 def _changed(
     config: ml_collections.ConfigDict, changes: ml_collections.ConfigDict, where: str
 ) -> ml_collections.ConfigDict:
-    """A copy of a config with changes, whose dotted keys it must have."""
+    """Return a copy of a config with changes, whose dotted keys it must have."""
     new = config.copy_and_resolve_references()
     for key in _flat(changes):
         if key == "begin" or key.startswith("convert."):
@@ -256,6 +256,6 @@ def _from_file(path: Path, *arguments: str) -> ml_collections.ConfigDict:
 
 
 def check_seed(seed: int) -> None:
-    """Raises a UserError for a seed that random keys do not tell from another."""
+    """Raise a UserError for a seed that random keys do not tell from another."""
     if not -(2**31) <= seed < 2**31:
         raise UserError(f"The seed {seed} does not fit into 32 bits.")

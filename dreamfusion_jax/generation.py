@@ -68,7 +68,7 @@ def generate(
     profile: str | None = None,
     **overrides: Any,
 ) -> Result:
-    """Turns a prompt into a 3D object, or goes on with a run that was interrupted.
+    """Turn a prompt into a 3D object, or goes on with a run that was interrupted.
 
     Args:
       prompt: what the object is, in English.
@@ -131,7 +131,7 @@ def generate_many(
     export: bool = True,
     **overrides: Any,
 ) -> list[Result]:
-    """Turns many prompts into 3D objects, config.train.scenes_per_batch at a time in one program.
+    """Turn many prompts into 3D objects, config.train.scenes_per_batch at a time in one program.
 
     Each object is what `generate` makes of its prompt, but for rounding. What is finished
     is skipped when the call is repeated. The folder's index.html shows how far all are.
@@ -187,7 +187,7 @@ def _resolve(
     overrides: dict[str, Any],
     prior: str | FrozenModel | None,
 ) -> ml_collections.ConfigDict:
-    """The config with its overrides; also prepares the devices, before JAX starts them."""
+    """Return the config with its overrides; also prepares the devices, before JAX starts them."""
     if isinstance(config, str):
         config = load_config(config, RUN_PARTS)
     else:
@@ -269,7 +269,7 @@ def _say_views(asked: int, each: int, devices: int) -> None:
 
 
 def _load(config: ml_collections.ConfigDict) -> FrozenModel:
-    """The frozen model that guides, as far as it has to be read before its views' size is known."""
+    """Return the frozen model that guides, as far as it is read before its views' size is known."""
     keys = {k: v for k, v in config.prior.items() if k not in ("name", "replace_unknown_nouns")}
     if _by_image_text(config):
         model = load_image_text(config.prior.name, config.prior.dtype)
@@ -279,7 +279,7 @@ def _load(config: ml_collections.ConfigDict) -> FrozenModel:
 
 
 def _sizes_of(model: FrozenModel, prompts: Sequence[str]) -> Callable[[int], FrozenModel]:
-    """Gives the model for views of a size; what is large is read once."""
+    """Give the model for views of a size; what is large is read once."""
 
     @functools.cache
     def at(size: int) -> FrozenModel:
@@ -304,7 +304,7 @@ def _asked(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequenc
 def _read_prompts(
     config: ml_collections.ConfigDict, model: FrozenModel, jobs: Sequence[Job]
 ) -> list[Job]:
-    """The jobs, with prompts in words that the prior knows; says what is replaced or left out.
+    """Return the jobs with prompts in words that the prior knows; say what is replaced or left out.
 
     Raises:
       UserError: a prompt names nothing that the prior knows.
@@ -347,7 +347,7 @@ def _claim(job: Job, config: ml_collections.ConfigDict) -> None:
 
 
 def _export_new(jobs: Sequence[Job], progress: bool) -> None:
-    """Exports what has no report yet; a scene without a surface does not stop the others."""
+    """Export what has no report yet; a scene without a surface does not stop the others."""
     for job in jobs:
         if not (job.workdir / "report.html").is_file():
             try:
@@ -357,7 +357,7 @@ def _export_new(jobs: Sequence[Job], progress: bool) -> None:
 
 
 def _facts(config: ml_collections.ConfigDict, jobs: Sequence[Job]) -> dict[str, str]:
-    """What all hosts must have in common."""
+    """Return what all hosts must have in common."""
     return {
         "config": config.to_json_best_effort(sort_keys=True),
         "prompts": repr([(job.prompt, job.seed) for job in jobs]),

@@ -85,7 +85,7 @@ class Unreadable(OSError):
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a temporary path in the same folder; on success it takes `path`'s place.
+    """Yield a temporary path in the same folder; on success it takes `path`'s place.
 
     On any error the temporary file goes away and an existing `path` stays as it was.
 
@@ -116,7 +116,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def _sweep(target: pathlib.Path) -> None:
-    """Removes what killed processes have left beside a file."""
+    """Remove what killed processes have left beside a file."""
     for path in target.parent.glob(f".{glob.escape(target.stem)}-????????{target.suffix}"):
         with contextlib.suppress(OSError):  # another process was first
             if time.time() - path.stat().st_mtime > _ABANDONED:
@@ -124,7 +124,7 @@ def _sweep(target: pathlib.Path) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a whole file at once.
+    """Write a whole file at once.
 
     Raises:
       UserError: the file cannot be written.

@@ -20,7 +20,7 @@ _SMALL = 4096  # tensors of fewer numbers keep 16 bits: they cost little
 
 
 def save_params(path: str | os.PathLike, params: Mapping[str, Any], dtype: Any = None) -> None:
-    """Writes a parameter tree as safetensors, whole or not at all; names are paths with "/".
+    """Write a parameter tree as safetensors, whole or not at all; names are paths with "/".
 
     Raises UserError where the file cannot be written.
 
@@ -54,7 +54,7 @@ def _quantized(name: str, value: jax.Array) -> dict[str, jax.Array]:
 def load_params(
     path: str | os.PathLike, like: Mapping[str, Any] | None = None, dtype: Any = jnp.float32
 ) -> dict[str, Any]:
-    """Reads what `save_params` wrote, as `dtype`.
+    """Read what `save_params` wrote, as `dtype`.
 
     Args:
       path: of the file.

@@ -181,7 +181,7 @@ def make(cls: Callable[..., Made], keys: Keys, where: str, **more: Any) -> Made:
 
 
 def _part(cls: Callable[..., Any], key: str, value: Any, where: str) -> Any:
-    """A value of a config as its class takes it: a Ramp is made of its keys."""
+    """Return a value of a config as its class takes it: a Ramp is made of its keys."""
     from dreamfusion_jax.schedules import Ramp
 
     parameter = inspect.signature(cls).parameters.get(key)

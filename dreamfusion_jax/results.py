@@ -69,7 +69,7 @@ class Result:
 
 
 def read_result(workdir: Path) -> Result:
-    """The result in a run's folder."""
+    """Return the result in a run's folder."""
     return Result(
         workdir=workdir,
         video=workdir / "turntable.mp4",
@@ -80,7 +80,7 @@ def read_result(workdir: Path) -> Result:
 
 
 def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
-    """Writes turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
+    """Write turntable.mp4, mesh.glb and report.html of a run from its newest checkpoint."""
     workdir = local_path(workdir)
     prepare_jax()
     run = restore_run(workdir)
@@ -127,7 +127,7 @@ def render(
     frames_per_second: int = 16,
     step: int | None = None,
 ) -> Path:
-    """Renders a run, lit and seen as one likes.
+    """Render a run, lit and seen as one likes.
 
     Args:
       workdir: folder of a run.
@@ -196,7 +196,7 @@ def export_mesh(
     step: int | None = None,
     progress: bool = False,
 ) -> Path:
-    """Writes the mesh of a run: .glb and .obj with a texture, .ply with vertex colors, .stl.
+    """Write the mesh of a run: .glb and .obj with a texture, .ply with vertex colors, .stl.
 
     Args:
       workdir: folder of a run.
@@ -242,7 +242,7 @@ def export_mesh(
 
 
 def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> None:
-    """Serves a page that shows a run, and newer checkpoints as they come, until Ctrl-C.
+    """Serve a page that shows a run, and newer checkpoints as they come, until Ctrl-C.
 
     Args:
       workdir: folder of a run, finished or still going on.
@@ -277,7 +277,7 @@ def open_viewer(
     *,
     training: bool = False,
 ) -> LiveViewer:
-    """A page for a run's scene, see `export.live_viewer`."""
+    """Return a page for a run's scene, see `export.live_viewer`."""
     export, camera = config.export, config.eval_camera
     return LiveViewer(
         scene,

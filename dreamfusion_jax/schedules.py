@@ -15,6 +15,6 @@ class Ramp:
     steps: int
 
     def __call__(self, step: int | Int[Array, ""]) -> Float[Array, ""]:
-        """The value at a step."""
+        """Return the value at a step."""
         fraction = jnp.clip(step / max(self.steps, 1), 0.0, 1.0)
         return self.start + (self.end - self.start) * fraction

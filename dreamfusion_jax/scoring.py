@@ -33,7 +33,7 @@ from dreamfusion_jax.train.workdir import runs_in
 def evaluate_meshes(
     workdirs: Sequence[str | Path], out: str | Path | None = None
 ) -> dict[str, Any]:
-    """Compares the mesh.glb of runs with their fields, seen by the same cameras.
+    """Compare the mesh.glb of runs with their fields, seen by the same cameras.
 
     Args:
       workdirs: folders of finished runs, or of folders of them.

@@ -41,7 +41,7 @@ _HEAD = (
 
 
 def main() -> None:
-    """Makes what is missing of the table, and prints it after every row."""
+    """Make what is missing of the table, and prints it after every row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", type=Path, default=Path("outputs/ablations"))
     parser.add_argument(
@@ -87,7 +87,7 @@ def _row(row: str, folder: Path, nouns: list[str], overrides: dict[str, str]) ->
 
 
 def table(results: dict[str, dict]) -> str:
-    """The rows' means as Markdown, with the 95 % interval of the IoU."""
+    """Return the rows' means as Markdown, with the 95 % interval of the IoU."""
     lines = ["| | " + " | ".join(_HEAD) + " |", "|---" * (len(_HEAD) + 1) + "|"]
     for row, result in results.items():
         cells = [_cell(name, result["mean"].get(name)) for name in _COLUMNS]
@@ -100,7 +100,7 @@ def table(results: dict[str, dict]) -> str:
 
 
 def figure(galleries: Sequence[Path], nouns: int) -> PIL.Image.Image:
-    """The true objects, and below them each gallery's results: color left, shape right."""
+    """Return the true objects, and below them each gallery's results: color left, shape right."""
     first = [np.asarray(PIL.Image.open(path).convert("RGB")) for path in galleries]
     size = first[0].shape[1] // min(nouns, 8)  # a gallery's columns
     truth, color, shape = (

@@ -34,7 +34,7 @@ PEAK_FLOPS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one benchmark and prints what it found; 2 for bad input."""
+    """Run one benchmark and prints what it found; 2 for bad input."""
     options = _parser().parse_args(arguments)
     if options.threads == 1:
         use_one_thread()
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def use_one_thread() -> None:
-    """Keeps the whole process on one core; must come before jax is imported."""
+    """Keep the whole process on one core; must come before jax is imported."""
     flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -65,7 +65,7 @@ def use_one_thread() -> None:
 
 
 def nerf(options: argparse.Namespace) -> dict:
-    """Renders rays of one view, lit and with analytic normals, and takes all gradients.
+    """Render rays of one view, lit and with analytic normals, and takes all gradients.
 
     The cotangents are those of a squared error of the colors plus the regularizers, so
     that every part of a training step but the prior and the optimizer is in it.
@@ -113,7 +113,7 @@ def nerf(options: argparse.Namespace) -> dict:
 
 
 def step(options: argparse.Namespace) -> dict:
-    """Runs whole training steps of a config: cameras, rendering, prior, optimizer."""
+    """Run whole training steps of a config: cameras, rendering, prior, optimizer."""
     import jax
 
     if options.devices:
@@ -254,7 +254,7 @@ def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
 
 
 def _optimizer(config, state, timing: dict, repeats: int) -> dict:
-    """What the optimizer's part of a step takes, on one device, and its state's size.
+    """Return what the optimizer's part of a step takes, on one device, and its state's size.
 
     Its gradients are noise of the parameters' shapes, and it has taken ten steps before.
     """
@@ -284,7 +284,7 @@ def _optimizer(config, state, timing: dict, repeats: int) -> dict:
 
 
 def measure(function: Callable[[int], object], repeats: int, *, units: int = 1) -> dict:
-    """Times function(i) on call i: compilation, then the least of `repeats` calls.
+    """Time function(i) on call i: compilation, then the least of `repeats` calls.
 
     Processor seconds are the ones to compare: other programs on the machine lengthen the
     wall seconds. Both are for one of the `units` that a call consists of.
@@ -310,7 +310,7 @@ def measure(function: Callable[[int], object], repeats: int, *, units: int = 1) 
 
 
 def surroundings() -> dict:
-    """The machine and the versions behind a figure."""
+    """Return the machine and the versions behind a figure."""
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -27,7 +27,7 @@ BATCH, SIZE, TOKENS = 2, 64, 77  # both halves of guidance, 512 pixels
 
 
 def main() -> int:
-    """Runs one measurement and prints what it found; 2 for bad input."""
+    """Run one measurement and prints what it found; 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("forward", help="time of one denoising step")
@@ -196,7 +196,7 @@ def _best(call, repeats: int) -> float:
 
 
 def load(options: argparse.Namespace) -> dict:
-    """Reads a model like DeepFloyd IF, half-precision shards as bfloat16, in a fresh process."""
+    """Read a model like DeepFloyd IF, half-precision shards as bfloat16, in a fresh process."""
     from dreamfusion_jax.errors import UserError
 
     if options.folder:
@@ -209,7 +209,7 @@ def load(options: argparse.Namespace) -> dict:
 
 
 def _write(folder: Path, parameters: float) -> None:
-    """An IF whose U-Net has about so many parameters, with a narrow T5."""
+    """Return an IF whose U-Net has about so many parameters, with a narrow T5."""
     from make_model_folder import write_if
 
     from dreamfusion_jax.diffusion.deepfloyd import if_config
@@ -262,7 +262,7 @@ class Watch:
             time.sleep(0.002)
 
     def forget(self) -> None:
-        """Looks anew."""
+        """Look anew."""
         self._peak = 0
 
     def peak(self) -> int:

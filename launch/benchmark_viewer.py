@@ -26,7 +26,7 @@ _BROWSER = ["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader
 
 
 def main() -> int:
-    """Prints the figures, and the same as one line of JSON."""
+    """Print the figures, and the same as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workdir", help="folder of a finished run")
     parser.add_argument("--steps", type=count, default=100, help="of training, with and without")
@@ -83,7 +83,7 @@ def _drag(page, seconds: float) -> None:
 
 
 def slowdown(steps: int, pairs: int = 4) -> dict:
-    """Views a second of training without the page and with it, in turns, and their medians."""
+    """Time views a second of training without the page and with it, in turns, and their medians."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         for i in range(2 * pairs):

@@ -75,7 +75,7 @@ TEXT = "a photo of the chair and one table, front view side view back view overh
 
 
 def write_if(folder: Path, unet: dict[str, Any], text_encoder: dict[str, Any], **how: Any) -> None:
-    """A folder like DeepFloyd IF's first stage; see `write_weights` for `how`."""
+    """Return a folder like DeepFloyd IF's first stage; see `write_weights` for `how`."""
     text_encoder = T5_XXL | text_encoder
     scheduler = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon"}
     parts = ("unet", "text_encoder", "tokenizer", "scheduler")
@@ -98,7 +98,7 @@ def write_stable_diffusion(
     text_encoder: dict[str, Any],
     **how: Any,
 ) -> None:
-    """A folder like Stable Diffusion's; see `write_weights` for `how`."""
+    """Return a folder like Stable Diffusion's; see `write_weights` for `how`."""
     unet, vae, text_encoder = SD_UNET | unet, SD_VAE | vae, CLIP_L | text_encoder
     scheduler = {
         "beta_schedule": "scaled_linear",
@@ -120,7 +120,7 @@ def write_stable_diffusion(
 
 
 def clip_config(name: str) -> dict[str, Any]:
-    """The config.json of OpenAI's CLIP ViT-B/32 ("b32"), B/16 or L/14."""
+    """Return the config.json of OpenAI's CLIP ViT-B/32 ("b32"), B/16 or L/14."""
     vision, text, width = CLIP_TOWERS[name]
 
     def tower(width, layers, heads, **more):
@@ -137,7 +137,7 @@ def clip_config(name: str) -> dict[str, Any]:
 
 
 def write_clip(folder: Path, config: dict[str, Any], **how: Any) -> None:
-    """A folder like OpenAI's CLIP models; see `clip_config`, and `write_weights` for `how`."""
+    """Write a folder like OpenAI's CLIP's; see `clip_config`, and `write_weights` for `how`."""
     _write_config(folder, "config.json", config)
     write_byte_pairs(folder, TEXT.split())
     texts = jnp.zeros((1, 8), jnp.int32), jnp.zeros(1, jnp.int32)
@@ -178,7 +178,7 @@ def write_weights(
 
 
 def write_sentencepiece(path: Path, words: str = TEXT, size: int = 64) -> None:
-    """A tokenizer like T5's: pieces of words, <pad> 0, </s> 1, <unk> 2."""
+    """Return a tokenizer like T5's: pieces of words, <pad> 0, </s> 1, <unk> 2."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([words] * 10),
@@ -197,7 +197,7 @@ def write_sentencepiece(path: Path, words: str = TEXT, size: int = 64) -> None:
 
 
 def write_byte_pairs(folder: Path, words: list[str]) -> None:
-    """A tokenizer like CLIP's: vocab.json and merges.txt."""
+    """Return a tokenizer like CLIP's: vocab.json and merges.txt."""
     model = models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>")
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -255,7 +255,7 @@ def _random(name: str, shape: tuple[int, ...], dtype: str) -> tuple[str, np.ndar
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kind", choices=("if", "sd", *CLIP_TOWERS), required=True)

@@ -19,7 +19,7 @@ WIDTH, BATCH = 96, 512
 
 
 def main() -> None:
-    """Encodes every whole word of the model's vocabulary, and those of the library's names."""
+    """Encode every whole word of the model's vocabulary, and those of the library's names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=pathlib.Path)
     options = parser.parse_args()
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def encode(model: pathlib.Path, texts: list[str]) -> np.ndarray:
-    """Unit vectors of texts: the mean of the last layer's tokens."""
+    """Return unit vectors of texts: the mean of the last layer's tokens."""
     import torch
     import transformers
 

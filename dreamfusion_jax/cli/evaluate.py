@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The suite's options that were given; those of another are refused."""
+    """Return the suite's options that were given; those of another are refused."""
     settings = {k: v for k, v in vars(options).items() if k not in ("runs", "suite", "out")}
     for name in registry.names("suite"):
         own = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)

@@ -93,14 +93,14 @@ def _prompts(options: argparse.Namespace) -> list[str]:
 
 
 def _name(options: argparse.Namespace) -> str:
-    """The folder's name of many results."""
+    """Return the folder's name of many results."""
     from dreamfusion_jax.prompts.text import slug
 
     return Path(options.prompts).stem if hasattr(options, "prompts") else slug(options.prompt)
 
 
 def _page(options: argparse.Namespace) -> dict[str, int]:
-    """The port of the page, where one is asked for: that of `view` if none is given."""
+    """Return the port of the page, where one is asked for: that of `view` if none is given."""
     from dreamfusion_jax import api
 
     if not hasattr(options, "view"):

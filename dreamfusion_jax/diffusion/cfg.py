@@ -44,7 +44,7 @@ def guided_eps(
 
 
 def to_model_range(image: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Renderer range [0, 1] -> diffusion model range [-1, 1]."""
+    """Map the renderer's range [0, 1] to the diffusion models' [-1, 1]."""
     return 2.0 * image - 1.0
 
 

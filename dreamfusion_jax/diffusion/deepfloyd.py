@@ -16,7 +16,7 @@ IMAGE_SHAPE, TOKENS, TEXT_WIDTH = (64, 64, 3), 77, 4096
 
 
 def if_config(width: int) -> dict[str, Any]:
-    """The config.json of the UNet whose first width this is, as far as it says anything."""
+    """Return the config.json of the UNet whose first width this is, as far as it says anything."""
     return {
         "in_channels": 3,
         "out_channels": 6,
@@ -37,7 +37,7 @@ def if_config(width: int) -> dict[str, Any]:
 
 
 def if_unet(size: str, dtype: Any = jnp.bfloat16) -> UNet:
-    """The architecture."""
+    """Return the architecture."""
     return unet_from_config(if_config(WIDTHS[size]), dtype)
 
 
@@ -68,7 +68,7 @@ def random_texts(rows: int) -> Conditioning:
 
 
 def untrained_prior(size: str, params: Any) -> TextToImagePrior:
-    """A prior that costs what IF's costs, without its text encoder: for measuring.
+    """Return a prior that costs what IF's costs, without its text encoder: for measuring.
 
     Args:
       size: one of WIDTHS.

@@ -60,7 +60,7 @@ class EmpiricalPrior(Prior):
         captions: Sequence[Caption],
         **kwargs,
     ) -> "EmpiricalPrior":
-        """Builds the prior from straight-alpha pictures in [0, 1]."""
+        """Build the prior from straight-alpha pictures in [0, 1]."""
         rgba = np.asarray(rgba, np.float32)
         n, height, width, _ = rgba.shape
         # Channels first and flattened: every use below is a matrix product.
@@ -76,7 +76,7 @@ class EmpiricalPrior(Prior):
         return dataclasses.replace(self, params=None, captions=(), poses=None)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Marks the pictures that match each prompt; no match at all marks every picture."""
+        """Mark the pictures that match each prompt; no match at all marks every picture."""
         rows = np.stack([matching(prompt, self.captions) for prompt in prompts])
         return Conditioning(
             states=jnp.asarray(rows, jnp.float32)[:, None, :],
@@ -84,7 +84,7 @@ class EmpiricalPrior(Prior):
         )
 
     def cameras(self, prompt: str) -> Camera | None:
-        """The cameras of all pictures of what a prompt names, if they are known.
+        """Return the cameras of all pictures of what a prompt names, if they are known.
 
         Of all sides of it, also where the prompt has a view word.
         """

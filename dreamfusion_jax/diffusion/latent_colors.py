@@ -48,7 +48,7 @@ class Sized(Protocol):
 def to_prior_range(
     prior: Sized, rendered: Float[Array, "views height width channels"]
 ) -> Float[Array, "views h w c"]:
-    """Rendered images in the size and the range of the prior: its images, or latents of them."""
+    """Return rendered images in the prior's size and range: its images, or latents of them."""
     if rendered.shape[-1] == CHANNELS:
         shape = (*prior.latent_shape[:2], CHANNELS)
         resized = jax.image.resize(rendered, (len(rendered), *shape), "linear")

@@ -20,7 +20,7 @@ class Schedule(Protocol):
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-        """The signal's and the noise's scale at t."""
+        """Return the signal's and the noise's scale at t."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CosineSchedule:
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-        """The signal's and the noise's scale at t."""
+        """Return the signal's and the noise's scale at t."""
         angle = jnp.asarray(t) * (self.t_max * math.pi / 2)
         return jnp.cos(angle), jnp.sin(angle)
 
@@ -56,13 +56,13 @@ class DiscreteSchedule:
         return len(self.betas)
 
     def step(self, t: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        """The (fractional) discrete step that t stands for, in [0, n - 1]."""
+        """Return the (fractional) discrete step that t stands for, in [0, n - 1]."""
         return jnp.clip(jnp.asarray(t), 0.0, 1.0) * (self.num_steps - 1)
 
     def alpha_sigma(
         self, t: Float[Array, "*batch"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-        """The signal's and the noise's scale at t."""
+        """Return the signal's and the noise's scale at t."""
         log_alpha_bar = np.cumsum(np.log1p(-np.asarray(self.betas, np.float64)))
         grid = np.arange(self.num_steps, dtype=np.float32)
         log_bar = jnp.interp(self.step(t), grid, log_alpha_bar.astype(np.float32))

@@ -97,7 +97,7 @@ class PretrainedPrior(Prior):
         return self.read()
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encodes prompts, one row each; "" is the unconditional prompt.
+        """Encode prompts, one row each; "" is the unconditional prompt.
 
         Raises:
           ValueError: the prior was loaded without its text encoder.
@@ -126,7 +126,7 @@ class PretrainedPrior(Prior):
     def to_latents(
         self, params: Any, images: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch h w channels"]:
-        """What is noised, of images in [-1, 1]."""
+        """Return what is noised, of images in [-1, 1]."""
         if self.vae is None:
             return images
         return self.vae.apply({"params": params["vae"]}, images, method="encode")
@@ -143,7 +143,7 @@ class PretrainedPrior(Prior):
 def load_pretrained(
     path: Path, dtype: Any = jnp.float32, *, encodes: bool = True
 ) -> PretrainedPrior:
-    """The prior of a model folder in the layout of diffusers.
+    """Return the prior of a model folder in the layout of diffusers.
 
     All files are checked here against their configs, by their headers, those of the text encoder
     only where it `encodes`.
@@ -180,7 +180,7 @@ def load_pretrained(
 def check_kind(
     folder: ModelFolder, dtype: Any = jnp.float32
 ) -> tuple[UNet, VAE | None, DiscreteSchedule]:
-    """The networks and the schedule that the configs describe; no weights are looked at.
+    """Return the networks and the schedule that the configs describe; no weights are looked at.
 
     Raises:
       UserError: it is no text-to-image model, or of a kind that is not supported.
@@ -203,7 +203,7 @@ def check_kind(
 
 
 def _check_classes(folder: ModelFolder) -> None:
-    """Raises a UserError that says what a model is, where it is of another kind."""
+    """Raise a UserError that says what a model is, where it is of another kind."""
     index = folder.index()
     parts = [part for part in _OTHER_PARTS if folder.has(part) or index.get(part)]
     if parts and not folder.has("unet"):
@@ -224,7 +224,7 @@ def _check_classes(folder: ModelFolder) -> None:
 
 
 def _sample_size(folder: ModelFolder, unet: UNet) -> int:
-    """The side of what the UNet sees, in its own pixels."""
+    """Return the side of what the UNet sees, in its own pixels."""
     config, where = folder.config("unet"), f"{folder.path}/unet/config.json"
     side = whole(1, _LARGEST_SIDE)
     kind = either(side, each(side, most=2, least=2), NULL)
@@ -268,7 +268,7 @@ def _networks(
 
 
 def vae_name(name: str) -> str:
-    """The name of a VAE's weight, whichever it was published under."""
+    """Return the name of a VAE's weight, whichever it was published under."""
     words = name.split(".")
     if "attentions" in words:
         words = [_OLD_NAMES.get(word, word) for word in words]

@@ -52,7 +52,7 @@ def eps_from_prediction(
     sigma: Float[Array, "batch"],
     kind: str,
 ) -> Float[Array, "batch h w c"]:
-    """The noise, from a network that predicts it ("eps"), the image ("x"), or "v".
+    """Return the noise, from a network that predicts it ("eps"), the image ("x"), or "v".
 
     v = alpha eps - sigma x (Salimans and Ho 2022).
     """
@@ -88,7 +88,7 @@ class TextToImagePrior(Prior):
 
     @classmethod
     def load(cls, folder: str | os.PathLike, dtype: Any = jnp.float32) -> "TextToImagePrior":
-        """Reads a model folder; UserError where it is missing, damaged or inconsistent."""
+        """Read a model folder; UserError where it is missing, damaged or inconsistent."""
         folder = pathlib.Path(folder)
         config = _read_config(folder / "config.json")
         networks = _checked_networks(config, folder, dtype)
@@ -106,7 +106,7 @@ class TextToImagePrior(Prior):
         params: Any,
         dtype: Any = jnp.float32,
     ) -> "TextToImagePrior":
-        """The prior of a config (the content of config.json), a tokenizer and parameters."""
+        """Return the prior of a config (the content of config.json), a tokenizer and parameters."""
         unet, text_encoder = networks_from_config(config, dtype)
         size = config["image_size"]
         return cls(
@@ -130,7 +130,7 @@ class TextToImagePrior(Prior):
         return jax.jit(self.text_encoder.apply)
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encodes prompts, one row each; "" is the unconditional prompt."""
+        """Encode prompts, one row each; "" is the unconditional prompt."""
         return self.encode_with(self.params, prompts)
 
     def encode_with(self, params: Any, prompts: Sequence[str]) -> Conditioning:
@@ -154,7 +154,7 @@ class TextToImagePrior(Prior):
         return eps_from_prediction(out, z_t, alpha, sigma, self.prediction)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of a prompt that no training caption had."""
+        """Return the words of a prompt that no training caption had."""
         return unknown_words(self.tokenizer, prompt)
 
 
@@ -164,7 +164,7 @@ def save_prior(
     tokenizer: tokenizers.Tokenizer,
     params: Any,
 ) -> None:
-    """Writes a model folder that `TextToImagePrior.load` reads (the model card apart).
+    """Write a model folder that `TextToImagePrior.load` reads (the model card apart).
 
     config["weights"] is how its numbers are stored: "bfloat16" (default) or "int8".
     """
@@ -178,7 +178,7 @@ def save_prior(
 def networks_from_config(
     config: dict[str, Any], dtype: Any = jnp.float32
 ) -> tuple[UNet, T5Encoder]:
-    """The UNet and the text encoder of a model folder's config.
+    """Return the UNet and the text encoder of a model folder's config.
 
     Raises:
       UserError: values make no sense, or the two do not fit together.
@@ -221,7 +221,7 @@ def init_params(
 
 
 def param_shapes(unet: UNet, text_encoder: T5Encoder, config: dict[str, Any]) -> dict[str, Any]:
-    """The shapes of the parameters, without computing them."""
+    """Return the shapes of the parameters, without computing them."""
     key = jax.random.key(0)
     return jax.eval_shape(lambda k: init_params(unet, text_encoder, config, k), key)
 

@@ -51,11 +51,11 @@ class Views:
     focal: Float[np.ndarray, "views"]
 
     def take(self, index: np.ndarray | slice) -> "Views":
-        """Some of the views."""
+        """Return some of the views."""
         return Views(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
 
     def shrunk(self, size: int) -> "Views":
-        """The same views with fewer pixels (averages of blocks)."""
+        """Return the same views with fewer pixels (averages of blocks)."""
         block = self.rgba.shape[1] // size
         small = self.rgba.reshape(len(self.rgba), size, block, size, block, 4).mean((2, 4))
         return dataclasses.replace(self, rgba=small)
@@ -69,7 +69,7 @@ def render_aligned(
     alignment: Alignment,
     light: CameraLight | None = None,
 ) -> Float[np.ndarray, "views size size 4"]:
-    """The result as the cameras of `views` see it after the alignment, premultiplied.
+    """Return the result as the cameras of `views` see it after the alignment, premultiplied.
 
     The cameras move the other way instead: turned back, and nearer by the scale. Without a `light`
     the albedo is shown.
@@ -108,7 +108,7 @@ def _cameras(azimuth: Array, elevation: Array, distance: Array, focal: Array) ->
 def agreement(
     a: Float[np.ndarray, "*views size size 4"], b: Float[np.ndarray, "*views size size 4"]
 ) -> float:
-    """What the search maximizes: IoU of the soft silhouettes less the error of the colors.
+    """Return what the search maximizes: IoU of the soft silhouettes less the error of the colors.
 
     The silhouette decides; the color tells the front from the back where the
     silhouette cannot. Means over all views.
@@ -123,7 +123,7 @@ def agreement(
 def align(
     scene: NerfScene, params: dict, prepared: Prepared, truth: Views, size: int = 32
 ) -> Alignment:
-    """Finds the alignment that maximizes the agreement with the true views.
+    """Find the alignment that maximizes the agreement with the true views.
 
     Args:
       scene: modules and sampling numbers.
@@ -152,7 +152,7 @@ def align(
 
 
 def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
-    """The best few of all rotations and zooms, no two of them neighbors in rotation."""
+    """Return the best few of all rotations and zooms, no two of them neighbors in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)
     unique, index = np.unique(np.round(wanted, 4) % round(2 * math.pi, 4), return_inverse=True)
@@ -180,7 +180,7 @@ def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) ->
 
 
 def _climb(score, best: tuple[float, Alignment], angle: float, factor: float):
-    """Takes the best of the neighbors at this step, in rotation, then in scale."""
+    """Take the best of the neighbors at this step, in rotation, then in scale."""
     for turn, grow in ((angle, 1.0), (-angle, 1.0), (0.0, factor), (0.0, 1 / factor)):
         here = best[1]
         trial = Alignment(here.azimuth + turn, _bounded(here.scale * grow))

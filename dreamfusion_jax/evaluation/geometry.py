@@ -36,7 +36,7 @@ def chamfer_distance(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -
 
 
 def rotate_about_z(points: Float[np.ndarray, "n 3"], angle: float) -> Float[np.ndarray, "n 3"]:
-    """Turns points counter-clockwise about the vertical axis (radians)."""
+    """Turn points counter-clockwise about the vertical axis (radians)."""
     cos, sin = np.cos(angle), np.sin(angle)
     return points @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
 

@@ -24,7 +24,7 @@ def has_pictures(folder: Path) -> bool:
 def read_pictures(
     folder: Path, captions: Sequence[str], background: float = 1.0
 ) -> Iterator[Shown]:
-    """The pictures of a folder by caption; transparent ones are laid on a gray, 1 for white.
+    """Return the pictures of a folder by caption; transparent ones are laid on a gray, 1 for white.
 
     A picture's name, without a number at its end, or its folder's name is the slug of its
     caption: a-red-fire-hydrant-003.png, or a-red-fire-hydrant/003.png. Below folders called

@@ -76,7 +76,7 @@ def compare_mesh(
 
 
 def _draw(mesh: trimesh.Trimesh, cameras: Camera) -> Float[np.ndarray, "views size size 4"]:
-    """The mesh over white, and its coverage."""
+    """Return the mesh over white, and its coverage."""
     try:
         from dreamfusion_jax.evaluation.mesh_renderer import Renderer
     except ImportError as error:
@@ -114,7 +114,7 @@ def is_closed(mesh: trimesh.Trimesh) -> bool:
 def report_meshes(
     results: Sequence[MeshAgreement], output: str | os.PathLike | None
 ) -> dict[str, Any]:
-    """Prints a table and writes one JSON file; returns what it holds."""
+    """Print a table and writes one JSON file; returns what it holds."""
     print(f"{'PSNR dB':>8}{'IoU':>8}{'triangles':>11}  watertight  run")
     for row in results:
         closed = "yes" if row.watertight else "no"

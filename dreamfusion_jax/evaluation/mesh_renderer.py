@@ -44,7 +44,7 @@ class Renderer:
         self._actors: list = []
 
     def show(self, obj: Object3D, *, textureless: bool = False) -> None:
-        """Replaces the object in the window; `textureless` makes it white, holes stay holes."""
+        """Replace the object in the window; `textureless` makes it white, holes stay holes."""
         for actor in self._actors:
             self._plotter.renderer.RemoveActor(actor)
         self._actors = [_actor(_white(part) if textureless else part) for part in obj.parts]

@@ -59,7 +59,7 @@ def scene_renders(
     background: float = 1.0,
     albedo: bool = False,
 ) -> dict[str, Float[np.ndarray, "views size size 3"]]:
-    """Renders in [0, 1] by kind: "color" (shaded), "geo" (textureless) and perhaps "albedo".
+    """Render in [0, 1] by kind: "color" (shaded), "geo" (textureless) and perhaps "albedo".
 
     Args:
       scene: modules and sampling numbers.

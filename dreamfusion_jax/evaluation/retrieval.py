@@ -60,7 +60,7 @@ class Retrieval:
     taken_for: str
 
     def shares(self) -> dict[str, float]:
-        """The share of pictures whose own caption comes first, by kind."""
+        """Return the share of pictures whose own caption comes first, by kind."""
         return {kind: float(np.mean(np.array(r) == 0)) for kind, r in self.ranks.items()}
 
 
@@ -111,7 +111,7 @@ def evaluate_retrieval(
 
 
 def find_caption(prompt: str, captions: Sequence[str], source: str) -> int:
-    """The place of a prompt among the captions; a UserError names its source where it has none."""
+    """Return a prompt's place among the captions; a UserError names its source if it has none."""
     keys = [caption_key(caption) for caption in captions]
     if caption_key(prompt) not in keys:
         raise UserError(
@@ -145,7 +145,7 @@ def ranks(
 
 
 def by_prompt(runs: Sequence[Retrieval]) -> dict[str, dict[str, float]]:
-    """The mean share of each caption's runs (seeds), by kind."""
+    """Return the mean share of each caption's runs (seeds), by kind."""
     found: dict[str, dict[str, float]] = {}
     for caption in dict.fromkeys(run.caption for run in runs):
         rows = [run.shares() for run in runs if run.caption == caption]

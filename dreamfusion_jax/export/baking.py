@@ -27,7 +27,7 @@ _CELLS_PER_BATCH = 2**20
 def with_vertex_colors(
     scene: NerfScene, params: dict, mesh: trimesh.Trimesh, *, step: int = FINISHED
 ) -> trimesh.Trimesh:
-    """A copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
+    """Return a copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
     depth = _DEPTH * float(mesh.extents.max())
     ready = prepare_once(scene, params, step)
     colors = surface_colors(scene, ready, mesh.vertices, mesh.vertex_normals, depth)
@@ -50,7 +50,7 @@ def with_texture(
     step: int = FINISHED,
     progress: bool = False,
 ) -> trimesh.Trimesh:
-    """A copy of a mesh of the scene, unwrapped by xatlas, with its albedo as a texture (sRGB).
+    """Return a copy of a scene's mesh, unwrapped by xatlas, with its albedo as a texture (sRGB).
 
     Between charts the texture continues the colors near by, so that seams do not show through
     filtering and smaller copies. The material is rough and no metal.
@@ -109,7 +109,7 @@ def surface_colors(
     normals: Float[np.ndarray, "n 3"],
     depth: float,
 ) -> Float[np.ndarray, "n 3"]:
-    """What short rays along the inward normals would show: colors weighted as in rendering.
+    """Return what short rays along the inward normals would show: colors weighted as in rendering.
 
     Args:
       scene: modules and sampling numbers.
@@ -157,7 +157,7 @@ def _texture(
     size: int,
     progress: bool,
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """The albedo at the texels whose centers lie in a chart, what is near at all others."""
+    """Return the albedo at the texels whose centers lie in a chart, what is near at all others."""
     vertex, faces, uv = charts
     vertices, normals = mesh.vertices[vertex], mesh.vertex_normals[vertex]
     triangles = uv[faces] * size
@@ -209,7 +209,7 @@ def fill(image: UInt8[np.ndarray, "height width 3"], known: Bool[np.ndarray, "he
 def covering(
     triangles: Float[np.ndarray, "faces 3 2"], size: int
 ) -> Int32[np.ndarray, "size size"]:
-    """The number of the triangle, x to the right and y up, that each cell's center lies in.
+    """Return the number of the triangle, x to the right and y up, that each cell's center lies in.
 
     Of a grid of cells at [y, x] with centers (x + 1/2, y + 1/2). Of several triangles it is one
     of them; -1 where there is none.
@@ -235,7 +235,7 @@ def covering(
 def barycentric(
     triangles: Float[np.ndarray, "n 3 2"], x: Int[np.ndarray, "n"], y: Int[np.ndarray, "n"]
 ) -> Float[np.ndarray, "n 3"]:
-    """The barycentric coordinates of (x + 1/2, y + 1/2); negative in flat triangles."""
+    """Return the barycentric coordinates of (x + 1/2, y + 1/2); negative in flat triangles."""
     a, b, c = triangles.transpose(1, 0, 2)
     p = np.stack([x + 0.5, y + 0.5], 1)
     parts = np.stack([_cross(b - p, c - p), _cross(c - p, a - p), _cross(a - p, b - p)], 1)

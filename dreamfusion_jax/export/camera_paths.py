@@ -86,7 +86,7 @@ def _of_angles(poses: list, path: Path, distance: float, focal: float) -> Camera
 
 
 def _of_transforms(found: dict, path: Path) -> Camera:
-    """The cameras of a transforms.json: matrices camera to world, focal lengths in pixels."""
+    """Return a transforms.json's cameras: matrices camera to world, focal lengths in pixels."""
     problem = UserError(
         f"The camera path {path} is no transforms.json that can be followed: each of its frames "
         "needs a transform_matrix of 4 x 4 numbers, a rotation and a place, and w and fl_x in "
@@ -117,7 +117,7 @@ def _of_transforms(found: dict, path: Path) -> Camera:
 
 
 def _focal(about: dict) -> float:
-    """The focal length in image widths."""
+    """Return the focal length in image widths."""
     if "fl_x" in about:
         return float(about["fl_x"]) / float(about["w"])
     return 0.5 / math.tan(0.5 * float(about["camera_angle_x"]))

@@ -61,7 +61,7 @@ class Frame:
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Raises UserError for what cannot be shown."""
+    """Raise UserError for what cannot be shown."""
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise UserError(f"{', '.join(unknown) or 'Nothing'} cannot be shown: {', '.join(KINDS)}.")
@@ -78,7 +78,7 @@ def render_frames(
     progress: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Iterator[Frame]:
-    """Renders views one after the other.
+    """Render views one after the other.
 
     Args:
       scene: modules and sampling numbers.
@@ -114,7 +114,7 @@ def render_frames(
 
 
 def head_light(camera: Camera):
-    """A light above each camera, so that shading shows the shape from every side."""
+    """Return a light above each camera, so that shading shows the shape from every side."""
     up = 0.6 * camera.rotation[..., 1] - 0.4 * camera.rotation[..., 0]
     return camera.position + up
 

@@ -81,20 +81,20 @@ def sheet(
 
 
 def png_bytes(image: PIL.Image.Image) -> bytes:
-    """The picture as a PNG file."""
+    """Return the picture as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def check_png(path: str | os.PathLike) -> None:
-    """Raises UserError for a picture's name that does not end in .png."""
+    """Raise UserError for a picture's name that does not end in .png."""
     if os.path.splitext(path)[1].lower() != ".png":
         raise UserError(f"The picture {path} must end in .png.")
 
 
 def save_png(image: PIL.Image.Image, path: str | os.PathLike) -> None:
-    """Writes a PNG file, replacing an older one at once.
+    """Write a PNG file, replacing an older one at once.
 
     Raises:
       UserError: the file cannot be written.

@@ -12,7 +12,7 @@ _STYLE = Html("<style>.timeline{grid-template-columns:repeat(auto-fill,minmax(24
 
 
 def write_index(folder: str | os.PathLike) -> Path:
-    """Writes index.html of a folder of runs, from what lies in it.
+    """Write index.html of a folder of runs, from what lies in it.
 
     Pictures and reports are linked, so the page moves with its folder only.
 
@@ -43,7 +43,7 @@ def write_index(folder: str | os.PathLike) -> Path:
 
 
 def _step(run: Path) -> int:
-    """The last step that is logged."""
+    """Return the last step that is logged."""
     rows = read_rows(run / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
 

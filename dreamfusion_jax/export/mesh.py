@@ -30,7 +30,7 @@ def extract_mesh(
     level: float | None = None,
     progress: bool = False,
 ) -> trimesh.Trimesh:
-    """The visible surface of the scene, in the world frame (z up, front +x).
+    """Return the visible surface of the scene, in the world frame (z up, front +x).
 
     Args:
       scene: modules and sampling numbers.
@@ -62,7 +62,7 @@ def extract_mesh(
 
 
 def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:
-    """A closed mesh with fewer triangles (quadric edge collapses, Garland and Heckbert 1997).
+    """Return a closed mesh of fewer triangles (quadric edge collapses, Garland and Heckbert 1997).
 
     Where so few would tear it open, more are left.
     """

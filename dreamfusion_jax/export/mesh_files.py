@@ -21,7 +21,7 @@ def write_mesh(
     millimeters: float = 100.0,
     centered: bool = False,
 ) -> None:
-    """Writes a mesh in the world frame, by the ending of `path`; older files are replaced.
+    """Write a mesh in the world frame, by the ending of `path`; older files are replaced.
 
     Args:
       mesh: with a texture for .glb and .obj, with vertex colors for .ply; .stl has no colors.
@@ -56,7 +56,7 @@ def write_mesh(
 
 
 def glb_bytes(mesh: trimesh.Trimesh, *, centered: bool = False) -> bytes:
-    """A textured mesh in the world frame as the bytes of a GLB file, see `write_mesh`."""
+    """Return a textured mesh in the world frame as the bytes of a GLB file, see `write_mesh`."""
     scene = trimesh.Scene()
     up = 0.0 if centered else -mesh.bounds[0, 2]
     place = trimesh.transformations.translation_matrix([0.0, up, 0.0])
@@ -69,7 +69,7 @@ def glb_bytes(mesh: trimesh.Trimesh, *, centered: bool = False) -> bytes:
 
 
 def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
-    """Reads a file of `write_mesh` back into the world frame.
+    """Read a file of `write_mesh` back into the world frame.
 
     Raises:
       UserError: the file is not such a GLB file.
@@ -87,14 +87,14 @@ def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
 
 
 def _standing(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """A copy whose lowest point is at z = 0."""
+    """Return a copy whose lowest point is at z = 0."""
     moved = mesh.copy()
     moved.vertices = mesh.vertices - [0.0, 0.0, mesh.bounds[0, 2]]
     return moved
 
 
 def upright(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """A copy in glTF's frame: y up, front +z."""
+    """Return a copy in glTF's frame: y up, front +z."""
     return _turned(mesh, WORLD_TO_GLTF)
 
 

@@ -14,7 +14,7 @@ _FIELD_OF_VIEW = 40.0  # degrees
 
 
 def viewer_html(mesh: trimesh.Trimesh) -> str:
-    """An iframe with trimesh's three.js viewer of a mesh in the world frame.
+    """Return an iframe with trimesh's three.js viewer of a mesh in the world frame.
 
     Nothing is loaded from elsewhere. Drag to turn, wheel or pinch to come nearer.
     """

@@ -27,7 +27,7 @@ def preview_grid(
     distance: float = 1.5,
     focal: float = 1.1,
 ) -> PIL.Image.Image:
-    """Renders albedo, textureless shading and normals (rows) from some azimuths (columns).
+    """Render albedo, textureless shading and normals (rows) from some azimuths (columns).
 
     Args:
       scene: modules and sampling numbers.

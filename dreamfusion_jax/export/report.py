@@ -24,7 +24,7 @@ _TIMELINE_PICTURES = 8
 
 
 def write_report(workdir: str | os.PathLike) -> Path:
-    """Writes report.html of a run from what lies in its folder; what is missing is left out.
+    """Write report.html of a run from what lies in its folder; what is missing is left out.
 
     Read are config.json, turntable.mp4, mesh.glb, previews/*.png, metrics.jsonl and
     evaluation.json.
@@ -68,7 +68,7 @@ def prompt_in(config: dict[str, Any], name: str) -> str:
 
 
 def page(title: str, body: str) -> bytes:
-    """A whole HTML document in UTF-8, in the style of reports, of a title, which is text, and HTML.
+    """Return an HTML document in UTF-8, in the style of reports, of a title (text) and HTML.
 
     Halves of characters, which JSON can hold, become question marks.
     """
@@ -90,7 +90,7 @@ def _video(path: Path) -> str:
 
 
 def video_html(path: Path) -> str:
-    """An MP4 file as an HTML element that plays it for ever."""
+    """Return an MP4 file as an HTML element that plays it for ever."""
     source = data_uri(path.read_bytes(), "video/mp4")
     return (
         f'<video autoplay loop muted playsinline controls style="width: 100%" src="{source}">'
@@ -99,7 +99,7 @@ def video_html(path: Path) -> str:
 
 
 def mesh_html(path: Path) -> str:
-    """A GLB file of this program to be turned; "" where there is none, or of another version."""
+    """Return a GLB file as a widget to be turned; "" where there is none of this version's."""
     try:
         return viewer_html(read_glb(path)) if path.is_file() else ""
     except UserError:
@@ -141,7 +141,7 @@ def _curves(path: Path) -> str:
 
 
 def _scores(folder: Path) -> str:
-    """What `evaluate` said of the newest step; "" where its file is damaged."""
+    """Return what `evaluate` said of the newest step; "" where its file is damaged."""
     try:
         return _score_table(folder)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -195,7 +195,7 @@ def _picture(path: Path, alternative: str) -> str:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """A file as an address that needs no other file."""
+    """Return a file as an address that needs no other file."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -25,7 +25,7 @@ def surface_level(
     rays_per_side: int = 56,
     levels: int = 48,
 ) -> float | None:
-    """The density level whose surface agrees best with the rendered opacity and depth.
+    """Return the density level whose surface agrees best with the rendered opacity and depth.
 
     Args:
       density: tau >= 0 on a regular grid.
@@ -55,7 +55,7 @@ def surface_level(
 def _march(
     density: Float[np.ndarray, "x y z"], spacing: Float[np.ndarray, "3"], count: int
 ) -> tuple[Float[np.ndarray, "rays samples"], float]:
-    """Samples along parallel rays through the grid, and the distance between samples."""
+    """Return samples along parallel rays through the grid, and the distance between samples."""
     extent = spacing * (np.array(density.shape) - 1)
     radius = 0.5 * float(np.linalg.norm(extent))
     line = (np.arange(count) + 0.5) / count * 2 * radius - radius

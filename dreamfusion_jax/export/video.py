@@ -40,7 +40,7 @@ def write_turntable(
     frames_per_second: int = 16,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes color, normals and depth of a scene side by side, once around it, on white.
+    """Write color, normals and depth of a scene side by side, once around it, on white.
 
     Args:
       scene: modules and sampling numbers.
@@ -71,7 +71,7 @@ def write_video(
     path: str | os.PathLike,
     frames_per_second: int,
 ) -> None:
-    """Writes pictures, with or without alpha, as a video that repeats for ever in a browser.
+    """Write pictures, with or without alpha, as a video that repeats for ever in a browser.
 
     Args:
       images: the frames; for .mp4 of even height and width, without alpha.
@@ -141,7 +141,7 @@ def write_sequence(
     *,
     transparent: bool = False,
 ) -> None:
-    """Writes KIND_0000.png ... for each kind, and transforms.json with the cameras.
+    """Write KIND_0000.png ... for each kind, and transforms.json with the cameras.
 
     Later frames of a longer sequence that was there are removed.
 

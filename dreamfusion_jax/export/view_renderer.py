@@ -36,7 +36,7 @@ def grid_points(
 def prepare_views(
     scene: NerfScene, params: dict, step: int = FINISHED, *, cells: int = 64
 ) -> Prepared:
-    """Makes a scene ready for all renderings of it, as it is at a step.
+    """Make a scene ready for all renderings of it, as it is at a step.
 
     Raises:
       UserError: the field holds numbers that are not finite.
@@ -86,7 +86,7 @@ def render_views(
     chunk: int = 8192,
     before_chunk: Callable[[], None] | None = None,
 ) -> Pictures:
-    """Renders a batch of views.
+    """Render a batch of views.
 
     Args:
       scene: modules and sampling numbers.
@@ -149,7 +149,7 @@ def _render_chunk(
 def _pixels_to_render(
     scene: NerfScene, cameras: Camera, size: int, grid: DensityGrid
 ) -> tuple[Int[np.ndarray, "rays"], Float[np.ndarray, "rays"], Float[np.ndarray, "rays"]]:
-    """The pixels, numbered through all views, that can meet anything, and between which distances.
+    """Return the pixels, numbered through all views, that can meet anything, with near and far.
 
     One ray stands for a block of pixels that is no wider, there, than the margin of the cells.
     """

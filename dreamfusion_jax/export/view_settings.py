@@ -8,7 +8,7 @@ from dreamfusion_jax.errors import UserError
 
 
 def view_settings(camera: ml_collections.ConfigDict) -> dict[str, float]:
-    """The keyword arguments elevation (radians), distance and focal of the renderers here."""
+    """Return the renderers' keyword arguments elevation (radians), distance and focal."""
     return {
         "elevation": math.radians(camera.elevation),
         "distance": camera.distance,
@@ -17,7 +17,7 @@ def view_settings(camera: ml_collections.ConfigDict) -> dict[str, float]:
 
 
 def check_export(export: ml_collections.ConfigDict, camera: ml_collections.ConfigDict) -> None:
-    """Raises UserError for settings that could not be met, before anything is optimized."""
+    """Raise UserError for settings that could not be met, before anything is optimized."""
     if camera.distance <= 0 or camera.focal <= 0:
         raise UserError(
             f"eval_camera.distance is {camera.distance} and eval_camera.focal {camera.focal}; both "
@@ -28,13 +28,13 @@ def check_export(export: ml_collections.ConfigDict, camera: ml_collections.Confi
 
 
 def check_pictures(frames: int, size: int) -> None:
-    """Raises UserError for pictures that cannot be rendered."""
+    """Raise UserError for pictures that cannot be rendered."""
     if frames < 1 or not 8 <= size <= 4096:
         raise UserError(f"frames {frames} must be at least 1 and size {size} within 8 and 4096.")
 
 
 def check_mesh(resolution: int, triangles: int, texture_size: int) -> None:
-    """Raises UserError for a mesh that cannot be made; 0 triangles are any number."""
+    """Raise UserError for a mesh that cannot be made; 0 triangles are any number."""
     if not 8 <= resolution <= 1024:
         raise UserError(f"The mesh resolution is {resolution}; it must be within 8 and 1024.")
     if triangles != 0 and triangles < 100:

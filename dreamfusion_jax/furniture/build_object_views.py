@@ -60,7 +60,7 @@ class ViewRenderer:
         self._renderer = Renderer(object_views.SIZE)
 
     def show(self, entry: Entry, turn: float):
-        """Puts an object on the stage and returns it."""
+        """Put an object on the stage and returns it."""
         from dreamfusion_jax.furniture.objects import load_object
 
         obj = load_object(entry, np.radians(turn))
@@ -87,7 +87,7 @@ def write_sheet(
     quality: int,
     alpha_quality: int,
 ) -> None:
-    """A square sprite sheet as WebP; qualities of color and alpha from 0 to 100."""
+    """Return a square sprite sheet as WebP; qualities of color and alpha from 0 to 100."""
     side = int(np.sqrt(len(views)))
     sheet = views.reshape(side, side, object_views.SIZE, object_views.SIZE, 4).transpose(
         0, 2, 1, 3, 4
@@ -99,7 +99,7 @@ def write_sheet(
 def build(
     source: str, folder: pathlib.Path, truth: pathlib.Path, only: tuple[str, ...] = ()
 ) -> None:
-    """Renders the nouns `only` (default: all that the index lacks) and updates the indices."""
+    """Render the nouns `only` (default: all that the index lacks) and updates the indices."""
     entries = {entry.uid: entry for entry in open_source(source)}
     chosen = {choice.noun: choice for choice in CHOICES}
     for path in (folder, truth):
@@ -178,7 +178,7 @@ def _slug(noun: str) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--folder", type=pathlib.Path, default=object_views.OBJECT_VIEWS)

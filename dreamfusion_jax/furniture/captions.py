@@ -56,7 +56,7 @@ class CaptionParts:
 
 
 def parts_of(entry: Entry, color: str = "") -> CaptionParts:
-    """The parts of a catalog entry, with the library's words where it is in the library."""
+    """Return the parts of a catalog entry, with the library's words where it is in the library."""
     chosen = next((choice for choice in CHOICES if choice.uid == entry.uid), None)
     tags = tuple(tag.lower() for tag in entry.tags if tag in NOUN_TAGS)
     noun = chosen.noun if chosen else entry.name.lower()
@@ -79,6 +79,6 @@ def sample_caption(rng: np.random.Generator, parts: CaptionParts, view: str) -> 
 def view_words(
     azimuth: Float[np.ndarray, "views"], elevation: Float[np.ndarray, "views"]
 ) -> list[str]:
-    """The paper's view word of each camera: overhead above 60 degrees, else by quadrant."""
+    """Return the paper's view word of each camera: overhead above 60 degrees, else by quadrant."""
     index = view_index(jnp.asarray(azimuth), jnp.asarray(elevation))
     return [VIEW_WORDS[i] for i in np.asarray(index)]

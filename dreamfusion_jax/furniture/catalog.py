@@ -91,7 +91,7 @@ def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = N
 
 
 def _catalogs(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The catalogs in a folder, but for what is only half unpacked."""
+    """Return the catalogs in a folder, but for what is only half unpacked."""
     found = sorted(folder.rglob(PROPERTIES))
     return [p for p in found if not any(n.endswith(_PART) for n in p.relative_to(folder).parts)]
 
@@ -142,7 +142,7 @@ def unpack_catalogs(source: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def _ar_member(path: pathlib.Path, prefix: str, folder: pathlib.Path) -> pathlib.Path:
-    """Copies the member of an `ar` archive whose name starts with `prefix` to `folder`."""
+    """Copy the member of an `ar` archive whose name starts with `prefix` to `folder`."""
     with path.open("rb") as file:
         if file.read(8) != b"!<arch>\n":
             raise UserError(f"{path} is not a Debian package: {HOW_TO_GET}.")
@@ -171,7 +171,7 @@ def parse_properties(text: str) -> dict[int, dict[str, str]]:
 
 
 def read_catalog(path: pathlib.Path) -> list[Entry]:
-    """The entries of one `PluginFurnitureCatalog.properties` whose model file exists."""
+    """Return the entries of one `PluginFurnitureCatalog.properties` whose model file exists."""
     parsed = parse_properties(path.read_text(encoding="latin-1"))
     entries = []
     for number, fields in sorted(parsed.items()):

@@ -15,7 +15,7 @@ CLEAR_SHARE = 0.5
 
 
 def dominant_color(rgba: UInt8[np.ndarray, "*batch height width 4"]) -> str:
-    """The word for the color of most of the object, "" where no color is clearly ahead.
+    """Return the word for the color of most of the object, "" where no color is clearly ahead.
 
     Pixels count by their alpha; the leading word needs half of them.
     """
@@ -48,7 +48,7 @@ def color_words(rgb: Float[np.ndarray, "n 3"]) -> np.ndarray:
 def recolored(
     rgba: UInt8[np.ndarray, "height width 4"], word: str
 ) -> UInt8[np.ndarray, "height width 4"] | None:
-    """A copy of which `word` (a key of CENTER_HUE) is the dominant color; None if there is none.
+    """Return a copy whose dominant color is `word` (a key of CENTER_HUE); None if it has none.
 
     Lightness stays, and so do grays where the rest is most of the object. Differences of hue
     shrink to a fifth, so that a trace of the pattern remains.

@@ -34,7 +34,7 @@ class EvaluatorData(NamedTuple):
 
 
 def evaluator_tokenizer(views: EvaluatorViews) -> tokenizers.Tokenizer:
-    """A tokenizer of all words that captions have."""
+    """Return a tokenizer of all words that captions have."""
     return train_tokenizer(_captions(views).ravel())
 
 
@@ -51,7 +51,7 @@ def _captions(views: EvaluatorViews) -> np.ndarray:
 def evaluator_data(
     views: EvaluatorViews, tokenizer: tokenizers.Tokenizer, length: int
 ) -> EvaluatorData:
-    """The pictures to learn from, and all captions.
+    """Return the pictures to learn from, and all captions.
 
     A noun's share grows with the root of its number of pictures: there are many chairs.
     """
@@ -124,7 +124,7 @@ def draw_evaluator_batch(
 def corrupt(
     key: Key[Array, ""], images: Float[Array, "batch size size 3"]
 ) -> Float[Array, "batch size size 3"]:
-    """Some images blurred, all with another brightness and contrast, and noisy: as results are."""
+    """Blur some images, and change the brightness, contrast and noise of all: as results are."""
     keys = jax.random.split(key, 5)
     batch, size = images.shape[:2]
 

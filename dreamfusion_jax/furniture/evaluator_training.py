@@ -84,7 +84,7 @@ def train_evaluator(
 
 
 def build(config: ml_collections.ConfigDict, network: DualEncoderNetwork, model: dict[str, Any]):
-    """The initial state, and the compiled program (state, data) -> (state, metrics)."""
+    """Return the initial state, and the compiled program (state, data) -> (state, metrics)."""
     optimizer = make_optimizer(config.optim, config.train.steps)
     key = jax.random.key(config.seed)
     how = Augmentation(config.train.batch, model["image_size"], **config.augment)

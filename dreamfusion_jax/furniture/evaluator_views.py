@@ -50,7 +50,7 @@ class EvaluatorViews:
 
 
 def load_evaluator_views(folder: str | pathlib.Path) -> EvaluatorViews:
-    """Reads what this module's command wrote.
+    """Read what this module's command wrote.
 
     Raises:
       UserError: there is nothing, or it is damaged.
@@ -71,7 +71,7 @@ def load_evaluator_views(folder: str | pathlib.Path) -> EvaluatorViews:
 
 
 def shipped_views() -> EvaluatorViews:
-    """The shipped pictures of the library, all textured, all to learn from."""
+    """Return the shipped pictures of the library, all textured, all to learn from."""
     library = load_object_views(size=SIZE)
     objects, per_object = library.rgba.shape[:2]
     flags = np.zeros(objects * per_object, bool)
@@ -88,7 +88,7 @@ def shipped_views() -> EvaluatorViews:
 
 
 def select(views: EvaluatorViews, nouns: Sequence[str]) -> EvaluatorViews:
-    """The views of some nouns; their pictures are read into memory.
+    """Return the views of some nouns; their pictures are read into memory.
 
     Raises UserError for a noun that has none.
     """
@@ -128,7 +128,7 @@ def evaluator_angles(
 
 
 def build(source: str, out: pathlib.Path, *, objects: str = "library", views: int = 96) -> None:
-    """Renders objects into `out`.
+    """Render objects into `out`.
 
     Args:
       source: the .deb file or its unpacked catalogs.
@@ -203,7 +203,7 @@ def _shoot(renderer, azimuth: float, elevation: float, textureless: bool, rng) -
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")

@@ -50,7 +50,7 @@ class FurnitureViews(FrozenModel):
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
-    """The closed-form denoiser of the shipped object views at a size that divides 128.
+    """Return the closed-form denoiser of the shipped object views at a size that divides 128.
 
     Where `prompts` are given, of the objects that these name only, from all sides, and in the
     colors that they say of them.
@@ -92,7 +92,7 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
 
 
 def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str]]:
-    """The colors that prompts say of each noun; "" for its own."""
+    """Return the colors that prompts say of each noun; "" for its own."""
     found: dict[str, list[str]] = {}
     for prompt in prompts:
         for entry in objects:
@@ -108,7 +108,7 @@ def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str
 
 
 def _in_color(views: UInt8[np.ndarray, "n size size 4"], word: str, noun: str) -> np.ndarray:
-    """Views of an object, all dyed as one picture, so that they agree."""
+    """Return views of an object, all dyed as one picture, so that they agree."""
     dyed = recolored(views.reshape(-1, *views.shape[2:]), word)
     if dyed is None:
         raise UserError(f"The {noun} of the shipped pictures cannot be made {word}.")
@@ -123,7 +123,7 @@ def _of_color(caption: Caption, word: str) -> Caption:
 
 
 def _poses(index: dict[str, Any]) -> Camera:
-    """The cameras of all pictures of the library."""
+    """Return the cameras of all pictures of the library."""
     azimuth, elevation = (
         np.concatenate([entry[name] for entry in index["objects"]]).astype(np.float32)
         for name in ("azimuth", "elevation")

@@ -26,7 +26,7 @@ def write_gallery(
     size: int = 128,
     columns: int = 8,
 ) -> None:
-    """Writes a PNG: for each scene the true object, then color, shape and normals of the result.
+    """Write a PNG: for each scene the true object, then color, shape and normals of the result.
 
     All are seen from the first unseen view of the truth; nothing is aligned or chosen.
 
@@ -50,7 +50,7 @@ def write_gallery_page(
     *,
     size: int = 128,
 ) -> None:
-    """Writes one self-contained HTML page: the pictures of `write_gallery`, with their scores.
+    """Write one self-contained HTML page: the pictures of `write_gallery`, with their scores.
 
     Args:
       candidates: the scenes.

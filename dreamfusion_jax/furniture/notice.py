@@ -37,7 +37,7 @@ Noun in this package: model, its title, creator, license
 
 
 def notice(objects: list[dict]) -> str:
-    """The text for the objects of a library's index."""
+    """Return the text for the objects of a library's index."""
     lines = [
         f'  {o["noun"]}: {o["object"]}, "{o["name"]}", {o["creator"]}, {o["license"]}'
         for o in sorted(objects, key=lambda o: o["noun"].lower())

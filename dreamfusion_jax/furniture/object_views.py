@@ -58,7 +58,7 @@ class GroundTruth:
 
 
 def nouns(folder: str | pathlib.Path | None = None) -> tuple[str, ...]:
-    """The nouns of the library."""
+    """Return the nouns of the library."""
     return tuple(entry["noun"] for entry in read_index(folder or OBJECT_VIEWS)["objects"])
 
 
@@ -67,7 +67,7 @@ def load_object_views(
     nouns: tuple[str, ...] | list[str] | None = None,
     size: int = SIZE,
 ) -> ObjectViews:
-    """The views of all nouns, or of some (about 9.4 MB of memory each, at their own size).
+    """Return the views of all nouns, or of some (about 9.4 MB of memory each, at their own size).
 
     Args:
       folder: of the library; by default the shipped one.
@@ -120,7 +120,7 @@ def load_ground_truth(noun: str, folder: str | pathlib.Path | None = None) -> Gr
 
 
 def read_index(folder: str | pathlib.Path) -> dict:
-    """The parsed `index.json` of a folder. Raises UserError where it cannot be read."""
+    """Return the parsed `index.json` of a folder. Raises UserError where it cannot be read."""
     path = pathlib.Path(folder) / "index.json"
     try:
         return _parse(path, path.stat().st_mtime_ns)

@@ -21,7 +21,7 @@ INVISIBLE = 0.1  # materials of lower opacity are left out
 
 
 def load_object(entry: Entry, turn: float = 0.0) -> Object3D:
-    """The object of a catalog entry; `turn` (radians, counter-clockwise) mends its front."""
+    """Return the object of a catalog entry; `turn` (radians, counter-clockwise) mends its front."""
     scene = trimesh.load_scene(entry.model, process=False, group_material=True, split_object=False)
     meshes = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
     meshes = [m for m in meshes if _opacity(m) >= INVISIBLE] or meshes
@@ -41,7 +41,7 @@ def load_object(entry: Entry, turn: float = 0.0) -> Object3D:
 
 
 def _recenter(parts: tuple[Part, ...]) -> Object3D:
-    """A turned object has another bounding box: normalizes once more."""
+    """Normalize once more: a turned object has another bounding box."""
     points = np.concatenate([p.vertices[np.unique(p.faces)] for p in parts])
     low, high = points.min(0), points.max(0)
     diagonal = np.linalg.norm(high - low)
@@ -80,7 +80,7 @@ def _pixels(image) -> UInt8[np.ndarray, "height width channels"]:
 
 
 def _opacity(mesh: trimesh.Trimesh) -> float:
-    """The `d` of the mesh's MTL material, 1 where there is none."""
+    """Return the `d` of the mesh's MTL material, 1 where there is none."""
     material = getattr(mesh.visual, "material", None)
     return float(np.ravel((getattr(material, "kwargs", None) or {}).get("d", [1.0]))[0])
 

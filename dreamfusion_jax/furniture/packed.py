@@ -39,7 +39,7 @@ def is_pack(folder: str | os.PathLike) -> bool:
 
 
 def read_pack(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """The objects of a pack: noun, synonyms, color, file, azimuth, elevation (radians), ...
+    """Return the objects of a pack: noun, synonyms, color, file, azimuth, elevation (radians), ...
 
     Raises:
       UserError: there is no pack, or it is damaged.
@@ -51,7 +51,7 @@ def read_pack(folder: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def made_of(source: pathlib.Path) -> pathlib.Path:
-    """The pack of a .deb file, which is made beside it if it is not there yet."""
+    """Return the pack of a .deb file, which is made beside it if it is not there yet."""
     folder = source.with_name(source.stem + "_pack")
     if not is_pack(folder):
         try:
@@ -64,7 +64,7 @@ def made_of(source: pathlib.Path) -> pathlib.Path:
 
 
 def build(source: str, folder: pathlib.Path, most: int | None = None) -> None:
-    """Renders the objects (at most some, for a trial); the index is written last.
+    """Render the objects (at most some, for a trial); the index is written last.
 
     What an interrupted build has rendered is kept.
     """
@@ -108,7 +108,7 @@ def build(source: str, folder: pathlib.Path, most: int | None = None) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="folder to write")

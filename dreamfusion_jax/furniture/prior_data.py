@@ -60,7 +60,7 @@ class Extras:
 def load_data(
     config: ml_collections.ConfigDict, source: str | os.PathLike | None = None
 ) -> CaptionedImages:
-    """The training data of a config.
+    """Return the training data of a config.
 
     Args:
       config: of a prior.
@@ -86,7 +86,7 @@ def load_data(
 def from_library(
     library: ObjectViews, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
 ) -> CaptionedImages:
-    """The shipped views of some nouns (all by default).
+    """Return the shipped views of some nouns (all by default).
 
     Raises UserError for a noun that the library does not have.
     """
@@ -109,7 +109,7 @@ def from_library(
 def from_pack(
     folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
 ) -> CaptionedImages:
-    """The pictures of a pack (`furniture.packed`), of some nouns or all.
+    """Return the pictures of a pack (`furniture.packed`), of some nouns or all.
 
     Raises UserError where the folder holds no pack, or not these nouns.
     """
@@ -132,7 +132,7 @@ def from_pack(
 def from_tfds(
     folder: str | os.PathLike, nouns: Sequence[str] = (), seed: int = 0, extras: Extras = Extras()
 ) -> CaptionedImages:
-    """The training split of a built `captioned_furniture` (needs the [data] extra).
+    """Return the training split of a built `captioned_furniture` (needs the [data] extra).
 
     Raises UserError where the folder holds no such data set, or not these nouns.
     """

@@ -49,19 +49,19 @@ class Renders:
     views: list[str]
 
     def prompts(self) -> list[str]:
-        """A caption of each."""
+        """Return a caption of each."""
         pairs = zip(self.nouns, self.views, strict=True)
         return [f"a photo of {with_article(noun)}, {view}" for noun, view in pairs]
 
     def on_colors(self, seed: int) -> Float[np.ndarray, "n size size 3"]:
-        """The pictures over random flat colors, in [0, 1]."""
+        """Return the pictures over random flat colors, in [0, 1]."""
         color = np.random.default_rng(seed).random((len(self.rgba), 1, 1, 3))
         alpha = self.rgba[..., 3:]
         return (self.rgba[..., :3] * alpha + color * (1 - alpha)).astype(np.float32)
 
 
 def renders(nouns: Sequence[str], size: int, held_out: bool) -> Renders:
-    """The library's views of some nouns, or those held out from it."""
+    """Return the library's views of some nouns, or those held out from it."""
     pictures, names, words = [], [], []
     for noun in nouns:
         views = load_ground_truth(noun) if held_out else load_object_views(nouns=[noun])
@@ -195,18 +195,18 @@ def evaluate_prior(
 
 
 def each_word(words: Sequence[str], nouns: int, samples: int) -> list[str]:
-    """A word for each sample of nouns in turn: all words from the start, and another each round."""
+    """Return a word for each sample of nouns in turn: all from the start, another each round."""
     return [words[(i % nouns + i // nouns) % len(words)] for i in range(samples)]
 
 
 def _by_word(seen: Int[np.ndarray, "n"], words: Sequence[str]) -> list[float]:
-    """The share of each of SIDES that was seen as such; all words count the same."""
+    """Return the share of each of SIDES that was seen as such; all words count the same."""
     named = np.array([SIDES.index(word) for word in words])
     return [float(np.mean(seen[named == i] == i)) for i in range(len(SIDES)) if i in named]
 
 
 def main_color(picture: Float[np.ndarray, "h w 3"]) -> str:
-    """The most frequent color word in the middle half of a picture."""
+    """Return the most frequent color word in the middle half of a picture."""
     h, w, _ = picture.shape
     middle = picture[h // 4 : -h // 4, w // 4 : -w // 4].reshape(-1, 3)
     names, counts = np.unique(color_words(middle), return_counts=True)

@@ -105,7 +105,7 @@ def train_prior(
 def start_from(
     state: TrainingState, tokenizer: tokenizers.Tokenizer, model: TextToImagePrior
 ) -> TrainingState:
-    """A fresh state with the weights of a model; words are matched by their spelling."""
+    """Return a fresh state with the weights of a model; words are matched by their spelling."""
     params = jax.tree.map(np.array, state.params)
     words, known = tokenizer.get_vocab(), model.tokenizer.get_vocab()
     common = [(words[word], known[word]) for word in words if word in known]
@@ -122,7 +122,7 @@ def start_from(
 
 
 def build(config: ml_collections.ConfigDict, model: dict[str, Any]):
-    """The initial state, and the compiled program (state, data) -> (state, metrics)."""
+    """Return the initial state, and the compiled program (state, data) -> (state, metrics)."""
     unet, text_encoder = networks_from_config(model, jnp.dtype(config.train.dtype))
     optimizer = make_optimizer(config.optim, config.train.steps)
     key = jax.random.key(config.seed)
@@ -177,7 +177,7 @@ def denoising_loss(
 
 
 def model_config(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The content of the model's config.json."""
+    """Return the content of the model's config.json."""
     model = config.model.to_dict()
     for part in ("unet", "text_encoder"):
         model[part] = {k: list(v) if isinstance(v, tuple) else v for k, v in model[part].items()}
@@ -193,7 +193,7 @@ class Sheet:
         self._folder.mkdir(exist_ok=True)
 
     def draw(self, step: int, params: Any) -> Path:
-        """Writes samples/STEP.png, one picture per prompt of the config."""
+        """Write samples/STEP.png, one picture per prompt of the config."""
         config, path = self._config, self._folder / f"{step:07d}.png"
         encode = functools.partial(self._prior.encode_with, params)
         embeddings = {

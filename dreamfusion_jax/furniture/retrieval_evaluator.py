@@ -84,7 +84,7 @@ class RetrievalEvaluator:
     def ranks(
         self, images: Float[np.ndarray, "n h w 3"], noun: str | Sequence[str]
     ) -> Int[np.ndarray, "n"]:
-        """The rank, from 0, of each image's noun among all nouns. Images in [0, 1]."""
+        """Return the rank, from 0, of each image's noun among all nouns. Images in [0, 1]."""
         wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
         position = {noun: i for i, noun in enumerate(self.nouns)}
         logits = self.encoder.images(images) @ self._noun_vectors.T
@@ -147,7 +147,7 @@ def _is_janus(
 
 
 def retrieve_ground_truth(evaluator: RetrievalEvaluator, truth: GroundTruth) -> tuple[float, bool]:
-    """The share of a true object's pictures that show its noun, and whether it seems a Janus."""
+    """Return the share of an object's true pictures that show its noun, and if it seems a Janus."""
     images = close_up(on_gray(truth.rgba))
     found = np.mean(evaluator.ranks(images, truth.noun) == 0)
     raised = np.isclose(truth.elevation, np.radians(_AROUND.elevation), atol=1e-3)
@@ -166,13 +166,13 @@ def on_gray(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
 
 
 def close_up(images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n crop crop 3"]:
-    """The middle of whole views, as large as what the evaluator has learnt from shows objects."""
+    """Return the middle of whole views, where objects are as large as the evaluator knows them."""
     cut = round(_CROP * images.shape[1])
     return images[:, cut:-cut, cut:-cut]
 
 
 def check_object_views(evaluator: RetrievalEvaluator) -> dict[str, Any]:
-    """What the evaluator makes of the library's true objects: the trust that its figures deserve.
+    """Return what the evaluator makes of the library's true objects: how far it can be trusted.
 
     Top-1 and top-5 retrieval of all held-out views (`load_ground_truth`), the share of objects
     that it takes for a Janus, and those that it finds in less than 70 % of their views.

@@ -92,7 +92,7 @@ class RunScores:
     minutes: float | None = None
 
     def figures(self) -> dict[str, float | None]:
-        """What means are taken of."""
+        """Return what means are taken of."""
         said = {} if self.retrieval_scores is None else dataclasses.asdict(self.retrieval_scores)
         agreement = {name: getattr(self.scores, name) for name in ("iou", "psnr", "chamfer")}
         return agreement | said | {"minutes": self.minutes}
@@ -228,7 +228,7 @@ _COLUMNS = {
 
 
 def table(runs: Sequence[RunScores], baseline: dict[str, float]) -> str:
-    """The scores as text, one line a run, then means, 95 % intervals and the baseline."""
+    """Return the scores as text, one line a run, then means, 95 % intervals and the baseline."""
     about = summary(runs)
     shown = [name for name in _COLUMNS if about["mean"].get(name) is not None]
     lines = [["object", *(_COLUMNS[name][0] for name in shown), "run"]]
@@ -266,7 +266,7 @@ def names() -> dict[str, str]:
 
 
 def find_noun(prompt: str, known: dict[str, str]) -> str:
-    """The noun that a prompt is read as, see `prompts.reading`.
+    """Return the noun that a prompt is read as, see `prompts.reading`.
 
     Args:
       prompt: of a run.
@@ -285,7 +285,7 @@ def find_noun(prompt: str, known: dict[str, str]) -> str:
 
 
 def truth_views(truth: GroundTruth) -> Views:
-    """The true pictures as premultiplied RGBA in [0, 1], one camera each."""
+    """Return the true pictures as premultiplied RGBA in [0, 1], one camera each."""
     rgba = np.asarray(truth.rgba, np.float32) / 255
     rgba = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
 

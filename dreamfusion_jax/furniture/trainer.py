@@ -32,21 +32,21 @@ class TrainingState(NamedTuple):
 
 
 def initial_state(params: Any, optimizer: optax.GradientTransformation) -> TrainingState:
-    """The state before the first step."""
+    """Return the state before the first step."""
     state = TrainingState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
     # Copied, so that params and ema are separate buffers and can be donated.
     return jax.tree.map(jnp.copy, state)
 
 
 def with_params(state: TrainingState, params: Any) -> TrainingState:
-    """The state with other weights, which its average starts from too."""
+    """Return the state with other weights, which its average starts from too."""
     return state._replace(params=params, ema=jax.tree.map(jnp.copy, params))
 
 
 def updated(
     state: TrainingState, grads: Any, optimizer: optax.GradientTransformation, ema: float
 ) -> TrainingState:
-    """The state after one step of the optimizer; `ema` is the average's decay."""
+    """Return the state after one step of the optimizer; `ema` is the average's decay."""
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     # Early averages forget the random start quickly.
@@ -117,7 +117,7 @@ def fit(
 
 
 def compile_steps(one_step: Callable, count: int) -> Callable:
-    """The program (state, data) -> (state, metrics [count]) of `count` steps; state is donated.
+    """Compile (state, data) -> (state, metrics [count]), `count` steps; the state is donated.
 
     One compiled scan, except on the CPU: inside a loop XLA computes the gradients of
     convolutions there ten times slower (measured with jax 0.10.2), so the host loops instead.
@@ -174,7 +174,7 @@ def check_training(config: ml_collections.ConfigDict) -> None:
 
 
 def stop_if_not_finite(step: int, metrics: dict[str, np.ndarray]) -> None:
-    """Raises UserError where a loss or gradient norm is NaN or infinite."""
+    """Raise UserError where a loss or gradient norm is NaN or infinite."""
     found = first_non_finite(metrics)
     if found is not None:
         raise UserError(

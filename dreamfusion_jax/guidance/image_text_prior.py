@@ -42,7 +42,7 @@ class ImageTextPrior(FrozenModel):
         return self.model.params
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """The unit vector of each prompt."""
+        """Return the unit vector of each prompt."""
         states = jnp.asarray(self.model.texts(list(prompts)))[:, None]
         return Conditioning(states=states, mask=jnp.ones(states.shape[:2], bool))
 
@@ -57,7 +57,7 @@ def is_dual_encoder(folder: str | Path) -> bool:
 
 
 def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextModel:
-    """Reads a CLIP model, or what `dreamfusion train-evaluator` wrote, to guide with.
+    """Read a CLIP model, or what `dreamfusion train-evaluator` wrote, to guide with.
 
     Args:
       folder: of the model.

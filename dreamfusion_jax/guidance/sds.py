@@ -82,7 +82,7 @@ def diffusion_loss_gradient(
     t_range: tuple[float | Float[Array, ""], float | Float[Array, ""]] = (0.02, 0.98),
     weighting: str = "sigma_squared",
 ) -> tuple[Float[Array, "batch height width channels"], GuidanceAux]:
-    """The full gradient of the diffusion loss, through the U-Net (paper Eq. 2).
+    """Return the full gradient of the diffusion loss, through the U-Net (paper Eq. 2).
 
     d/dx of w(t) / (2 alpha_t) |eps_hat(alpha_t x + sigma_t eps) - eps|^2: the paper's ablation,
     which does not give realistic samples. As there, alpha_t is part of w(t), so that the U-Net's
@@ -100,7 +100,7 @@ def diffusion_loss_gradient(
 
 
 def _latents(prior: Prior, params: Any, image: Array) -> Array:
-    """What is noised: the image's latents, or the image if it is latents already."""
+    """Return what is noised: the image's latents, or the image if it is latents already."""
     return image if image.shape[1:] == prior.latent_shape else prior.to_latents(params, image)
 
 

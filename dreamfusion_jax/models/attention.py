@@ -98,7 +98,7 @@ def mask_bias(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]
 
 
 def split_heads(x: Float[Array, "batch n width"], heads: int) -> Float[Array, "batch n heads d"]:
-    """Splits the last axis into heads."""
+    """Split the last axis into heads."""
     return x.reshape(*x.shape[:-1], heads, -1)
 
 
@@ -122,7 +122,7 @@ class AddedKVAttention(nn.Module):
         text: Float[Array, "batch tokens states"],
         text_mask: Bool[Array, "batch tokens"] | None = None,
     ) -> Float[Array, "batch height width channels"]:
-        """Adds what the positions of x [B, H, W, C] gather from text and image."""
+        """Add what the positions of x [B, H, W, C] gather from text and image."""
         batch, height, width, channels = x.shape
         heads = channels // self.head_dim
         text = self._normalize_text(text)
@@ -221,7 +221,7 @@ class TextTimeEmbedding(nn.Module):
         text: Float[Array, "batch tokens states"],
         mask: Bool[Array, "batch tokens"] | None = None,
     ) -> Float[Array, "batch width"]:
-        """Maps text states [B, T, D] to [B, width]."""
+        """Map text states [B, T, D] to [B, width]."""
         h = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm1")(text)
         h = AttentionPooling(self.heads, dtype=self.dtype, name="pool")(h, mask)
         h = nn.Dense(self.width, dtype=self.dtype, name="proj")(h)

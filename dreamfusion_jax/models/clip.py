@@ -70,7 +70,7 @@ class CLIPVisionEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch width"]:
-        """Normalized pixels [B, image_size, image_size, 3] -> the class token's state [B, D]."""
+        """Return the state of the class token for normalized pixels."""
 
         norm = functools.partial(nn.LayerNorm, epsilon=self.layer_norm_eps, dtype=self.dtype)
         embed = PatchEmbeddings(self.hidden_size, self.patch_size, self.dtype, name="embeddings")
@@ -96,7 +96,7 @@ class CLIPNetwork(nn.Module):
     width: int
 
     def setup(self):
-        """The projections and the temperature's logarithm."""
+        """Return the projections and the temperature's logarithm."""
         how = {"use_bias": False, "dtype": self.vision_model.dtype}
         self.visual_projection = nn.Dense(self.width, **how)
         self.text_projection = nn.Dense(self.width, **how)
@@ -108,13 +108,13 @@ class CLIPNetwork(nn.Module):
         tokens: Int[Array, "n length"],
         ends: Int[Array, "n"],
     ) -> tuple[Float[Array, "batch width"], Float[Array, "n width"], Float[Array, ""]]:
-        """Unit vectors of both, and the factor of their products."""
+        """Return unit vectors of both, and the factor of their products."""
         return self.encode_images(pixels), self.encode_texts(tokens, ends), self.scale()
 
     def encode_images(
         self, pixels: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
-        """Normalized pixels -> unit vectors."""
+        """Return normalized pixels -> unit vectors."""
         return unit(self.visual_projection(self.vision_model(pixels)).astype(jnp.float32))
 
     def encode_texts(
@@ -151,18 +151,18 @@ class Clip:
     def embed(
         self, params: Any, pictures: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
-        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+        """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
         pixels = self.preprocessing.normalize(pictures).astype(self.network.vision_model.dtype)
         return self.network.apply({"params": params}, pixels, method="encode_images")
 
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of pictures in [0, 1] of any size, resized as published."""
+        """Return unit vectors of pictures in [0, 1] of any size, resized as published."""
         pictures = np.asarray(pictures, np.float32)
         parts = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
         return np.concatenate([np.asarray(self._encode_images(self.params, p)) for p in parts])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of texts; what is longer than the encoder reads is cut, with a warning."""
+        """Return unit vectors of texts; what is too long for the encoder is cut, with a warning."""
         ids, present = self.tokenizer(texts, self.network.text_model.max_position_embeddings)
         ends = present.sum(1) - 1
         parts = [slice(i, i + _BATCH) for i in range(0, len(texts), _BATCH)]

@@ -194,7 +194,7 @@ _TEXT_KINDS = KINDS | {
 
 
 def part_config(config: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The config of one of the two parts, "text" or "vision", of a whole CLIPModel's.
+    """Return the config of one of the two parts, "text" or "vision", of a whole CLIPModel's.
 
     Raises:
       UserError: it is no table.
@@ -208,7 +208,7 @@ def part_config(config: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def clip_text_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPTextEncoder:
-    """The encoder that transformers' CLIPTextModel `config.json` describes.
+    """Return the encoder that transformers' CLIPTextModel `config.json` describes.
 
     Raises:
       UserError: it is of another kind, or its values make no sense.
@@ -221,7 +221,7 @@ def clip_text_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -
 
 
 def check_tower(config: Mapping[str, Any], kinds: Mapping[str, Kind], part: str) -> None:
-    """Raises a UserError for the config of a tower that makes no sense or that is not known."""
+    """Raise a UserError for the config of a tower that makes no sense or that is not known."""
     where = f"the {part} encoder's config.json"
     check_fields(config, kinds, where)
     act = config.get("hidden_act", "quick_gelu")
@@ -232,6 +232,6 @@ def check_tower(config: Mapping[str, Any], kinds: Mapping[str, Kind], part: str)
 
 
 def check_heads(width: int, heads: int, part: str) -> None:
-    """Raises a UserError where a tower's heads do not divide its width."""
+    """Raise a UserError where a tower's heads do not divide its width."""
     field = f"the {part} encoder's config.json has num_attention_heads"
     check_divides(field, heads, "its hidden_size", width)

@@ -95,7 +95,7 @@ class DualEncoderNetwork(nn.Module):
     text: TextTower
 
     def setup(self):
-        """The temperature's logarithm."""
+        """Return the temperature's logarithm."""
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(20.0)), ())
 
     def __call__(
@@ -104,7 +104,7 @@ class DualEncoderNetwork(nn.Module):
         tokens: Int[Array, "n length"],
         present: Bool[Array, "n length"],
     ) -> tuple[Float[Array, "b width"], Float[Array, "n width"], Float[Array, ""]]:
-        """Unit vectors of both, and the factor of their products."""
+        """Return unit vectors of both, and the factor of their products."""
         return self.image(images), self.text(tokens, present), self.scale()
 
     def encode_images(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b width"]:
@@ -149,7 +149,7 @@ def check_config(config: dict[str, Any], where: str) -> None:
 
 
 def network_from_config(config: dict[str, Any], vocab_size: int) -> DualEncoderNetwork:
-    """The networks of a model folder's config.json."""
+    """Return the networks of a model folder's config.json."""
     return DualEncoderNetwork(
         ImageTower(config["width"], tuple(config["image_channels"]), tuple(config["image_blocks"])),
         TextTower(config["width"], t5_from_config(config["text"] | {"vocab_size": vocab_size})),
@@ -172,7 +172,7 @@ class DualEncoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "DualEncoder":
-        """Reads a model folder.
+        """Read a model folder.
 
         Raises:
           UserError: it is missing, damaged or of another kind.
@@ -192,17 +192,17 @@ class DualEncoder:
     def embed(
         self, params: Any, pictures: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
-        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+        """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
         return self.network.apply({"params": params}, 2 * pictures - 1, method="encode_images")
 
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of pictures in [0, 1] of any size."""
+        """Return unit vectors of pictures in [0, 1] of any size."""
         pictures = np.asarray(pictures, np.float32)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
         return np.concatenate([np.asarray(self._encode_images(self.params, b)) for b in batches])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of texts."""
+        """Return unit vectors of texts."""
         ids, present = tokenize(self.tokenizer, texts, self.tokens)
         tokens = jnp.asarray(ids), jnp.asarray(present)
         variables = {"params": self.params}
@@ -230,7 +230,7 @@ def init_params(
 def save_dual_encoder(
     folder: str | os.PathLike, config: dict[str, Any], tokenizer: tokenizers.Tokenizer, params: Any
 ) -> None:
-    """Writes a model folder that `DualEncoder.load` reads (the model card apart), in bfloat16."""
+    """Write a model folder that `DualEncoder.load` reads (the model card apart), in bfloat16."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_params(folder / "model.safetensors", params, jnp.bfloat16)

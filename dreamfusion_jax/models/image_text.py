@@ -22,13 +22,13 @@ class ImageTextModel(Protocol):
     def embed(
         self, params: Any, pictures: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
-        """Unit vectors of pictures in [0, 1] that have the network's size; differentiable."""
+        """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
 
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of pictures in [0, 1] of any size."""
+        """Return unit vectors of pictures in [0, 1] of any size."""
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
-        """Unit vectors of texts."""
+        """Return unit vectors of texts."""
 
     def architecture(self) -> "ImageTextModel":
         """Return it without parameters and words; equal where the same program fits."""

@@ -72,7 +72,7 @@ class T5Attention(nn.Module):
         x: Float[Array, "batch tokens width"],
         bias: Float[Array, "#batch #heads #tokens tokens"],
     ) -> tuple[Float[Array, "batch tokens width"], Float[Array, "batch heads tokens tokens"]]:
-        """Returns the attention's output and the bias, with positions in it."""
+        """Return the attention's output and the bias, with positions in it."""
         heads, head_dim = self.shape.heads, self.shape.head_dim
         inner = heads * head_dim
 
@@ -103,7 +103,7 @@ class T5Attention(nn.Module):
 def position_bias(
     table: Float[Array, "buckets heads"], tokens: int, max_distance: int
 ) -> Float[Array, "1 heads tokens tokens"]:
-    """What is added to the logits of each query and key for their distance."""
+    """Return what is added to the logits of each query and key for their distance."""
     position = np.arange(tokens)
     relative = position[None, :] - position[:, None]
     index = relative_position_bucket(relative, table.shape[0], max_distance)
@@ -111,7 +111,7 @@ def position_bias(
 
 
 def mask_bias(mask: Bool[Array, "batch tokens"]) -> Float[Array, "batch 1 1 tokens"]:
-    """What hides the tokens whose mask is False."""
+    """Return what hides the tokens whose mask is False."""
     return jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
 
 
@@ -267,7 +267,7 @@ KINDS = {
 
 
 def t5_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> T5Encoder:
-    """The encoder that transformers' T5 `config.json` (or the embedded model's) describes.
+    """Return the encoder that transformers' T5 `config.json` (or the embedded model's) describes.
 
     Raises:
       UserError: it is of another kind, or its values make no sense.

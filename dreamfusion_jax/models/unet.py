@@ -93,7 +93,7 @@ def space_to_depth(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b h2
 
 
 def depth_to_space(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b h2 w2 c2"]:
-    """The inverse of `space_to_depth`."""
+    """Return the inverse of `space_to_depth`."""
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, patch, patch, c // patch**2).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, h * patch, w * patch, c // patch**2)
@@ -172,7 +172,7 @@ class UNet(nn.Module):
         return self.encoder_hid_dim or self.cross_attention_dim
 
     def _condition(self, timesteps, text, text_mask):
-        """The time embedding, with the pooled text added, and the projected text states."""
+        """Return the time embedding, with the pooled text added, and the projected text states."""
         features = timestep_features(
             timesteps, self.block_out_channels[0], self.flip_sin_to_cos, self.freq_shift
         )
@@ -217,7 +217,7 @@ class UNet(nn.Module):
         )
 
     def _up(self, index: int, level: int, kind: BlockSpec, size: tuple[int, int] | None) -> UpStage:
-        """The stage at a level of the way up; `size` is the next one's, if there is one."""
+        """Return the stage at a level of the way up; `size` is the next one's, if there is one."""
         channels = self.block_out_channels[level]
         resnet = self._resnet(channels, kind)
         if kind.resample == "resnet":
@@ -359,7 +359,7 @@ _PER_STAGE = ("attention_head_dim", "transformer_layers_per_block", "only_cross_
 
 
 def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
-    """The UNet that a diffusers `config.json` (or the embedded model's) describes.
+    """Return the UNet that a diffusers `config.json` (or the embedded model's) describes.
 
     Raises:
       UserError: the config asks for a block or a setting that is not built here, or its values
@@ -405,7 +405,7 @@ def _check_blocks(config: dict[str, Any]) -> None:
 
 
 def _check_widths(config: dict[str, Any], where: str) -> None:
-    """Raises a UserError for widths that groups or heads do not divide, and for too many blocks."""
+    """Raise a UserError for widths that groups or heads do not divide, and for too many blocks."""
     config = {field.name: field.default for field in dataclasses.fields(UNet)} | config
     widths, heads = config["block_out_channels"], config["attention_head_dim"]
     ways = zip(config["down_block_types"], reversed(config["up_block_types"]), strict=True)

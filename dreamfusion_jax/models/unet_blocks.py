@@ -22,7 +22,7 @@ ACTIVATIONS = {
 
 
 def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
-    """The activation function of that name (diffusers' names); None is the identity."""
+    """Return the activation function of that name (diffusers' names); None is the identity."""
     if name is None:
         return lambda x: x
     return ACTIVATIONS[name]
@@ -39,7 +39,7 @@ def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 
 def conv3x3(channels: int, name: str, dtype: Any = jnp.float32, **kwargs: Any) -> nn.Conv:
-    """A convolution of 3 x 3 pixels that keeps the size, unless `strides` or `padding` is given."""
+    """Return a convolution of 3 x 3 pixels; it keeps the size without `strides` and `padding`."""
     kwargs = {"padding": ((1, 1), (1, 1)), "conv_general_dilated": _convolve} | kwargs
     return nn.Conv(channels, (3, 3), dtype=dtype, name=name, **kwargs)
 
@@ -193,7 +193,7 @@ class DownStage(Stage):
     def __call__(
         self, x: Float[Array, "batch h w c"], temb: Float[Array, "batch time"] | None, *context: Any
     ) -> tuple[Float[Array, "batch h2 w2 channels"], list]:
-        """Returns the stage's output and every state kept for the way up."""
+        """Return the stage's output and every state kept for the way up."""
         kept = []
         for i in range(self.layers):
             x = self.layer(i, x, temb, *context)
@@ -228,7 +228,7 @@ class UpStage(Stage):
         temb: Float[Array, "batch time"] | None,
         *context: Any,
     ) -> Float[Array, "batch h2 w2 channels"]:
-        """Joins x with the kept states (one for each layer, or none), the last one first."""
+        """Join x with the kept states (one for each layer, or none), the last one first."""
         for i in range(self.layers):
             if kept:
                 x = jnp.concatenate([x, kept[-1 - i]], axis=-1)

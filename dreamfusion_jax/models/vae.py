@@ -56,13 +56,13 @@ class VAEStack(nn.Module):
     dtype: Any = jnp.float32
 
     def resnet(self, channels: int) -> Callable[..., ResnetBlock]:
-        """What makes a residual block from its name."""
+        """Return what makes a residual block from its name."""
         return functools.partial(
             ResnetBlock, channels, self.groups, EPS, self.act, dtype=self.dtype
         )
 
     def middle(self, x: jax.Array) -> jax.Array:
-        """The middle stage, at the size of the latents."""
+        """Return the middle stage, at the size of the latents."""
         attention = functools.partial(SelfAttention, self.groups, EPS, dtype=self.dtype)
         stage = MidStage(
             layers=1,
@@ -141,7 +141,7 @@ class VAE(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        """Makes the parts, which two methods share."""
+        """Make the parts, which two methods share."""
         shared = (
             self.block_out_channels,
             self.layers_per_block,
@@ -164,7 +164,7 @@ class VAE(nn.Module):
         return 2 ** (len(self.block_out_channels) - 1)
 
     def encode(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch h w latent"]:
-        """The mean latents of images in [-1, 1]."""
+        """Return the mean latents of images in [-1, 1]."""
         h = self.encoder(x.astype(self.dtype))
         h = self.quant_conv(h) if self.use_quant_conv else h
         mean = h[..., : self.latent_channels].astype(jnp.float32)
@@ -177,7 +177,7 @@ class VAE(nn.Module):
         return self.decoder(z).astype(jnp.float32)
 
     def __call__(self, x: Float[Array, "batch height width 3"]) -> Float[Array, "batch h2 w2 3"]:
-        """Encodes and decodes (makes all parameters)."""
+        """Encode and decodes (makes all parameters)."""
         return self.decode(self.encode(x))
 
 
@@ -200,7 +200,7 @@ _KINDS = {
 
 
 def vae_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> VAE:
-    """The autoencoder that a diffusers AutoencoderKL `config.json` describes.
+    """Return the autoencoder that a diffusers AutoencoderKL `config.json` describes.
 
     Raises:
       UserError: the config asks for a block that is not built here, or its values make no sense.

@@ -46,7 +46,7 @@ class Layout(NamedTuple):
     groups: dict[Shape, list[Region]]  # the regions that share a block shape, in stacking order
 
     def slots(self) -> dict[int, list[tuple[Shape, int]]]:
-        """The (block shape, axis) pairs behind each statistic size, in stacking order."""
+        """Return the (block shape, axis) pairs behind each statistic size, in stacking order."""
         pairs = [(shape, axis) for shape in self.groups for axis in range(len(shape))]
         sizes = sorted({shape[axis] for shape, axis in pairs})
         return {n: [(s, a) for s, a in pairs if s[a] == n] for n in sizes}
@@ -56,7 +56,7 @@ class Layout(NamedTuple):
         return sum(region.num_blocks for region in self.groups[shape])
 
     def ranks(self) -> dict[int, np.ndarray]:
-        """The rank of the block that each statistic belongs to: size -> int[statistics]."""
+        """Return the rank of the block that each statistic belongs to: size -> int[statistics]."""
         return {
             n: np.concatenate([np.full(self.num_blocks(s), len(s)) for s, _ in pairs])
             for n, pairs in self.slots().items()
@@ -123,7 +123,7 @@ def to_blocks(layout: Layout, leaves: Sequence[jax.Array]) -> dict[Shape, jax.Ar
 def from_blocks(
     layout: Layout, blocks: dict[Shape, jax.Array], leaves: Sequence[jax.Array]
 ) -> list[jax.Array]:
-    """The inverse of to_blocks, f32; tensors without blocks are taken from `leaves`."""
+    """Return the inverse of to_blocks, f32; tensors without blocks are taken from `leaves`."""
     boxes = [[] for _ in leaves]
     for shape, regions in layout.groups.items():
         ends = np.cumsum([region.num_blocks for region in regions])[:-1]

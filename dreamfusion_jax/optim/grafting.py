@@ -18,7 +18,7 @@ TINY = 1e-16  # keeps quotients of norms finite
 
 
 def check_graft_type(graft_type: str) -> None:
-    """Raises ValueError for a name that is not in GRAFT_TYPES."""
+    """Raise ValueError for a name that is not in GRAFT_TYPES."""
     if graft_type not in GRAFT_TYPES:
         raise ValueError(f"graft_type must be one of {', '.join(GRAFT_TYPES)}; got {graft_type!r}.")
 
@@ -42,7 +42,7 @@ def accumulate(
     diagonal: Float[Array, "*shape"],
     beta2: Scalar,
 ) -> Float[Array, "*shape"]:
-    """The squared gradients so far: summed up for adagrad, averaged by beta2 for rmsprop."""
+    """Return the squared gradients so far: summed up for adagrad, averaged by beta2 for rmsprop."""
     decay = beta2 if graft_type.startswith("rmsprop") else 1.0
     return decayed_sum(diagonal, _normalized(graft_type, gradient) ** 2, decay)
 
@@ -53,7 +53,7 @@ def graft(
     diagonal: Float[Array, "*shape"] | None = None,
     diagonal_epsilon: Scalar = 0.0,
 ) -> Float[Array, "*shape"]:
-    """The grafting update of one tensor; `diagonal` already holds this gradient."""
+    """Return the grafting update of one tensor; `diagonal` already holds this gradient."""
     if graft_type == "sgd":
         return gradient
     if graft_type == "sqrt_n":
@@ -75,5 +75,5 @@ def rescale(
 
 
 def norm(tensor: jax.Array) -> Float[Array, ""]:
-    """The Frobenius norm of a tensor of any rank, also of none."""
+    """Return the Frobenius norm of a tensor of any rank, also of none."""
     return jnp.linalg.norm(tensor.ravel())

@@ -18,7 +18,7 @@ MIN_SCALE = 1e-6  # the ridge is relative to lambda_max, but never below epsilon
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a @ b without the low precision that accelerators use by default."""
+    """Return a @ b without the low precision that accelerators use by default."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -83,7 +83,7 @@ def inverse_pth_root(
 def _coupled_newton(
     damped: Float[Array, "n n"], p: int | Int[Array, ""]
 ) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """Iterates M -> I and with it H -> damped^(-1/p); invariant M = H^p damped."""
+    """Iterate M -> I and with it H -> damped^(-1/p); invariant M = H^p damped."""
     identity = jnp.eye(len(damped), dtype=damped.dtype)
 
     def distance(m):

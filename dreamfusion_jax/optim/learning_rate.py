@@ -12,7 +12,7 @@ def warmup_cosine(
     end: float = 1e-6,
     warmup_steps: int = 3000,
 ) -> optax.Schedule:
-    """The paper's schedule: linear from start to peak, then a cosine down to end.
+    """Return the paper's schedule: linear from start to peak, then a cosine down to end.
 
     The warm-up takes `warmup_steps` steps; `end` is reached at step `total_steps` and kept.
     A run that is not longer than the warm-up ends within it, without decay.

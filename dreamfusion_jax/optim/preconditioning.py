@@ -110,7 +110,7 @@ def _exponents(ranks: np.ndarray, override: Scalar) -> np.ndarray | jax.Array:
 def _roots(
     statistics: jax.Array, previous: jax.Array, exponents: int | jax.Array, epsilon: Scalar
 ) -> jax.Array:
-    """A stack of roots in one vmapped iteration; the exponent is one for all or one for each."""
+    """Return a stack of roots in one vmapped iteration; the exponent is one, or one for each."""
     axes = (0, None if isinstance(exponents, int) else 0, None)
     roots, errors = jax.vmap(inverse_pth_root, axes)(statistics, exponents, epsilon)
     return jnp.where((errors < MAX_ROOT_ERROR)[:, None, None], roots, previous)
@@ -130,7 +130,7 @@ def _roots_by_exponent(statistics, previous, exponents, epsilon) -> jax.Array:
 
 
 def _roots_over_devices(statistics, previous, exponents, epsilon, axis_name: str) -> jax.Array:
-    """The roots of this device's share, and by one all-gather everybody else's.
+    """Return the roots of this device's share, and by one all-gather everybody else's.
 
     A last share that would be smaller repeats statistics from the front.
     """

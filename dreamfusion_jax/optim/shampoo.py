@@ -120,7 +120,7 @@ def scale_by_shampoo(
         return [u + weight_decay * p for u, p in zip(steps, jax.tree.leaves(params), strict=True)]
 
     def momentum(buffers, steps):
-        """New buffers and the steps to take along them."""
+        """Return new buffers and the steps to take along them."""
         weight = 1.0 - beta1 if moving_average_for_momentum else 1.0
         pairs = list(zip(jax.tree.leaves(buffers), steps, strict=True))
         new = [(beta1 * m + weight * u).astype(jnp.float32) for m, u in pairs]
@@ -213,7 +213,7 @@ def _check_at_least(name: str, value: Scalar, least: int) -> None:
 
 
 def _concrete(name: str, value: Scalar) -> int:
-    """A number that decides about shapes."""
+    """Return a number that decides about shapes."""
     if isinstance(value, jax.core.Tracer):
         raise ValueError(
             f"{name} decides about shapes and cannot be traced; got {value}. "
@@ -223,7 +223,7 @@ def _concrete(name: str, value: Scalar) -> int:
 
 
 def _block_size_of(state: ScaleByShampooState) -> int:
-    """A block size with the layout that `state` was made with.
+    """Return a block size with the layout that `state` was made with.
 
     The largest statistic is a whole block where any dim was cut; where none was, any size
     from the largest dim on gives the same layout.

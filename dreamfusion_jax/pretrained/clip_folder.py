@@ -55,7 +55,7 @@ _OPEN_CLIP_KINDS = {
 
 
 def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
-    """Reads a CLIP model with vision transformer: OpenAI's and others in transformers' layout
+    """Read a CLIP model with vision transformer: OpenAI's and others in transformers' layout
     (config.json, model.safetensors, tokenizer), or OpenCLIP's (open_clip_config.json).
 
     Args:
@@ -97,7 +97,7 @@ def _needed(name: str) -> str | None:
 
 
 def network_from_config(config: Mapping[str, Any], dtype: Any = jnp.float32) -> CLIPNetwork:
-    """The networks that transformers' CLIPModel `config.json` describes.
+    """Return the networks that transformers' CLIPModel `config.json` describes.
 
     Raises:
       UserError: it is of another kind, or its values make no sense.
@@ -246,7 +246,7 @@ class OpenClipTensors(Tensors):
     """The tensors of an OpenCLIP file under transformers' names."""
 
     def __init__(self, paths: Sequence[Path]):
-        """Reads the headers, see `Tensors`."""
+        """Read the headers, see `Tensors`."""
         super().__init__(paths)
         self._sources: dict[str, tuple[str, _View]] = {}
         for name, shape in super().shapes.items():
@@ -277,7 +277,7 @@ class OpenClipTensors(Tensors):
 
 
 def _renamed(name: str) -> list[tuple[str, _View]]:
-    """The names of a tensor's parts in transformers' layout, none for what is not needed."""
+    """Return the names of a tensor's parts in transformers' layout, none for what is not needed."""
     if name in _OUTSIDE:
         return [(_OUTSIDE[name], np.transpose if name in _TURNED else np.asarray)]
     found = _IN_BLOCK.fullmatch(name)

@@ -37,12 +37,12 @@ def is_bookkeeping(name: str) -> bool:
 
 
 def same_name(name: str) -> str:
-    """The renaming of a model whose names need none."""
+    """Return the renaming of a model whose names need none."""
     return name
 
 
 def flax_path(name: str, rank: int) -> Path:
-    """The Flax parameter path of a published weight.
+    """Return the Flax parameter path of a published weight.
 
     >>> flax_path("down_blocks.0.resnets.1.conv1.weight", 4)
     ('down_blocks_0', 'resnets_1', 'conv1', 'kernel')
@@ -64,7 +64,7 @@ _NUMBERED = ("linear_1", "linear_2", "wi_0", "wi_1")
 
 
 def pretrained_name(path: Path) -> str:
-    """The inverse of `flax_path`."""
+    """Return the inverse of `flax_path`."""
     words = [w if w in _NUMBERED else re.sub(r"_(\d+)$", r".\1", w) for w in path]
     if words[-1] in ("kernel", "scale", "embedding"):
         words[-1] = "weight"
@@ -72,14 +72,14 @@ def pretrained_name(path: Path) -> str:
 
 
 def flax_axes(path: Path, rank: int) -> tuple[int, ...]:
-    """The order of the axes in which Flax has the array (see the module's rule)."""
+    """Return the order of the axes in which Flax has the array (see the module's rule)."""
     if path[-1] != "kernel":
         return tuple(range(rank))
     return (2, 3, 1, 0) if rank == 4 else tuple(reversed(range(rank)))
 
 
 def from_pretrained(tensors: Iterable[tuple[str, np.ndarray]], dtype: Any = None) -> dict[str, Any]:
-    """A Flax parameter tree from the (name, array) pairs of a published state dict."""
+    """Return a Flax parameter tree from the (name, array) pairs of a published state dict."""
     flat = {}
     for name, array in tensors:
         path = flax_path(name, array.ndim)
@@ -93,7 +93,7 @@ def load_pretrained_params(
     dtype: Any,
     rename: Callable[[str], str | None] = same_name,
 ) -> dict[str, Any]:
-    """Reads a model's parameters, one tensor at a time, onto the first device.
+    """Read a model's parameters, one tensor at a time, onto the first device.
 
     Args:
       tensors: the model's files.
@@ -116,7 +116,7 @@ def check_pretrained(
     like: Mapping[str, Any],
     rename: Callable[[str], str | None] = same_name,
 ) -> dict[Path, str]:
-    """The published name of every parameter; a UserError lists what differs."""
+    """Return the published name of every parameter; a UserError lists what differs."""
     wanted = {k: v.shape for k, v in flax.traverse_util.flatten_dict(like).items()}
     found: dict[Path, str] = {}
     wrong = []
@@ -147,7 +147,7 @@ def _listed(names: list[str], most: int = 5) -> str:
 
 
 def _cut(name: str) -> str:
-    """A name as a message shows it: a damaged file may have any."""
+    """Return a name as a message shows it: a damaged file may have any."""
     return ascii(name[:100])[1:-1]
 
 

@@ -23,7 +23,7 @@ def _digest(states: jax.Array) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """A digest of a whole file, remembered in the cache folder by its place, size and time."""
+    """Return a whole file's digest, remembered in the cache folder by its path, size and time."""
     place, found = str(path.absolute()), path.stat()
     key = hashlib.sha256(place.encode()).hexdigest()
     memory = cache_folder() / "digests" / key
@@ -50,7 +50,7 @@ class EmbeddingCache:
         self._folder = (folder or cache_folder()) / "embeddings" / model
 
     def get(self, text: str) -> jax.Array | None:
-        """The states [tokens, width] of a text, or None; also where the file is damaged."""
+        """Return the states [tokens, width] of a text, or None; also where the file is damaged."""
         try:
             with safetensors.safe_open(str(self._path(text)), "flax") as file:
                 states, about = file.get_tensor("states"), file.metadata() or {}
@@ -59,7 +59,7 @@ class EmbeddingCache:
         return states if about.get("digest") == _digest(states) else None
 
     def put(self, text: str, states: jax.Array) -> None:
-        """Keeps the states [tokens, width] of a text."""
+        """Keep the states [tokens, width] of a text."""
         path = self._path(text)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:

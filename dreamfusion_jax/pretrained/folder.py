@@ -64,7 +64,7 @@ class ModelFolder:
         return (self.path / component).is_dir()
 
     def index(self) -> dict[str, Any]:
-        """What model_index.json says, {} where there is none.
+        """Return what model_index.json says, {} where there is none.
 
         Raises:
           UserError: it is damaged.
@@ -75,7 +75,7 @@ class ModelFolder:
             return {}
 
     def config(self, component: str) -> dict[str, Any]:
-        """The component's config; a UserError where it is missing or damaged."""
+        """Return the component's config; a UserError where it is missing or damaged."""
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         try:
             return read_config(self.path / component / name)
@@ -87,7 +87,7 @@ class ModelFolder:
             ) from error
 
     def tensors(self, component: str, dtype: Any) -> Tensors:
-        """The component's weights, of the published variant that suits the dtype.
+        """Return the component's weights, of the published variant that suits the dtype.
 
         Raises:
           UserError: there are none, or they are damaged.
@@ -96,7 +96,7 @@ class ModelFolder:
 
 
 def weight_files(folder: Path, dtype: Any) -> list[Path]:
-    """The files of a folder to read the weights from, see `choose_files`.
+    """Return the files of a folder to read the weights from, see `choose_files`.
 
     Raises:
       UserError: as `choose_files`, or an index names a file outside of the folder.
@@ -109,7 +109,7 @@ def weight_files(folder: Path, dtype: Any) -> list[Path]:
 
 
 def _check_index(path: Path) -> None:
-    """Raises a UserError for an index of shards that leads out of its folder."""
+    """Raise a UserError for an index of shards that leads out of its folder."""
     try:
         files = read_config(path).get("weight_map")
     except OSError as error:

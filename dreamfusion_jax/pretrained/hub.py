@@ -30,7 +30,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def fetch(name: str, dtype: Any) -> Path:
-    """The folder of a model of the hub, which is downloaded if it is not here yet.
+    """Return the folder of a model of the hub, which is downloaded if it is not here yet.
 
     Only the files that are read are fetched, in the variant that suits the dtype. A token is
     taken from HF_TOKEN or `hf auth login`.

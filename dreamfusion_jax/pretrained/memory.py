@@ -14,13 +14,13 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def parameter_bytes(shapes: Any, dtype: Any) -> int:
-    """The size of a tree of parameters in that dtype."""
+    """Return the size of a tree of parameters in that dtype."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     return count * jnp.dtype(dtype).itemsize
 
 
 def free_bytes() -> int | None:
-    """What the first device (or this machine, where it is the CPU) can still take, if known."""
+    """Return what the first device (this machine, where it is the CPU) can still take, if known."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         return _free_host_bytes()
@@ -31,7 +31,7 @@ def free_bytes() -> int | None:
 
 
 def check_fits(name: str, needed: int) -> None:
-    """Raises a UserError where a model of that many bytes does not fit."""
+    """Raise a UserError where a model of that many bytes does not fit."""
     free = free_bytes()
     if free is not None and needed > free:
         raise UserError(

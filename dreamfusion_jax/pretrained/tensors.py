@@ -69,7 +69,7 @@ class Tensors(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, paths: Sequence[Path]):
-        """Reads the headers.
+        """Read the headers.
 
         Raises:
           UserError: a file is missing, truncated or not safetensors, or two have a tensor of
@@ -88,7 +88,7 @@ class Tensors(Mapping[str, np.ndarray]):
         self._scales = self._take_scales()
 
     def _take_scales(self) -> dict[str, np.ndarray]:
-        """The factor of each row of the matrices of 8 bits, by the matrix' name."""
+        """Return the factor of each row of the matrices of 8 bits, by the matrix' name."""
         scales = {}
         for name in [name for name in self._entries if name.endswith(_SCALES)]:
             stem = name.removesuffix(_SCALES)
@@ -123,7 +123,7 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def _mapped(entry: _Entry) -> np.ndarray:
-    """A tensor as it is stored."""
+    """Return a tensor as it is stored."""
     if not math.prod(entry.shape):
         return np.zeros(entry.shape, entry.dtype)
     try:
@@ -156,7 +156,7 @@ def _entries(path: Path) -> list[tuple[str, _Entry]]:
 
 
 def _check_described(path: Path, name: str, described: Any) -> None:
-    """Raises a UserError for what a header says of a tensor, if it cannot be."""
+    """Raise a UserError for what a header says of a tensor, if it cannot be."""
     known = isinstance(described, dict) and all(
         field in described and kind.holds(described[field]) for field, kind in _FIELDS.items()
     )
@@ -171,7 +171,7 @@ def _check_described(path: Path, name: str, described: Any) -> None:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The header, where the data begin, and the size of the file."""
+    """Return the header, where the data begin, and the size of the file."""
     try:
         check_is_file(path)
         size = os.path.getsize(path)

@@ -82,7 +82,7 @@ class TextEncoder:
 
 
 def text_encoder_of(folder: ModelFolder, dtype: Any) -> TextEncoder:
-    """The reader of a model's text_encoder/ and tokenizer/, with the files checked.
+    """Return the reader of a model's text_encoder/ and tokenizer/, with the files checked.
 
     Raises:
       UserError: files are missing or damaged, or the encoder is of a kind that is not known.
@@ -115,13 +115,13 @@ def text_encoder_of(folder: ModelFolder, dtype: Any) -> TextEncoder:
 
 
 def _clip_encoder(config: dict[str, Any], dtype: Any) -> CLIPTextEncoder:
-    """The encoder of a config, or of the text part of a whole CLIPModel's."""
+    """Return the encoder of a config, or of the text part of a whole CLIPModel's."""
     whole = config.get("model_type") == "clip" or "text_config" in config
     return clip_text_from_config(part_config(config, "text") if whole else config, dtype)
 
 
 def _lower(text: str) -> str:
-    """A text as DeepFloyd IF reads it."""
+    """Return a text as DeepFloyd IF reads it."""
     return text.lower().strip()
 
 
@@ -137,7 +137,7 @@ def _kind(config: dict[str, Any]) -> Any:
 
 
 def clip_name(name: str) -> str | None:
-    """The name of a CLIP text weight without the prefix that some files have.
+    """Return the name of a CLIP text weight without the prefix that some files have.
 
     None is what else a whole CLIPModel or one with a projection has.
     """
@@ -169,7 +169,7 @@ _FINAL_NORM = "encoder.final_layer_norm.weight"
 
 
 def check_t5(encoder: T5Encoder, tensors: Tensors) -> None:
-    """Raises a UserError where the files lack something of the encoder, or have more."""
+    """Raise a UserError where the files lack something of the encoder, or have more."""
     width, inner = encoder.d_model, encoder.num_heads * encoder.d_kv
     wanted = {
         _BIAS: (encoder.relative_attention_num_buckets, encoder.num_heads),
@@ -201,7 +201,7 @@ def stream_t5(
     ids: Int[np.ndarray, "rows tokens"],
     mask: Bool[np.ndarray, "rows tokens"],
 ) -> States:
-    """The states of token ids, with at most two layers in memory."""
+    """Return the states of token ids, with at most two layers in memory."""
     table = tensors[next(name for name in _TABLES if name in tensors)]
     # Only the rows that are asked for are read of the table.
     states = [jnp.asarray(table[ids[i : i + _ROWS]], encoder.dtype) for i in _starts(ids)]
@@ -229,7 +229,7 @@ def stream_t5(
 
 
 def _layers(encoder: T5Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:
-    """The parameters of each layer; while one is in use the next is read."""
+    """Return the parameters of each layer; while one is in use the next is read."""
 
     def read(i):
         prefix = f"encoder.block.{i}."

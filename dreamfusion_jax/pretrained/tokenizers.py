@@ -85,7 +85,7 @@ class HFTokenizer:
 
 
 def load_hf_tokenizer(folder: Path, kind: str) -> HFTokenizer:
-    """Reads a model's tokenizer folder.
+    """Read a model's tokenizer folder.
 
     Args:
       folder: with vocab.json and merges.txt (CLIP), spiece.model (T5), or tokenizer.json.
@@ -131,7 +131,7 @@ def _byte_pairs(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _vocabulary(path: Path) -> dict[str, int]:
-    """The id of each token."""
+    """Return the id of each token."""
     check_is_file(path)
     vocabulary = _read(path, read_json)
     kind = whole(0, _LARGEST_ID)
@@ -145,7 +145,7 @@ def _vocabulary(path: Path) -> dict[str, int]:
 
 
 def _merges(path: Path) -> list[tuple[str, str]]:
-    """The pairs in the order in which they are merged."""
+    """Return the pairs in the order in which they are merged."""
     check_is_file(path)
     lines = _read(path, read_text).split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
@@ -208,7 +208,7 @@ def _id(tokenizer: tokenizers.Tokenizer, token: str, folder: Path) -> int:
 
 
 def _special(folder: Path, name: str, default: str) -> str:
-    """A special token of the folder's settings."""
+    """Return a special token of the folder's settings."""
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
             value = read_config(folder / file).get(name)

@@ -120,7 +120,7 @@ def first_phrase(prompt: str) -> list[str]:
 
 
 def _known_at_end(phrase: Sequence[str], prompt: str, names: Sequence[str]) -> str | None:
-    """The longest of the names that a phrase ends with, or goes on with ("bowl of salad")."""
+    """Return the longest of the names that end a phrase, or go on with of ("bowl of salad")."""
     found = [
         name
         for name in names
@@ -136,7 +136,7 @@ def _ends_with(phrase: Sequence[str], target: Sequence[str]) -> bool:
 
 
 def _number(word: str) -> str:
-    """A word without the ending of the plural."""
+    """Return a word without the ending of the plural."""
     if word.endswith(("xes", "ches", "shes", "sses")):
         return word[:-2]
     return f"{word[:-3]}y" if word.endswith("ies") and len(word) > 4 else singular(word)

@@ -43,7 +43,7 @@ def read_prompts(source: str | os.PathLike) -> list[str]:
 
 
 def _read(name: str) -> tuple[list[str], list[str]]:
-    """The captions, and where each stands."""
+    """Return the captions, and where each stands."""
     if name.startswith(_COCO):
         captions = coco_captions(_ids(name.removeprefix(_COCO)))
     elif name.lower().endswith(".py"):
@@ -57,12 +57,12 @@ def _read(name: str) -> tuple[list[str], list[str]]:
 
 
 def caption_key(caption: str) -> str:
-    """What makes two captions the same: neither case nor the full stop does."""
+    """Return what makes two captions the same: neither case nor the full stop does."""
     return " ".join(caption.lower().split()).strip(" .,")
 
 
 def check_captions(captions: Sequence[str], source: str) -> None:
-    """Raises a UserError where there are less than two captions, or two that are the same."""
+    """Raise a UserError where there are less than two captions, or two that are the same."""
     if len(captions) < 2:
         raise UserError(f"{source} holds {len(captions)} captions; R-Precision ranks at least two.")
     seen: dict[str, int] = {}

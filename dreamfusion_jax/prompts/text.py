@@ -13,7 +13,7 @@ MAX_CHARACTERS = 400
 
 
 def check_prompt(prompt: str) -> None:
-    """Raises a UserError for a prompt that is empty, too long or no text."""
+    """Raise a UserError for a prompt that is empty, too long or no text."""
     if not prompt.strip():
         raise UserError('The prompt is empty; say what to make, for example "a teddy bear".')
     try:
@@ -46,7 +46,7 @@ def _is_symbol(character: str) -> bool:
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
-    """The lines of a text file with their numbers, without empty ones and those that begin with #.
+    """Return a text file's lines with their numbers, without empty ones and comments (#).
 
     Raises:
       UserError: the file cannot be read or holds no line.
@@ -64,7 +64,7 @@ def read_lines(path: str | Path) -> list[tuple[int, str]]:
 
 
 def check_prompts(prompts: Sequence[str], places: Sequence[str] = ()) -> None:
-    """Raises a UserError that names the place of a bad prompt, or of two in one folder."""
+    """Raise a UserError that names the place of a bad prompt, or of two in one folder."""
     if isinstance(prompts, str) or not prompts:
         raise UserError("Give a list of prompts, at least one.")
     places = places or [f"prompt {i}" for i in range(1, len(prompts) + 1)]

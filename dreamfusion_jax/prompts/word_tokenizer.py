@@ -18,7 +18,7 @@ PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 def train_tokenizer(captions: Iterable[str], max_words: int = 4096) -> tokenizers.Tokenizer:
-    """A word-level tokenizer (lower case, punctuation apart) with the captions' vocabulary."""
+    """Return a word-level tokenizer (lower case, punctuation apart) of the captions' vocabulary."""
     tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKD(), normalizers.Lowercase(), normalizers.StripAccents()]
@@ -37,7 +37,7 @@ def train_tokenizer(captions: Iterable[str], max_words: int = 4096) -> tokenizer
 
 
 def load_tokenizer(path: str | os.PathLike) -> tokenizers.Tokenizer:
-    """Reads a Hugging Face tokenizer.json.
+    """Read a Hugging Face tokenizer.json.
 
     Raises:
       UserError: it is missing or damaged, or cannot split a text.
@@ -97,7 +97,7 @@ def tokenize(
 
 
 def unknown_words(tokenizer: tokenizers.Tokenizer, prompt: str) -> list[str]:
-    """The words of the prompt that are not in the vocabulary, in order, each once."""
+    """Return the words of the prompt that are not in the vocabulary, in order, each once."""
     normalizer = tokenizer.normalizer
     plain = prompt if normalizer is None else normalizer.normalize_str(prompt)
     words = re.findall(r"[^\W_]+", plain)

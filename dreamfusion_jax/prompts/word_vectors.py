@@ -35,13 +35,13 @@ class Replacement(NamedTuple):
 
 
 def singular(word: str) -> str:
-    """A plural without its s."""
+    """Return a plural without its s."""
     return word[:-1] if word.endswith("s") and len(word) > 3 else word
 
 
 @functools.lru_cache(maxsize=4096)  # the same few names, for thousands of pictures
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, in any script; a possessive loses its 's."""
+    """Return the words of a text in lower case, in any script; a possessive loses its 's."""
     return tuple(re.findall(r"[^\W_]+", re.sub(r"['\u2019]s\b", "", text.lower())))
 
 
@@ -87,7 +87,7 @@ def _ranked(word: str, names: Sequence[str]) -> list[tuple[str, float]]:
 def save_word_vectors(
     words: Sequence[str], vectors: Float[np.ndarray, "words width"], path: pathlib.Path
 ) -> None:
-    """Writes the table; each vector keeps its direction only, in 8 bits a number."""
+    """Write the table; each vector keeps its direction only, in 8 bits a number."""
     scaled = np.rint(vectors * (127 / np.abs(vectors).max(axis=1, keepdims=True)))
     path.parent.mkdir(parents=True, exist_ok=True)
     letters = np.frombuffer("\n".join(words).encode(), np.uint8)

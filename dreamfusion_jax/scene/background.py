@@ -118,7 +118,7 @@ class EnvironmentMap(nn.Module):
 def random_color(
     key: PRNGKeyArray, mean: float, std: float, channels: int = 3
 ) -> Float[Array, "channels"]:
-    """A flat background color ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
+    """Return a flat background color ~ N(mean, std^2) in each channel, clipped to [0, 1]."""
     color = Normal(mean, std).sample(seed=key, sample_shape=(channels,))
     return jnp.clip(color, 0.0, 1.0)
 
@@ -161,7 +161,7 @@ def _checkerboard(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
 
 
 def _fourier_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
-    """A random picture whose spectrum falls as f^-1.5 (Mordvintsev et al. 2018)."""
+    """Return a random picture whose spectrum falls as f^-1.5 (Mordvintsev et al. 2018)."""
     along, across = jnp.fft.rfftfreq(size), jnp.fft.fftfreq(size)[:, None]
     frequency = jnp.maximum(jnp.hypot(along, across), 1 / size)
     real, imaginary = 0.2 * jax.random.normal(key, (2, *frequency.shape, 3))

@@ -36,7 +36,7 @@ def spherical_to_cartesian(
     elevation: Float[Array, "*batch"],
     distance: Float[Array, "*batch"],
 ) -> Float[Array, "*batch 3"]:
-    """The point at the given angles (radians) and distance from the origin; z is up."""
+    """Return the point at the given angles (radians) and distance from the origin; z is up."""
     return distance[..., None] * jnp.stack(
         [
             jnp.cos(elevation) * jnp.cos(azimuth),

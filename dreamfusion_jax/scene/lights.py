@@ -31,7 +31,7 @@ class LightDistribution:
 
 
 def albedo_light(batch: tuple[int, ...] = ()) -> Light:
-    """The light that shows plain albedo: ambient 1, diffuse 0."""
+    """Return the light that shows plain albedo: ambient 1, diffuse 0."""
     zeros = jnp.zeros(batch)
     return Light(
         position=jnp.zeros((*batch, 3)), diffuse=zeros, ambient=zeros + 1, textureless=zeros
@@ -45,7 +45,7 @@ def point_light(
     diffuse: float = 0.9,
     textureless: bool = False,
 ) -> Light:
-    """A light at `position` with the paper's strengths."""
+    """Return a light at `position` with the paper's strengths."""
     ones = jnp.ones(position.shape[:-1])
     return Light(
         position=position,

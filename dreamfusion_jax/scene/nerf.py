@@ -162,7 +162,7 @@ def render_rays(
     grid: DensityGrid | None = None,
     normals: bool = True,
 ) -> RenderOutput:
-    """Renders rays: of one view, or of several with a light and a key each.
+    """Render rays: of one view, or of several with a light and a key each.
 
     Views are not vmapped over: the field sees all their points as one flat batch.
 
@@ -219,7 +219,7 @@ def _query_some(
     budget: float,
     key: Key[Array, "*views"] | None,
 ) -> FieldOutput:
-    """The field at the most important samples; elsewhere it is empty."""
+    """Return the field at the most important samples; elsewhere it is empty."""
     shape, flat = points.shape[:-1], points.reshape(-1, 3)
     if key is not None:
         key = jax.random.fold_in(key.ravel()[0], 2)

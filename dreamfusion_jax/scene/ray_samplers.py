@@ -159,7 +159,7 @@ class DensityGridSampler(Sampler):
         return Samples(fine, self._importance(rays, blur_pool(weights), fine))
 
     def _importance(self, rays: Rays, weights: Array, fine: Array) -> Array:
-        """The coarse weight of the interval in which each sample lies."""
+        """Return the coarse weight of the interval in which each sample lies."""
         middle = 0.5 * (fine[..., 1:] + fine[..., :-1])
         length = jnp.maximum(rays.far - rays.near, 1e-6)[..., None]
         place = (middle - rays.near[..., None]) / length * self.coarse_samples

@@ -10,7 +10,7 @@ from dreamfusion_jax.types import Camera, Rays
 
 
 def cast_rays(camera: Camera, size: int, radius: float) -> Rays:
-    """The rays of a `size` x `size` image; batch shape [size, size], row 0 on top.
+    """Return the rays of a `size` x `size` image; batch shape [size, size], row 0 on top.
 
     Args:
       camera: one camera (no batch dimension).
@@ -22,7 +22,7 @@ def cast_rays(camera: Camera, size: int, radius: float) -> Rays:
 
 
 def pixel_rays(camera: Camera, pixels: Int[Array, "*batch"], size: int, radius: float) -> Rays:
-    """Some rays of `cast_rays`, by the number of their pixel, row by row."""
+    """Return some rays of `cast_rays`, by the number of their pixel, row by row."""
     row, column = pixels // size, pixels % size
     return _rays(camera, (column + 0.5) / size - 0.5, 0.5 - (row + 0.5) / size, radius)
 
@@ -51,5 +51,5 @@ def intersect_sphere(
 
 
 def along(rays: Rays, distances: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples 3"]:
-    """The points at distances along rays."""
+    """Return the points at distances along rays."""
     return rays.origins[..., None, :] + distances[..., None] * rays.directions[..., None, :]

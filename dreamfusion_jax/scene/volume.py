@@ -26,7 +26,7 @@ def rendering_weights(
 
 
 def running_sum(values: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
-    """The sums of each value and all before it, as a matrix product.
+    """Return the sums of each value and all before it, as a matrix product.
 
     XLA's CPU backend computes `jnp.cumsum` of n values, and what goes into it, n^2 times.
     """

@@ -33,7 +33,7 @@ _TRIES = 10  # to read what another process replaces
 
 
 def _sums_of(tree: Any) -> dict[str, str]:
-    """A digest of the type, shape and numbers of every array, by its path in a tree."""
+    """Return a digest of the type, shape and numbers of every array, by its path in a tree."""
     return {
         jax.tree_util.keystr(path): _sum_of(np.asarray(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -93,21 +93,21 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest_step(self) -> int | None:
-        """The newest step on disk, None if there is none."""
+        """Return the newest step on disk, None if there is none."""
         return self._manager.latest_step()
 
     def all_steps(self) -> list[int]:
-        """The steps on disk, oldest first."""
+        """Return the steps on disk, oldest first."""
         return sorted(self._manager.all_steps())
 
     def drop_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps."""
+        """Remove the checkpoints of later steps."""
         for later in self.all_steps():
             if later > step:
                 self._manager.delete(later)
 
     def save(self, step: int, items: dict[str, Any]) -> None:
-        """Writes named pytrees of arrays as checkpoint `step`.
+        """Write named pytrees of arrays as checkpoint `step`.
 
         Raises:
           UserError: the disk is full or not writable; earlier checkpoints are kept.
@@ -135,7 +135,7 @@ class Checkpoints:
             ) from error
 
     def restore(self, like: dict[str, Any], step: int | None = None) -> dict[str, Any]:
-        """Reads items of a checkpoint (the newest by default) into the structures of `like`.
+        """Read items of a checkpoint (the newest by default) into the structures of `like`.
 
         Only the items named in `like` are read, and of these those that are there.
 
@@ -174,7 +174,7 @@ class Checkpoints:
         return restored
 
     def _about(self, step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself."""
+        """Return what a checkpoint says of itself."""
         args = ocp.args.Composite(**{_ABOUT: ocp.args.JsonRestore()})
         where = self.folder / str(step)
         if where.is_dir() and not (where / _ABOUT).is_dir():
@@ -210,12 +210,12 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits for what is still being written."""
+        """Wait for what is still being written."""
         self._manager.close()
 
 
 def saved_steps(folder: Path) -> set[int]:
-    """The steps of the checkpoints in a folder, which need not exist."""
+    """Return the steps of the checkpoints in a folder, which need not exist."""
     return {int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()}
 
 
@@ -230,7 +230,7 @@ class Run:
 
 
 def restore_run(workdir: str | Path, step: int | None = None) -> Run:
-    """Reads the config and the scene parameters of a workdir, the newest or those of a step.
+    """Read the config and the scene parameters of a workdir, the newest or those of a step.
 
     Raises:
       UserError: there is no run, or no checkpoint that can be read.
@@ -258,7 +258,7 @@ def _params_like(config: ml_collections.ConfigDict, step: int) -> Any:
 
 
 def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
-    """Reads the newest parameters of another run, for a scene with fields of the same shapes.
+    """Read the newest parameters of another run, for a scene with fields of the same shapes.
 
     Raises:
       UserError: there is no such run, or its scene is of another kind.
@@ -275,7 +275,7 @@ def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
 
 
 def _newest_params(folder: Path, like: Callable[[int], Any]) -> tuple[Any, int]:
-    """The parameters of the newest checkpoint, and its step, also while another process trains."""
+    """Return the newest checkpoint's parameters and step, also while another process trains."""
     for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):  # that process has just removed an old one
             return _newest_of(Checkpoints(folder), like)
@@ -302,7 +302,7 @@ def _newest_of(checkpoints: Checkpoints, like: Callable[[int], Any]) -> tuple[An
 
 
 def _with_view_settings(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A run's config; how results are shown is as in `paper` where an older version has nothing."""
+    """Return a run's config; what an older version lacks of how results are shown is `paper`'s."""
     for part in ("export", "eval_camera"):
         known = load_config("paper")[part]
         for key, value in known.items():
@@ -316,13 +316,13 @@ def _with_view_settings(config: ml_collections.ConfigDict) -> ml_collections.Con
 
 
 def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes config.json, whole or not at all; raises UserError where it cannot."""
+    """Write config.json, whole or not at all; raises UserError where it cannot."""
     text = config.to_json_best_effort(indent=2) + "\n"
     write_bytes(workdir / "config.json", text.encode())
 
 
 def read_config(workdir: str | Path) -> ml_collections.ConfigDict:
-    """Reads config.json of a run.
+    """Read config.json of a run.
 
     Raises:
       UserError: the folder holds no run, or the file is damaged.

@@ -166,18 +166,18 @@ def _begin(stage: Stage, seed_keys: jax.Array, params: Any = None) -> TrainState
 
 
 def _fresh(stage: Stage, seed_keys: jax.Array) -> TrainState:
-    """A state of the shapes that a stage has."""
+    """Return a state of the shapes that a stage has."""
     return jax.device_get(jax.jit(functools.partial(_begin, stage))(seed_keys))
 
 
 def _entered(before: Stage, stage: Stage, state: TrainState, seed_keys: jax.Array) -> TrainState:
-    """The state with which a stage begins, from the one with which that before it has ended."""
+    """Return the state with which a stage begins, from that with which the one before ended."""
     host = jax.device_get(state)
     return broadcast(jax.jit(functools.partial(enter_stage, before, stage))(host, seed_keys))
 
 
 def _other_scene(workdir: str, scene: Scene, start: TrainState) -> Any:
-    """The parameters of another run's scene, on all hosts."""
+    """Return the parameters of another run's scene, on all hosts."""
     found = on_primary(lambda: scene_to_start_from(workdir, scene))
     like = jax.tree.map(lambda leaf: np.asarray(leaf[0]), start.params)
     return broadcast(like if found is None else found)

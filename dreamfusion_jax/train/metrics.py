@@ -41,14 +41,14 @@ class MetricsLog:
             self._events.flush()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Appends one line."""
+        """Append one line."""
         with _room_in(self._path):
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step} | values) + "\n")
             self._add(step, *(summary.scalar(name, value) for name, value in values.items()))
 
     def picture(self, step: int, image: PIL.Image.Image) -> None:
-        """Adds a preview to tensorboard/."""
+        """Add a preview to tensorboard/."""
         with _room_in(self._path):
             self._add(step, summary.image("preview", np.asarray(image), dataformats="HWC"))
 
@@ -58,7 +58,7 @@ class MetricsLog:
         self._events.flush()
 
     def close(self) -> None:
-        """Ends the file; everything has been written."""
+        """End the file; everything has been written."""
         with contextlib.suppress(OSError):  # what did not fit has been told
             self._events.close()
 
@@ -80,7 +80,7 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def minutes_of(rows: list[dict[str, Any]]) -> float | None:
-    """The time that a run's logged steps took; None where that is not known."""
+    """Return the time that a run's logged steps took; None where that is not known."""
     seconds = [row.get("seconds") for row in rows]
     if not seconds or None in seconds:
         return None
@@ -88,7 +88,7 @@ def minutes_of(rows: list[dict[str, Any]]) -> float | None:
 
 
 def first_non_finite(metrics: dict[str, np.ndarray]) -> tuple[int, str] | None:
-    """The first index, and the name, of a value that is NaN or infinite; None if all are finite."""
+    """Return the first index, and the name, of a value that is not finite; None if all are."""
     found = [
         (int(np.flatnonzero(~np.isfinite(values))[0]), name)
         for name, values in metrics.items()
@@ -98,7 +98,7 @@ def first_non_finite(metrics: dict[str, np.ndarray]) -> tuple[int, str] | None:
 
 
 def means(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """The mean over steps of every metric, rounded to 6 significant digits."""
+    """Return the mean over steps of every metric, rounded to 6 significant digits."""
     return {name: _round(float(np.mean(values))) for name, values in metrics.items()}
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def use_cpu_cores(views: int) -> None:
-    """Makes the CPU, where it is what runs, as many devices as cores and views allow.
+    """Make the CPU, where it is what runs, as many devices as cores and views allow.
 
     XLA hardly spreads the small operations of a NeRF over cores; views side by side it
     does. Has no effect once JAX has started, nor on accelerators, nor where processes are
@@ -40,7 +40,7 @@ def use_cpu_cores(views: int) -> None:
 
 
 def check_devices() -> None:
-    """Starts JAX's devices.
+    """Start JAX's devices.
 
     Raises:
       UserError: there are none of the kind that JAX_PLATFORMS asks for.
@@ -69,7 +69,7 @@ def device_count(views: int = 0) -> int:
 
 
 def replicate(tree: Any, count: int = 0) -> Any:
-    """Puts a copy of every array on each local device, without a leading device axis.
+    """Put a copy of every array on each local device, without a leading device axis.
 
     Only on the first `count` of them, where this is the only host and that is not 0.
     """
@@ -96,7 +96,7 @@ def compile_steps(stage: Stage, num_steps: int) -> Callable:
 
 
 def steps_program(stage: Stage, num_steps: int, devices: Sequence[jax.Device] | None = None):
-    """The pmapped function behind `compile_steps`, whose last argument is the device's index.
+    """Return the pmapped function of `compile_steps`; its last argument is the device's index.
 
     `devices` may be those of a machine that is not here, to compile for it.
     """
@@ -128,7 +128,7 @@ def initialize_distributed(
     *,
     timeout: int = 300,
 ) -> None:
-    """Connects this process with those of the other hosts; must come before JAX is used.
+    """Connect this process with those of the other hosts; must come before JAX is used.
 
     Under Slurm and Open MPI a process that is alone on its node has all GPUs of the node; of
     several each has one.
@@ -178,7 +178,7 @@ def _alone_on_its_node() -> bool:
 
 
 def shutdown_distributed() -> None:
-    """Waits until all hosts are done. Afterwards nothing more can be done together."""
+    """Wait until all hosts are done. Afterwards nothing more can be done together."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()
 
@@ -228,7 +228,7 @@ def multi_host() -> bool:
 
 
 def on_primary(function: Callable[[], T]) -> T | None:
-    """Calls a function on the first host only; all hosts must call this together.
+    """Call a function on the first host only; all hosts must call this together.
 
     Returns:
       Its result, None on the other hosts.
@@ -246,7 +246,7 @@ def on_primary(function: Callable[[], T]) -> T | None:
 
 
 def tree_of_primary(function: Callable[[], T]) -> T:
-    """Calls a function on the first host only and gives its tree of arrays to all.
+    """Call a function on the first host only and gives its tree of arrays to all.
 
     All hosts must call this together; the others need not know shapes, types or structure.
 
@@ -261,7 +261,7 @@ def tree_of_primary(function: Callable[[], T]) -> T:
 
 
 def on_every_host(function: Callable[[], T]) -> T:
-    """Calls a function on every host; all hosts must call this together.
+    """Call a function on every host; all hosts must call this together.
 
     Raises:
       UserError: on all hosts, if the function raised anything on any of them.
@@ -275,7 +275,7 @@ def on_every_host(function: Callable[[], T]) -> T:
 
 
 def _try(function: Callable[[], T]) -> tuple[T | None, str]:
-    """The result, or what went wrong: the other hosts wait to be told."""
+    """Return the result, or what went wrong: the other hosts wait to be told."""
     try:
         return function(), ""
     except UserError as error:
@@ -286,7 +286,7 @@ def _try(function: Callable[[], T]) -> tuple[T | None, str]:
 
 
 def broadcast(tree: Any) -> Any:
-    """The first host's arrays, on all hosts; elsewhere only shapes and types count."""
+    """Return the first host's arrays, on all hosts; elsewhere only shapes and types count."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
@@ -298,14 +298,14 @@ def any_host(flag: bool) -> bool:
 
 
 def max_over_hosts(value: int) -> int:
-    """The largest of the hosts' values; all hosts must call this together."""
+    """Return the largest of the hosts' values; all hosts must call this together."""
     if jax.process_count() == 1:
         return value
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def check_hosts_agree(find_facts: Callable[[], Mapping[str, str]]) -> None:
-    """Compares texts (the config, versions) over all hosts, where there are several.
+    """Compare texts (the config, versions) over all hosts, where there are several.
 
     Raises:
       UserError: on every host, with the names of what differs and the hosts it differs on.
@@ -331,7 +331,7 @@ def _listed(hosts: list[int]) -> str:
 
 
 def _broadcast_bytes(data: bytes) -> bytes:
-    """The first host's bytes, on all hosts; what the others give does not count."""
+    """Return the first host's bytes, on all hosts; what the others give does not count."""
     size = int(broadcast(np.int32(len(data))))
     buffer = np.zeros(size, np.uint8)
     if is_primary():

@@ -14,7 +14,7 @@ FOLDER = "profile"
 
 
 def steps_to_profile(text: str | None, steps: int) -> range | None:
-    """Reads N:M, the steps from N to M - 1 of a run, which are counted from 0; None is none.
+    """Read N:M, the steps from N to M - 1 of a run, which are counted from 0; None is none.
 
     Raises:
       UserError: it is of another form, empty, or ends after the run.
@@ -66,7 +66,7 @@ class Profile:
         return self._first >= 0 > self._end
 
     def close(self) -> None:
-        """Ends a trace that a stopped run has left open."""
+        """End a trace that a stopped run has left open."""
         if self.running:
             self._stop(self._done)
 
@@ -101,7 +101,7 @@ class Profile:
 
 @contextlib.contextmanager
 def profiling(steps: range | None, workdir: Path) -> Iterator[Callable | None]:
-    """Yields the `around_call` of a run whose `steps` are profiled; None where these are None."""
+    """Yield the `around_call` of a run whose `steps` are profiled; None where these are None."""
     if steps is None:
         yield None
         return

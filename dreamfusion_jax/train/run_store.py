@@ -94,7 +94,7 @@ class RunStore:
         self._logs: list[MetricsLog] = []
 
     def restore(self, start: TrainState, like: Callable[[int], TrainState]) -> TrainState:
-        """The newest state that all scenes have on disk, or `start` where there is none.
+        """Return the newest state that all scenes have on disk, or `start` where there is none.
 
         Scenes are saved one after the other: some may have a later one, which is dropped.
 
@@ -119,7 +119,7 @@ class RunStore:
         return host
 
     def save(self, state: TrainState) -> None:
-        """Writes a checkpoint of every scene that has not got this step yet."""
+        """Write a checkpoint of every scene that has not got this step yet."""
         host = jax.device_get(state)
 
         def write():
@@ -130,7 +130,7 @@ class RunStore:
         on_primary(write)
 
     def log(self, step: int, metrics: dict[str, np.ndarray], rate: float, seconds: float) -> None:
-        """Appends the means over some steps, of metrics [steps, scenes], to every metrics.jsonl.
+        """Append the means over some steps, of metrics [steps, scenes], to every metrics.jsonl.
 
         Args:
           step: the last of these steps.
@@ -150,7 +150,7 @@ class RunStore:
     def preview(
         self, step: int, draw: Callable[[Job, Any], PIL.Image.Image | None], params: Any
     ) -> None:
-        """Calls draw(job, params of its scene) for every scene, and logs what it returns."""
+        """Call draw(job, params of its scene) for every scene, and logs what it returns."""
         logs = dict(zip(self._jobs, self._logs or (), strict=False))
 
         def call(job: Job, own: Any) -> None:
@@ -161,7 +161,7 @@ class RunStore:
         self.each(call, params)
 
     def each(self, function: Callable[[Job, Any], None], params: Any) -> None:
-        """Calls function(job, params of its scene) for every scene, on the host that writes."""
+        """Call function(job, params of its scene) for every scene, on the host that writes."""
         host = jax.device_get(params)
 
         def call():
@@ -171,7 +171,7 @@ class RunStore:
         on_primary(call)
 
     def stop_if_not_finite(self, step: int, metrics: dict[str, np.ndarray]) -> None:
-        """Raises a UserError that names the step, the scene and the last good checkpoint."""
+        """Raise a UserError that names the step, the scene and the last good checkpoint."""
         for i, job in enumerate(self._jobs):
             found = first_non_finite({name: values[:, i] for name, values in metrics.items()})
             if found is None:
@@ -186,7 +186,7 @@ class RunStore:
             )
 
     def close(self) -> None:
-        """Waits for what is still being written, and lets others use the folders."""
+        """Wait for what is still being written, and lets others use the folders."""
         for open_file in (*(self._checkpoints or ()), *(self._logs or ())):
             open_file.close()
         self._held.close()
@@ -213,6 +213,6 @@ class RunStore:
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds, by name."""
+    """Return what a checkpoint holds, by name."""
     found = {name: getattr(state, name) for name in _ITEMS}
     return {name: tree for name, tree in found.items() if tree is not None}

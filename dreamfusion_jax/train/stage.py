@@ -179,7 +179,7 @@ def _make_stage(
 
 
 def own_cameras(prior: FrozenModel, prompts: Sequence[str]) -> Camera | None:
-    """The cameras of what a prior has seen of each prompt, repeated to be equally many.
+    """Return the cameras of what a prior has seen of each prompt, repeated to be equally many.
 
     None where it cannot tell: then cameras are drawn.
     """

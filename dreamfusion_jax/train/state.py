@@ -111,7 +111,7 @@ def enter_stage(
 
 
 def _optimizer_state(optimizer: optax.GradientTransformation, params: Any) -> Any:
-    """The state of each scene's optimizer; counters are shared."""
+    """Return the state of each scene's optimizer; counters are shared."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), params)
     out_axes = _axes(jax.eval_shape(optimizer.init, one))
     return jax.vmap(optimizer.init, out_axes=out_axes)(params)
@@ -121,7 +121,7 @@ def _optimizer_state(optimizer: optax.GradientTransformation, params: Any) -> An
 def update_scenes(
     optimizer: optax.GradientTransformation, grads: Any, state: TrainState
 ) -> TrainState:
-    """The state after a step of the optimizer on each scene by itself."""
+    """Return the state after a step of the optimizer on each scene by itself."""
     params, opt_state = _updated(optimizer, grads, state.opt_state, state.params)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
 
@@ -165,12 +165,12 @@ def refresh_scenes(scene: Scene, state: TrainState, keys: Key[Array, "scenes"]) 
 
 
 def take_scene(state: TrainState, index: int) -> TrainState:
-    """The state of one scene, without the axis of scenes."""
+    """Return the state of one scene, without the axis of scenes."""
     return jax.tree.map(lambda leaf: leaf if _is_counter(leaf) else leaf[index], state)
 
 
 def stack_scenes(states: Sequence[TrainState]) -> TrainState:
-    """The inverse of `take_scene`, for scenes at the same step."""
+    """Return the inverse of `take_scene`, for scenes at the same step."""
     return jax.tree.map(
         lambda *leaves: leaves[0] if _is_counter(leaves[0]) else np.stack(leaves), *states
     )
@@ -181,5 +181,5 @@ def _is_counter(leaf: Array | jax.ShapeDtypeStruct) -> bool:
 
 
 def _axes(opt_state: Any) -> Any:
-    """The axis of scenes of every array, None for counters."""
+    """Return the axis of scenes of every array, None for counters."""
     return jax.tree.map(lambda leaf: None if _is_counter(leaf) else 0, opt_state)

@@ -34,7 +34,7 @@ def train_step(
     seed_keys: Key[Array, "scenes"],
     device_index: Int[Array, ""],
 ) -> tuple[TrainState, dict[str, Float[Array, "scenes"]]]:
-    """Takes one step of every scene, on `stage.views` views of each on this device.
+    """Take one step of every scene, on `stage.views` views of each on this device.
 
     Scenes are independent of each other. All their images go through the prior in one
     batch; gradients are averaged over AXIS.
@@ -72,7 +72,7 @@ def train_step(
 def view_keys(
     seed_keys: Key[Array, "scenes"], numbers: Int[Array, "views"], step: Int[Array, ""]
 ) -> Key[Array, "scenes views"]:
-    """The key of each view of each scene at a step."""
+    """Return the key of each view of each scene at a step."""
 
     def key_of(seed_key, number):
         return jax.random.fold_in(jax.random.fold_in(seed_key, number), step)
@@ -81,7 +81,7 @@ def view_keys(
 
 
 def refresh_keys(seed_keys: Key[Array, "scenes"], state: TrainState) -> Key[Array, "scenes"]:
-    """The keys of what is drawn once a step and scene, not for each view."""
+    """Return the keys of what is drawn once a step and scene, not for each view."""
     return view_keys(seed_keys, jnp.array([REFRESH_STREAM]), state.step)[:, 0]
 
 
@@ -136,7 +136,7 @@ def render_scenes(
     tuple[Float[Array, "scenes views h w c"], Float[Array, "scenes"]],
     dict[str, Float[Array, "scenes"]],
 ]:
-    """Renders all views in the prior's range and size, and sums the weighted regularizers.
+    """Render all views in the prior's range and size, and sums the weighted regularizers.
 
     Beside that it gives figures for the log: the opacity and each regularizer without its weight.
     """
@@ -166,6 +166,6 @@ def render_views(
 
 @jax.named_scope("mean_over_devices")
 def mean_over_devices(tree: Any) -> Any:
-    """The mean over AXIS of all arrays of a tree, as one message."""
+    """Return the mean over AXIS of all arrays of a tree, as one message."""
     vector, restore = jax.flatten_util.ravel_pytree(tree)
     return restore(jax.lax.pmean(vector, AXIS))

@@ -32,7 +32,7 @@ _FREE = (
 
 
 def runs_in(sources: Sequence[str | Path]) -> list[Path]:
-    """The folders themselves, and in place of a folder of runs those of its runs.
+    """Return the folders themselves, and in place of a folder of runs those of its runs.
 
     FOLDER/* names other things too: a sweep's page and trained models are left out.
     """
@@ -50,7 +50,7 @@ def runs_in(sources: Sequence[str | Path]) -> list[Path]:
 
 
 def create_or_check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes a new workdir, or checks that an existing one belongs to the same run.
+    """Make a new workdir, or checks that an existing one belongs to the same run.
 
     Raises:
       UserError: the folder is not writable, holds something else, or a run with another
@@ -85,7 +85,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 @contextlib.contextmanager
 def lock_workdir(*folders: Path) -> Iterator[None]:
-    """Keeps other processes of this machine out of folders, which are made where missing.
+    """Keep other processes of this machine out of folders, which are made where missing.
 
     The lock ends with the process, however that ends; nothing is written.
 
@@ -114,7 +114,7 @@ def lock_workdir(*folders: Path) -> Iterator[None]:
 
 
 def create_or_check_folder(folder: Path, prompts: Sequence[str]) -> None:
-    """Makes the folder of several prompts' runs, or checks that it belongs to the same ones.
+    """Make the folder of several prompts' runs, or checks that it belongs to the same ones.
 
     Raises:
       UserError: the folder is not writable, holds something else, or other prompts.

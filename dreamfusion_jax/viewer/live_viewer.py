@@ -121,7 +121,7 @@ class LiveViewer:
         *,
         scene: NerfScene | None = None,
     ) -> None:
-        """Shows a newer state of the scene, which may be another than before, and its loss."""
+        """Show a newer state of the scene, which may be another than before, and its loss."""
         self._scene = scene or self._scene
         self._latest = self._scene, params, step
         self._status.content = f"Step {step}"
@@ -134,7 +134,7 @@ class LiveViewer:
             self._chart.visible = len(points) > 1
 
     def close(self) -> None:
-        """Ends the page."""
+        """End the page."""
         self._closed = True
         self._thread.join(timeout=10)
         self.server.stop()
@@ -206,7 +206,7 @@ class LiveViewer:
                 time.sleep(_IDLE)
 
     def _newest(self) -> Snapshot | None:
-        """The newest state that is finite; None where there is none."""
+        """Return the newest state that is finite; None where there is none."""
         latest = self._latest
         if latest is not None and latest[2] != self._looked_at:
             self._looked_at = latest[2]
@@ -220,7 +220,7 @@ class LiveViewer:
         return self._snapshot
 
     def _send_one(self, handles: dict, clients: dict[int, _Client]) -> bool:
-        """Sends one picture, where a better one than the last is to be had.
+        """Send one picture, where a better one than the last is to be had.
 
         Who moves comes first, and nobody's picture is sharpened meanwhile.
         """
@@ -308,7 +308,7 @@ def as_markdown(text: str) -> str:
 
 
 def pinhole(position: Float[np.ndarray, "3"], wxyz: Float[np.ndarray, "4"], focal: float) -> Camera:
-    """A batch of one camera from viser's: a quaternion, x right, y down and z forward."""
+    """Return a batch of one camera from viser's: a quaternion, x right, y down and z forward."""
     import viser.transforms
 
     turn = viser.transforms.SO3(wxyz).as_matrix() * np.array([1.0, -1.0, -1.0])

@@ -59,7 +59,7 @@ PAPER_SECONDS = 0.36  # an iteration of the paper on 4 v4 chips
 
 
 def main() -> int:
-    """Prints the table of one topology; 2 for bad input."""
+    """Print the table of one topology; 2 for bad input."""
     options = _parser().parse_args()
     try:
         figures = check(options)
@@ -114,7 +114,7 @@ def check(options: argparse.Namespace) -> dict:
 
 
 def _lower(config, options: argparse.Namespace, devices):
-    """The program, lowered for these devices, from shapes alone."""
+    """Return the program, lowered for these devices, from shapes alone."""
     if options.unet:
         prior = untrained_prior(options.unet, unet_shapes(options.unet))
     else:

@@ -11,7 +11,7 @@ from dreamfusion_jax.furniture.captioned_furniture import (
 
 
 def main() -> None:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=made.__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--data_dir", required=True, help="where the data set is written")
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def build(source: str, data_dir: str, config: str, views: int | None, nouns: str | None):
-    """Renders and writes the data set; returns its folder."""
+    """Render and writes the data set; returns its folder."""
     if views is not None and views < 2:
         raise UserError(f"--views={views} leaves none to train on: the first is held out.")
     chosen: str | made.Config = config

@@ -132,7 +132,7 @@ def held_out(entry: Entry) -> bool:
 
 
 def select(entries: list[Entry], nouns: str) -> list[Entry]:
-    """The entries that `Config.nouns` names. Raises UserError for an unknown noun."""
+    """Return the entries that `Config.nouns` names. Raises UserError for an unknown noun."""
     usable_entries = [e for e in entries if e.category not in UNUSED_CATEGORIES]
     if not nouns:
         return usable_entries

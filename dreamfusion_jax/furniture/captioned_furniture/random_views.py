@@ -56,7 +56,7 @@ def render_views(
 
 
 def framed_cameras(seed: int, points: Float[np.ndarray, "points 3"], count: int) -> list[dict]:
-    """The first `count` of the paper's random cameras that have the object in their frame.
+    """Return the first `count` of the paper's random cameras that have the object in their frame.
 
     The paper's look-at noise and focal lengths cut many objects off; a picture of half an
     object teaches its caption badly.
