@@ -1,6 +1,7 @@
 """The few functions that a notebook calls; `dreamfusion_jax.__all__` lists them."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from dreamfusion_jax.config import check_seed
 from dreamfusion_jax.diffusion import samplers
 from dreamfusion_jax.diffusion.cfg import to_image_range
 from dreamfusion_jax.diffusion.load import find_prior, warn_unknown_words
-from dreamfusion_jax.diffusion.prior import FrozenModel, encode_rows
+from dreamfusion_jax.diffusion.prior import FrozenModel, Prior, encode_rows
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.images import check_png, save_png, sheet, to_uint8
 from dreamfusion_jax.generation import generate, generate_many
@@ -80,13 +81,15 @@ def sample(
     model = find_prior(prior, dtype=dtype) if isinstance(prior, str) else prior
     prompt = _told(prompt, model)
     model = model.at(size)
+    if not isinstance(model, Prior):
+        raise UserError(f"A {type(model).__name__} draws no images; choose a diffusion model.")
     warn_unknown_words(model, prompt, prior if isinstance(prior, str) else type(prior).__name__)
     # Before the parameters are asked for.
     embeddings = encode_rows(model, positive=[prompt] * count, empty=[""] * count)
     key = jax.random.key(seed)
     rows = []
     if method in ("both", "ancestral", "ddim"):
-        settings = {"steps": steps, "guidance_weight": guidance_weight}
+        settings: dict[str, Any] = {"steps": steps, "guidance_weight": guidance_weight}
         if model.latent_shape != model.image_shape:
             settings["percentile"] = None  # latents have no range to keep
         eta = 0.0 if method == "ddim" else 1.0

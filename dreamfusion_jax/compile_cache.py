@@ -21,7 +21,8 @@ def keep_programs() -> None:
     nothing where JAX already has such a folder (JAX_COMPILATION_CACHE_DIR), where the folder
     cannot be written, or where JAX_ENABLE_COMPILATION_CACHE is false.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    values = jax.config.values
+    if values["jax_compilation_cache_dir"] or not values["jax_enable_compilation_cache"]:
         return
     folder = cache_folder() / "programs" / _machine()
     with contextlib.suppress(OSError):

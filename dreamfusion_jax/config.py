@@ -155,7 +155,7 @@ def stage_configs(config: ml_collections.ConfigDict) -> list[StageConfig]:
 
 
 def _begin(name: str, stage: ml_collections.ConfigDict) -> float:
-    begin = stage.get("begin") if isinstance(stage, ml_collections.ConfigDict) else None
+    begin: Any = stage.get("begin") if isinstance(stage, ml_collections.ConfigDict) else None
     if not is_number(begin) or not 0 <= begin <= 1:
         raise UserError(
             f"stages.{name}.begin is {begin!r}; give the share of all steps, within [0, 1], after "
@@ -222,7 +222,7 @@ def _literal(text: str) -> Any:
 
 
 def _flat(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
             flat |= _flat(value, f"{prefix}{key}.")

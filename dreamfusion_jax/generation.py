@@ -35,6 +35,7 @@ from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.base import Scene, build_scene
+from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, train
@@ -137,7 +138,7 @@ def generate_many(
     is skipped when the call is repeated. The folder's index.html shows how far all are.
 
     Args:
-      prompts: what the objects are; see `prompts.captions.read_prompts` for files.
+      prompts: what the objects are; see `prompts.prompt_files.read_prompts` for files.
       config: see `generate`, as for the arguments that are not named here.
       workdir: the folder in which every prompt gets a folder, named by its slug.
       seeds: how often each prompt is made, in folders <slug>-seed-<seed>; None is once, with
@@ -162,8 +163,7 @@ def generate_many(
         ]
     claim = functools.partial(create_or_check_folder, workdir, prompts)
     look = functools.partial(_write_index, workdir)
-    how = {"prior": prior, "claim": claim, "export": export, "look": look}
-    return _optimize(config, jobs, progress, **how)
+    return _optimize(config, jobs, progress, prior=prior, claim=claim, export=export, look=look)
 
 
 def _write_index(folder: Path) -> None:
@@ -176,7 +176,7 @@ def _write_index(folder: Path) -> None:
 
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
-    scene = build_scene(config.scene)
+    scene = field_scene(build_scene(config.scene))
     page = open_viewer(scene, config, prompt, port, training=not multi_host())
     print(f"Watch at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
     return page
@@ -237,7 +237,12 @@ def _optimize(
     if is_primary() and not config.prior.replace_unknown_nouns:
         for prompt in dict.fromkeys(prompts):
             warn_unknown_words(prior_at(config.train.image_size), prompt, config.prior.name)
-    on_primary(lambda: [_claim(job, config) for job in jobs])
+
+    def claim_all() -> None:
+        for job in jobs:
+            _claim(job, config)
+
+    on_primary(claim_all)
     preview = functools.partial(_save_preview, view_settings(config.eval_camera))
     if look:
         look()
@@ -376,6 +381,6 @@ def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.Co
 def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
     folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
-    picture = preview_grid(scene, params, step=step, **view)
+    picture = preview_grid(field_scene(scene), params, step=step, **view)
     save_png(picture, folder / f"{step:06d}.png")
     return picture

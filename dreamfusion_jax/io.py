@@ -63,6 +63,8 @@ def import_file(path: pathlib.Path) -> ModuleType:
     # Dataclasses and pickle look for the module under its name: it is the same on every host.
     name = f"{path.stem}_{zlib.crc32(str(path.absolute()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -80,7 +82,7 @@ class Unreadable(OSError):
         super().__init__(None, reason, str(path))
 
     def __str__(self) -> str:
-        return self.strerror
+        return self.strerror or ""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import ml_collections
 
@@ -27,7 +27,7 @@ from dreamfusion_jax.io import import_file, is_number
 
 T = TypeVar("T", bound=Callable[..., Any])
 Made = TypeVar("Made")
-Keys = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
+Keys: TypeAlias = Mapping[str, Any] | ml_collections.ConfigDict  # a ConfigDict is no Mapping
 # By kind and name: a class, function or module, or where it is until it is asked for.
 _PARTS: dict[str, dict[str, Any]] = {}
 # Where the classes of a kind are that ship: imported when one is first asked for.

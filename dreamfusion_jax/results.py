@@ -34,7 +34,7 @@ from dreamfusion_jax.export.view_settings import (
     view_settings,
 )
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.nerf import NerfScene, field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
@@ -88,7 +88,7 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
         print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
     settings = run.config.export
     write_turntable(
-        run.scene,
+        field_scene(run.scene),
         run.params,
         workdir / "turntable.mp4",
         frames=settings.turntable_frames,
@@ -171,8 +171,16 @@ def render(
     size += size % 2 if video else 0  # H.264 wants even sides
     direction = None if light is None else (math.radians(light[0]), math.radians(light[1]))
     lighting = Lighting(direction, light_color, ambient_color)
-    how = {"step": run.step, "lighting": lighting}
-    views = list(render_frames(run.scene, run.params, cameras, size, kinds, **how))
+    rendered = render_frames(
+        field_scene(run.scene),
+        run.params,
+        cameras,
+        size,
+        kinds,
+        lighting=lighting,
+        step=run.step,
+    )
+    views = list(rendered)
     if video:
         write_video(panels(views, kinds, transparent=transparent), out, frames_per_second)
     elif png:
@@ -231,7 +239,8 @@ def export_mesh(
     if progress:
         need = mesh_memory(resolution, texture_size if textured else 0)
         print(f"Extracting the mesh takes about {need:.1f} GB of memory.", file=sys.stderr)
-    scene, params, how = run.scene, run.params, {"step": run.step, "progress": progress}
+    scene, params = field_scene(run.scene), run.params
+    how: dict[str, Any] = {"step": run.step, "progress": progress}
     mesh = extract_mesh(scene, params, resolution, triangles, level=threshold, **how)
     if textured:
         mesh = with_texture(scene, params, mesh, texture_size, **how)
@@ -255,11 +264,11 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
     workdir = local_path(workdir)
     prepare_jax()
     run = restore_run(workdir, step)
-    page = open_viewer(run.scene, run.config, run.config.prompt.text, port)
+    page = open_viewer(field_scene(run.scene), run.config, run.config.prompt.text, port)
     print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)
     try:
         while True:
-            page.show(run.params, run.step, scene=run.scene)
+            page.show(run.params, run.step, scene=field_scene(run.scene))
             while step or max(saved_steps(workdir / FOLDER), default=run.step) == run.step:
                 time.sleep(_NEWER)
             run = restore_run(workdir)
@@ -277,7 +286,7 @@ def open_viewer(
     *,
     training: bool = False,
 ) -> LiveViewer:
-    """Return a page for a run's scene, see `export.live_viewer`."""
+    """Return a page for a run's scene, see `viewer.live_viewer`."""
     export, camera = config.export, config.eval_camera
     return LiveViewer(
         scene,

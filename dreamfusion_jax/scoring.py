@@ -25,6 +25,7 @@ from dreamfusion_jax.evaluation.retrieval import (
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.pretrained.clip_folder import load_clip
 from dreamfusion_jax.prompts.prompt_files import read_captions
+from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.workdir import runs_in
@@ -54,8 +55,9 @@ def evaluate_meshes(
 
 def _mesh_agreement(workdir: Path) -> MeshAgreement:
     run, mesh = restore_run(workdir), read_glb(workdir / "mesh.glb")
-    camera, how = run.config.eval_camera, {"step": run.step}
-    psnr, iou = compare_mesh(run.scene, run.params, mesh, camera.distance, camera.focal, **how)
+    camera = run.config.eval_camera
+    scene, where = field_scene(run.scene), (camera.distance, camera.focal)
+    psnr, iou = compare_mesh(scene, run.params, mesh, *where, step=run.step)
     figures = round(psnr, 3), round(iou, 4), len(mesh.faces), is_closed(mesh)
     return MeshAgreement(str(workdir), *figures)
 
@@ -74,8 +76,8 @@ def evaluate_clip(
 
     Args:
       sources: folders of finished runs, of folders of them, or of pictures (see
-        `evaluation.picture_folder`).
-      prompts: where the captions are, see `prompts.captions.read_captions`; None are those
+        `evaluation.image_folder`).
+      prompts: where the captions are, see `prompts.prompt_files.read_captions`; None are those
         that the model is for, of a registered one.
       clip: folder of a CLIP model, or a name of the registry's kind "retrieval_model": "embedded",
         the retrieval evaluator that ships.
@@ -156,6 +158,14 @@ def _run_shown(
     run = restore_run(workdir)
     look = ViewConfig.from_config(run.config)
     look = dataclasses.replace(look, focal=look.focal * zoom)
-    how = {"step": run.step, "around": around, "background": background, "albedo": True}
-    pictures = scene_renders(run.scene, run.params, look, size, **how)
+    pictures = scene_renders(
+        field_scene(run.scene),
+        run.params,
+        look,
+        size,
+        step=run.step,
+        around=around,
+        background=background,
+        albedo=True,
+    )
     return Shown(str(workdir), run.config.prompt.text, pictures, run.config.seed)

@@ -112,8 +112,9 @@ class ClipSuite:
         """See `scoring.evaluate_clip`."""
         from dreamfusion_jax.scoring import evaluate_clip
 
-        views = {"azimuths": azimuths, "elevation": elevation}
-        return evaluate_clip(runs, prompts, clip, out, gallery=gallery, **views)
+        return evaluate_clip(
+            runs, prompts, clip, out, gallery=gallery, azimuths=azimuths, elevation=elevation
+        )
 
 
 @registry.register("suite", "mesh")

@@ -6,13 +6,17 @@ counter-clockwise; elevation is measured from the xy-plane. Angles in radians.
 """
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import flax.struct
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Array = jax.Array | np.ndarray  # on a device, or brought back from it
+if TYPE_CHECKING:
+    Array = jax.Array
+else:
+    Array = jax.Array | np.ndarray  # on a device, or brought back from it
 
 
 @flax.struct.dataclass

@@ -41,7 +41,7 @@ def _jaxlib_release() -> tuple[int, int]:
 
 def _has_started() -> bool:
     """Whether JAX has its devices: after that it takes no other number of them."""
-    devices = jax.config.jax_num_cpu_devices
+    devices = jax.config.values["jax_num_cpu_devices"]
     try:
         jax.config.update("jax_num_cpu_devices", devices + 2)  # never 0
         jax.config.update("jax_num_cpu_devices", devices)

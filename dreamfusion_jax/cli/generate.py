@@ -54,12 +54,15 @@ def run(options: argparse.Namespace) -> None:
     _check_options(options)
     _check_overrides(options.overrides, (api.generate, api.generate_many))
     prompts, first = _prompts(options), join_hosts(options)
-    how = given(options, "config", "workdir") | options.overrides | given(options, "seed", "init")
+    how: dict[str, Any] = (
+        given(options, "config", "workdir") | options.overrides | given(options, "seed", "init")
+    )
     if _many(options):
         how.setdefault("workdir", Path("outputs") / _name(options))
         results = api.generate_many(prompts, **given(options, "seeds"), **how)
     else:
-        results = [api.generate(*prompts, **_page(options), **given(options, "profile"), **how)]
+        how |= _page(options) | given(options, "profile")
+        results = [api.generate(*prompts, **how)]
     for result in results if first else ():
         files = [result.video, result.mesh, result.workdir / "report.html"]
         print(f"{result.workdir}: {', '.join(path.name for path in files if path.is_file())}")

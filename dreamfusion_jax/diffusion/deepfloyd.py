@@ -58,7 +58,8 @@ def random_unet(size: str, key: Key[Array, ""], dtype: Any = jnp.bfloat16) -> An
     leaves, tree = jax.tree.flatten(unet_shapes(size, dtype))
     draw = jax.jit(lambda k, shape: 0.02 * jax.random.normal(k, shape, dtype), static_argnums=1)
     keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
-    return tree.unflatten([draw(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+    drawn = [draw(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, drawn)
 
 
 def random_texts(rows: int) -> Conditioning:

@@ -41,8 +41,13 @@ def colors_to_latents(colors: Float[Array, "*batch 4"]) -> Float[Array, "*batch 
 class Sized(Protocol):
     """What has images of a size and latents of one, like a prior."""
 
-    image_shape: tuple[int, int, int]
-    latent_shape: tuple[int, int, int]
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of its images."""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Those of what it denoises."""
 
 
 def to_prior_range(

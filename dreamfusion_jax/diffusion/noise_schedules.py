@@ -96,8 +96,10 @@ _BETAS = {
 
 
 # Samplers of variance-preserving models; others (EDM, flow matching) are of other processes.
-_SAMPLERS = ("DDPM", "DDIM", "PNDM", "IPNDM", "LMS", "Euler", "Heun", "KDPM2", "DPM", "DEIS")
-_SAMPLERS += ("UniPC", "LCM", "TCD", "Deprecated")
+_SAMPLERS = (
+    *("DDPM", "DDIM", "PNDM", "IPNDM", "LMS", "Euler", "Heun", "KDPM2", "DPM", "DEIS"),
+    *("UniPC", "LCM", "TCD", "Deprecated"),
+)
 _MOST_STEPS = 100_000
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ class PretrainedPrior(Prior):
     noised_shape: tuple[int, int, int]
     read: Callable[[], dict[str, Any]] | None = dataclasses.field(compare=False)
 
-    large: ClassVar[bool] = True
+    large = True
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -83,7 +83,7 @@ class PretrainedPrior(Prior):
         return self.noised_shape
 
     @property
-    def native_size(self) -> int:
+    def native_size(self) -> int:  # type: ignore[override]  # it is frozen
         """Pixels a side of its images."""
         return self.image_shape[0]
 
@@ -94,6 +94,7 @@ class PretrainedPrior(Prior):
     @functools.cached_property
     def params(self) -> dict[str, Any]:
         """The UNet's parameters and, for latents, the VAE's."""
+        assert self.read is not None
         return self.read()
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -118,7 +119,7 @@ class PretrainedPrior(Prior):
         All tokens are attended to, padding too, as when these models were trained.
         """
         variables = {"params": params["unet"]}
-        out = self.unet.apply(variables, z_t, self.schedule.step(t), embeddings.states)
+        out: Any = self.unet.apply(variables, z_t, self.schedule.step(t), embeddings.states)
         out = out[..., : z_t.shape[-1]]  # a learned variance, if any, comes after the mean
         alpha, sigma = self.schedule.alpha_sigma(t)
         return eps_from_prediction(out, z_t, alpha, sigma, self.prediction)
@@ -129,7 +130,8 @@ class PretrainedPrior(Prior):
         """Return what is noised, of images in [-1, 1]."""
         if self.vae is None:
             return images
-        return self.vae.apply({"params": params["vae"]}, images, method="encode")
+        latents: Any = self.vae.apply({"params": params["vae"]}, images, method="encode")
+        return latents
 
     def to_images(
         self, params: Any, latents: Float[Array, "batch h w channels"]
@@ -137,7 +139,8 @@ class PretrainedPrior(Prior):
         """Images of latents."""
         if self.vae is None:
             return latents
-        return self.vae.apply({"params": params["vae"]}, latents, method="decode")
+        images: Any = self.vae.apply({"params": params["vae"]}, latents, method="decode")
+        return images
 
 
 def load_pretrained(
@@ -258,8 +261,8 @@ def _networks(
         return _Network(shapes, lambda: load_pretrained_params(tensors, shapes, dtype, rename))
 
     shape = jax.ShapeDtypeStruct
-    inputs = ((1, *latent_shape), (1,), (1, 1, unet.text_width))
-    inputs = tuple(shape(sizes, jnp.float32) for sizes in inputs)
+    sizes = ((1, *latent_shape), (1,), (1, 1, unet.text_width))
+    inputs = tuple(shape(size, jnp.float32) for size in sizes)
     networks = {"unet": network("unet", unet, inputs)}
     if vae is not None:
         side = 2 * vae.factor

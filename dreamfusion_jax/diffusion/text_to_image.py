@@ -82,7 +82,7 @@ class TextToImagePrior(Prior):
     known_nouns: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
-    def native_size(self) -> int:
+    def native_size(self) -> int:  # type: ignore[override]  # it is frozen
         """Pixels a side of its images."""
         return self.image_shape[0]
 
@@ -135,6 +135,7 @@ class TextToImagePrior(Prior):
 
     def encode_with(self, params: Any, prompts: Sequence[str]) -> Conditioning:
         """`encode` with other parameters (of a model in training)."""
+        assert self.tokenizer is not None  # an architecture alone reads nothing
         ids, mask = tokenize(self.tokenizer, prompts, self.tokens)
         states = self._encode({"params": params["text_encoder"]}, ids, mask)
         return Conditioning(states=states, mask=jnp.asarray(mask))
@@ -148,13 +149,16 @@ class TextToImagePrior(Prior):
     ) -> Float[Array, "batch height width channels"]:
         """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1]."""
         variables = {"params": params["unet"]}
-        out = self.unet.apply(variables, z_t, t * TIME_UNIT, embeddings.states, embeddings.mask)
+        out: Any = self.unet.apply(
+            variables, z_t, t * TIME_UNIT, embeddings.states, embeddings.mask
+        )
         alpha, sigma = self.schedule.alpha_sigma(t)
         out = out[..., : z_t.shape[-1]]  # a learned variance, if any, comes after the mean
         return eps_from_prediction(out, z_t, alpha, sigma, self.prediction)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Return the words of a prompt that no training caption had."""
+        assert self.tokenizer is not None  # an architecture alone reads nothing
         return unknown_words(self.tokenizer, prompt)
 
 

@@ -82,7 +82,7 @@ def render_aligned(
     )
     size = views.rgba.shape[1]
     lit = light is not None
-    lights = _far_lights(cameras, alignment.scale, light) if lit else None
+    lights = None if light is None else _far_lights(cameras, alignment.scale, light)
     out = render_views(scene, params, cameras, size, prepared=prepared, lights=lights, normals=lit)
     return np.concatenate([out.rgb, out.opacity[..., None]], axis=-1)
 
@@ -166,9 +166,9 @@ def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) ->
     for zoom in _ZOOMS:
         zoomed = _zoom(pictures, scale * zoom)
         scores.append([agreement(zoomed[row], views.rgba) for row in index])
-    scores = np.array(scores)
-    best_zoom = scores.argmax(0)
-    by_rotation = scores.max(0)
+    all_scores = np.array(scores)
+    best_zoom = all_scores.argmax(0)
+    by_rotation = all_scores.max(0)
     chosen: list[int] = []
     for k in np.argsort(-by_rotation):
         if all(min((k - c) % _ROTATIONS, (c - k) % _ROTATIONS) > 1 for c in chosen):

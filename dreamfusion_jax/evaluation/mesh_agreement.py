@@ -85,12 +85,13 @@ def _draw(mesh: trimesh.Trimesh, cameras: Camera) -> Float[np.ndarray, "views si
         )
     from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 
+    visual: Any = mesh.visual
     part = Part(
         np.asarray(mesh.vertices, np.float32),
         np.asarray(mesh.faces, np.int64),
         np.asarray(mesh.vertex_normals, np.float32),
-        np.asarray(mesh.visual.uv, np.float32),
-        np.asarray(mesh.visual.material.baseColorTexture.convert("RGB")),
+        np.asarray(visual.uv, np.float32),
+        np.asarray(visual.material.baseColorTexture.convert("RGB")),
         (1.0, 1.0, 1.0),
     )
     renderer = Renderer(_SIZE)

@@ -8,6 +8,7 @@ r, u, b the columns of `rotation` (right, up, backward).
 import dataclasses
 import os
 import sys
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,10 +32,12 @@ class Renderer:
     def __init__(self, size: int = 64, supersampling: int = 4):
         self._size, self._factor = size, supersampling
         edge = size * supersampling
-        self._plotter = pyvista.Plotter(
-            off_screen=True, window_size=(edge, edge), lighting=None, border=False
+        plotter = pyvista.Plotter(
+            off_screen=True, window_size=[edge, edge], lighting=None, border=False
         )
-        self._window = self._plotter.render_window
+        # Of any type: the stubs take VTK's window for None, and decorated methods for functions.
+        self._plotter = cast(Any, plotter)
+        self._window = cast(Any, plotter.render_window)
         self._window.SetMultiSamples(0)  # supersampling replaces it, on a CPU far cheaper
         self._window.SetAlphaBitPlanes(1)
         self._plotter.set_background("black")
@@ -117,8 +120,10 @@ def look_at_origin(
 
 
 def _white(part: Part) -> Part:
-    holes = part.texture is not None and part.texture.shape[-1] == 4
-    texture = np.where(np.arange(4) < 3, 255, part.texture).astype(np.uint8) if holes else None
+    texture = part.texture
+    if texture is not None:
+        holes = texture.shape[-1] == 4
+        texture = np.where(np.arange(4) < 3, 255, texture).astype(np.uint8) if holes else None
     return dataclasses.replace(part, color=(1.0, 1.0, 1.0), texture=texture)
 
 
@@ -133,7 +138,7 @@ def _actor(part: Part) -> pyvista.Actor:
     actor.prop.specular = 0.0
     actor.prop.interpolation = "Phong"
     if part.texture is not None:
-        mesh.active_texture_coordinates = part.uv
+        mesh.active_texture_coordinates = cast(np.ndarray, part.uv)
         texture = pyvista.Texture(part.texture)
         texture.repeat, texture.interpolate, texture.mipmap = True, True, True
         texture.SetMaximumAnisotropicFiltering(1.0)  # llvmpipe may loop for ever in it

@@ -102,12 +102,13 @@ def evaluate_retrieval(
         values = [row[kind] for row in prompts.values() if kind in row]
         means[kind], intervals[kind] = float(np.mean(values)), bootstrap_interval(values)
     listed = [dataclasses.asdict(run) | {"shares": run.shares()} for run in runs]
-    result = {"suite": "clip", "about": dict(about), "captions": len(captions), "runs": listed}
-    result |= {"prompts": prompts, "mean": means, "interval": intervals}
-    print(retrieval_table(result))
+    figures: dict[str, Any] = {"suite": "clip", "about": dict(about)}
+    figures |= {"captions": len(captions), "runs": listed}
+    figures |= {"prompts": prompts, "mean": means, "interval": intervals}
+    print(retrieval_table(figures))
     if out is not None:
-        write_json(out, result)
-    return result
+        write_json(out, figures)
+    return figures
 
 
 def find_caption(prompt: str, captions: Sequence[str], source: str) -> int:

@@ -81,8 +81,8 @@ def _of_angles(poses: list, path: Path, distance: float, focal: float) -> Camera
     def column(name, default=None):
         return jnp.array([pose.get(name, default) for pose in poses], jnp.float32)
 
-    angles = (jnp.radians(column(name)) for name in ("azimuth", "elevation"))
-    return orbit_camera(*angles, column("distance", distance), column("focal", focal))
+    azimuth, elevation = (jnp.radians(column(name)) for name in ("azimuth", "elevation"))
+    return orbit_camera(azimuth, elevation, column("distance", distance), column("focal", focal))
 
 
 def _of_transforms(found: dict, path: Path) -> Camera:

@@ -44,8 +44,8 @@ class Lattice:
         index = np.argwhere(occupied)
         low, high = index.min(0) * cell - scene.radius, (index.max(0) + 1) * cell - scene.radius
         spacing = float((high - low).max()) / (resolution - 1)
-        shape = tuple(int(np.ceil(side / spacing)) + 1 for side in high - low)
-        return cls(scene, params, step, occupied, low, spacing, shape)
+        x, y, z = (int(np.ceil(side / spacing)) + 1 for side in high - low)
+        return cls(scene, params, step, occupied, low, spacing, (x, y, z))
 
     def density(self, first: int, last: int) -> Float[np.ndarray, "planes y z"]:
         """Return the density on the planes first <= x < last.

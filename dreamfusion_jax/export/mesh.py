@@ -47,7 +47,9 @@ def extract_mesh(
     Raises:
       NoSurface: nothing in the scene is opaque, or the field is not finite.
     """
-    occupied = occupied_cells(scene, prepare_views(scene, params, step).grid)
+    grid = prepare_views(scene, params, step).grid
+    assert grid is not None  # as `prepare_views` makes one
+    occupied = occupied_cells(scene, grid)
     if not occupied.any():
         raise NoSurface(_NOTHING)
     if level is None:
@@ -111,7 +113,7 @@ def _unpinched(
     edges, count = np.unique(
         np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0, return_counts=True
     )
-    vertices, faces = list(vertices), faces.copy()
+    places, faces = list(vertices), faces.copy()
     for end, other in edges[count > 2]:
         around = np.flatnonzero((faces == end).any(1))
         corners = faces[around]
@@ -121,11 +123,11 @@ def _unpinched(
         graph = sparse.coo_matrix((np.ones(len(row)), (row, third + len(around))), (nodes, nodes))
         fan = csgraph.connected_components(graph, directed=False)[1][: len(around)]
         for number in np.unique(fan)[1:]:
-            middle = np.mean([vertices[i] for i in corners[fan == number].ravel()], axis=0)
-            corners[(fan == number)[:, None] & (corners == end)] = len(vertices)
-            vertices.append(vertices[end] + _PARTED * (middle - vertices[end]))
+            middle = np.mean([places[i] for i in corners[fan == number].ravel()], axis=0)
+            corners[(fan == number)[:, None] & (corners == end)] = len(places)
+            places.append(places[end] + _PARTED * (middle - places[end]))
         faces[around] = corners
-    return np.array(vertices).reshape(-1, 3), faces
+    return np.array(places).reshape(-1, 3), faces
 
 
 _NOTHING = (

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -45,12 +46,14 @@ def write_mesh(
             write_bytes(path.with_name(name), data)
         write_bytes(path, text)
     elif suffix == ".ply":
-        write_bytes(path, mesh.export(file_type="ply", vertex_normal=True))
+        ply: Any = mesh.export(file_type="ply", vertex_normal=True)
+        write_bytes(path, ply)
     elif suffix == ".stl":
         standing = mesh if centered else _standing(mesh)
         scaled = standing.vertices * (millimeters / mesh.extents.max())
         scaled = trimesh.Trimesh(scaled, mesh.faces, process=False)
-        write_bytes(path, scaled.export(file_type="stl"))
+        stl: Any = scaled.export(file_type="stl")
+        write_bytes(path, stl)
     else:
         raise UserError(f"{path} must end in {', '.join(SUFFIXES)}.")
 
@@ -76,7 +79,7 @@ def read_glb(path: str | os.PathLike) -> trimesh.Trimesh:
     """
     try:
         with open(path, "rb") as file:
-            scene = trimesh.load(file, file_type="glb", process=False)
+            scene: Any = trimesh.load(file, file_type="glb", process=False)
         (mesh,) = scene.geometry.values()
         mesh.visual.material.baseColorTexture.load()
     except Exception as error:  # trimesh raises many kinds
@@ -114,9 +117,10 @@ def _obj_files(mesh: trimesh.Trimesh, stem: str) -> dict[str, bytes]:
     Many readers stop at a space in the name of a material or file.
     """
     turned = upright(mesh)
-    turned.visual = turned.visual.copy()
-    turned.visual.material = trimesh.visual.material.SimpleMaterial(
-        image=mesh.visual.material.baseColorTexture,
+    visual: Any = turned.visual
+    turned.visual = visual = visual.copy()
+    visual.material = trimesh.visual.material.SimpleMaterial(
+        image=visual.material.baseColorTexture,
         diffuse=(255, 255, 255, 255),
         ambient=(0, 0, 0, 255),
         specular=(0, 0, 0, 255),

@@ -1,6 +1,7 @@
 """A mesh that is turned with the mouse, as an HTML fragment with the data inside."""
 
 import math
+from typing import Any
 
 import trimesh
 from trimesh.viewer.notebook import scene_to_html
@@ -18,7 +19,8 @@ def viewer_html(mesh: trimesh.Trimesh) -> str:
 
     Nothing is loaded from elsewhere. Drag to turn, wheel or pinch to come nearer.
     """
-    scene = trimesh.Scene({"object": upright(mesh)})
+    objects: dict[str, Any] = {"object": upright(mesh)}
+    scene = trimesh.Scene(objects)
     # From the front, a little to the right and above, the bounding sphere in sight.
     scene.set_camera(
         angles=(-math.radians(15), math.radians(30), 0),

@@ -154,7 +154,7 @@ def _score_table(folder: Path) -> str:
     if not scores or (rows and evaluation.get("step") != rows[-1]["step"]):
         return ""
     chamfer = scores.get("chamfer")
-    rows = {
+    table = {
         "Silhouette IoU": f"{scores['iou']:.3f}",
         "PSNR (albedo over white)": f"{scores['psnr']:.1f} dB",
         "Chamfer distance (object diagonals)": "no surface"
@@ -165,10 +165,12 @@ def _score_table(folder: Path) -> str:
     }
     retrieval_scores = evaluation.get("retrieval_scores")
     if retrieval_scores:
-        rows["Views in which the evaluator finds the noun"] = f"{retrieval_scores['color']:.0%}"
-        rows["The same without texture"] = f"{retrieval_scores['geo']:.0%}"
-        rows["A side or the back looks like a front"] = "yes" if retrieval_scores["janus"] else "no"
-    return _table(rows)
+        table["Views in which the evaluator finds the noun"] = f"{retrieval_scores['color']:.0%}"
+        table["The same without texture"] = f"{retrieval_scores['geo']:.0%}"
+        table["A side or the back looks like a front"] = (
+            "yes" if retrieval_scores["janus"] else "no"
+        )
+    return _table(table)
 
 
 def _settings(config: dict[str, Any]) -> str:

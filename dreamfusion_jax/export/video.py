@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -61,8 +62,9 @@ def write_turntable(
     lens = {"elevation": elevation, "distance": distance, "focal": focal}
     cameras = camera_path("turntable", frames, **lens)
     size += size % 2
-    how = {"step": step, "progress": progress}
-    views = list(render_frames(scene, params, cameras, size, TURNTABLE, **how))
+    views = list(
+        render_frames(scene, params, cameras, size, TURNTABLE, step=step, progress=progress)
+    )
     write_video(panels(views, TURNTABLE), path, frames_per_second)
 
 
@@ -87,7 +89,7 @@ def write_video(
         _write_mp4(images, path, frames_per_second)
         return
     first, *others = (PIL.Image.fromarray(image) for image in images)
-    settings = {"save_all": True, "append_images": others, "loop": 0}
+    settings: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0}
     if suffix == ".gif":
         settings["disposal"] = 2  # a frame does not show through the next one's holes
     else:

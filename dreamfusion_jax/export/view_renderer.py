@@ -7,6 +7,7 @@ rays of these are rendered, each between its first and last occupied cell.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,8 +106,9 @@ def render_views(
     scene = dataclasses.replace(scene, sampler=scene.sampler.for_pictures())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
+    assert ready.grid is not None  # as `prepare_views` makes one
     pixels, near, far = _pixels_to_render(scene, cameras, size, ready.grid)
-    parts = []
+    parts: list[Any] = []
     for start in range(0, max(len(pixels), 1), chunk):
         if before_chunk is not None:
             before_chunk()
@@ -136,12 +138,12 @@ def _render_chunk(
     camera = jax.tree.map(lambda x: x[view], cameras)
     rays = jax.vmap(functools.partial(pixel_rays, size=size, radius=scene.radius))(camera, inside)
     near, far = (jnp.clip(x, rays.near, rays.far) for x in (near, far))
-    rays = rays.replace(near=near, far=far)
+    rays = dataclasses.replace(rays, near=near, far=far)
     # Every ray counts as a view with a light of its own.
     light = jax.tree.map(lambda x: x[view], lights)
     black = jnp.zeros_like(rays.origins)
     out = render_prepared(scene, ready, rays, light, black, None, normals=normals)
-    out = out.replace(rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
+    out = dataclasses.replace(out, rgb=out.rgb[..., :3], albedo=out.albedo[..., :3])
     rgb = out.rgb if normals else out.albedo
     return rgb, out.albedo, out.opacity, out.depth, out.normals
 

@@ -1,13 +1,14 @@
 """How a config says that a finished scene is looked at and written."""
 
 import math
+from typing import Any
 
 import ml_collections
 
 from dreamfusion_jax.errors import UserError
 
 
-def view_settings(camera: ml_collections.ConfigDict) -> dict[str, float]:
+def view_settings(camera: ml_collections.ConfigDict) -> dict[str, Any]:
     """Return the renderers' keyword arguments elevation (radians), distance and focal."""
     return {
         "elevation": math.radians(camera.elevation),

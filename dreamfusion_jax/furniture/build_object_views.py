@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 import zlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -151,7 +152,8 @@ def _write_indices(folder, truth, objects: list[dict], points: dict[str, np.ndar
     files = {entry["noun"]: entry["file"] for entry in objects}
     angles = {"azimuth": azimuth, "elevation": elevation, "points_per_unit": POINTS_PER_UNIT}
     _write_json(truth / "index.json", {**camera, **angles, "files": files})
-    np.savez_compressed(truth / "points.npz", **{noun: points[noun] for noun in files})
+    arrays: dict[str, Any] = {noun: points[noun] for noun in files}
+    np.savez_compressed(truth / "points.npz", **arrays)
     for name in before - set(files.values()):  # of nouns that are no longer chosen
         (folder / name).unlink(missing_ok=True)
         (truth / name).unlink(missing_ok=True)

@@ -115,8 +115,10 @@ def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None
 
 # What the archives' readers raise: NotImplementedError for a compression that they do not know,
 # RuntimeError for a password.
-_DAMAGED = (EOFError, ValueError, IndexError, lzma.LZMAError, zlib.error, tarfile.TarError)
-_DAMAGED += (zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_DAMAGED = (
+    *(EOFError, ValueError, IndexError, lzma.LZMAError, zlib.error, tarfile.TarError),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+)
 
 
 def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:

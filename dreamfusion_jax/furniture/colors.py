@@ -6,11 +6,15 @@ from jaxtyping import Float, UInt8
 from dreamfusion_jax.prompts.known_nouns import COLOR_WORDS
 
 # Hues in degrees at which one word ends and the next begins.
-_HUES = ((15, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (255, "blue"))
-_HUES += ((290, "purple"), (335, "pink"), (361, "red"))
+_HUES = (
+    *((15, "red"), (42, "orange"), (68, "yellow"), (165, "green"), (255, "blue")),
+    *((290, "purple"), (335, "pink"), (361, "red")),
+)
 CENTER_HUE = dict(zip(COLOR_WORDS, (0, 28, 54, 120, 220, 275), strict=True))
-WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "black")
-WORDS += ("white", "grey")
+WORDS = (
+    *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "beige", "black"),
+    *("white", "grey"),
+)
 CLEAR_SHARE = 0.5
 
 

@@ -105,10 +105,10 @@ def retrieval_loss(
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Cross-entropy of each image's noun among all nouns, and of views among the four words."""
     variables = {"params": params}
-    images = network.apply(variables, batch.images, method="encode_images")
-    nouns = network.apply(variables, *batch.nouns, method="encode_texts")
-    views = network.apply(variables, *batch.views, method="encode_texts")
-    scale = network.apply(variables, method="scale")
+    images: Any = network.apply(variables, batch.images, method="encode_images")
+    nouns: Any = network.apply(variables, *batch.nouns, method="encode_texts")
+    views: Any = network.apply(variables, *batch.views, method="encode_texts")
+    scale: Any = network.apply(variables, method="scale")
     noun_logits = scale * images @ nouns.T
     views = views.reshape(len(nouns), -1, views.shape[-1])[batch.noun]
     view_logits = scale * jnp.einsum("bd,bvd->bv", images, views)

@@ -31,7 +31,7 @@ class FurnitureViews(FrozenModel):
     """The shipped object views; `at` reads them and gives their exact denoiser."""
 
     @property
-    def known_nouns(self) -> tuple[str, ...]:
+    def known_nouns(self) -> tuple[str, ...]:  # type: ignore[override]  # it is frozen
         """The nouns of the objects, and their synonyms."""
         objects = read_index(OBJECT_VIEWS)["objects"]
         return tuple(name for entry in objects for name in (entry["noun"], *entry["synonyms"]))

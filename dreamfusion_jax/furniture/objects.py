@@ -68,7 +68,7 @@ def _part(mesh: trimesh.Trimesh, linear: np.ndarray, offset: np.ndarray) -> Part
         normals=(normals / np.maximum(length, 1e-12)).astype(np.float32),
         uv=None if uv is None or image is None else np.asarray(uv, np.float32),
         texture=None if uv is None or image is None else _pixels(image),
-        color=tuple(float(c) for c in diffuse[:3]),
+        color=(float(diffuse[0]), float(diffuse[1]), float(diffuse[2])),
     )
 
 

@@ -121,12 +121,12 @@ def from_pack(
         for entry in objects
         for _ in entry["azimuth"]
     ]
-    angles = (
+    azimuth, elevation = (
         np.array([a for entry in objects for a in entry[name]], np.float32)
         for name in ("azimuth", "elevation")
     )
     rgba = np.concatenate([read_sheet(Path(folder) / entry["file"]) for entry in objects])
-    return captioned(rgba, parts, *angles, seed, extras)
+    return captioned(rgba, parts, azimuth, elevation, seed, extras)
 
 
 def from_tfds(

@@ -164,7 +164,7 @@ def evaluate_prior(
         name: {str(t): float(f"{e.mean():.4g}") for t, e in by_time.items()}
         for name, by_time in errors.items()
     }
-    how = {"steps": steps, "guidance_weight": guidance_weight}
+    how: dict[str, Any] = {"steps": steps, "guidance_weight": guidance_weight}
     names = [nouns[i % len(nouns)] for i in range(samples)]
     drawn = draw(prior, [f"a photo of {with_article(noun)}" for noun in names], **how)
     drawn_close, true = close_up(drawn), close_up(unseen.on_colors(1))

@@ -96,9 +96,19 @@ def train_prior(
         if step % config.sheet.every == 0 or step == config.train.steps:
             sheet.draw(step, state.ema)
 
-    hooks = {"init": start, "save": save, "after_call": after_call}
-    with profiling(profile, workdir) as hooks["around_call"]:
-        fit(state, run, device_data, workdir, config.train, **hooks, progress=progress)
+    with profiling(profile, workdir) as around_call:
+        fit(
+            state,
+            run,
+            device_data,
+            workdir,
+            config.train,
+            init=start,
+            save=save,
+            after_call=after_call,
+            around_call=around_call,
+            progress=progress,
+        )
     return workdir / MODEL_FOLDER
 
 
@@ -107,6 +117,7 @@ def start_from(
 ) -> TrainingState:
     """Return a fresh state with the weights of a model; words are matched by their spelling."""
     params = jax.tree.map(np.array, state.params)
+    assert model.tokenizer is not None  # as it was read with it
     words, known = tokenizer.get_vocab(), model.tokenizer.get_vocab()
     common = [(words[word], known[word]) for word in words if word in known]
     own, theirs = np.array(common).T
@@ -172,7 +183,7 @@ def denoising_loss(
     target = eps if prediction == "eps" else alpha * eps - sigma * x
     states = text_encoder.apply({"params": params["text_encoder"]}, tokens, attention_mask)
     z_t = alpha * x + sigma * eps
-    out = unet.apply({"params": params["unet"]}, z_t, t * TIME_UNIT, states, attention_mask)
+    out: Any = unet.apply({"params": params["unet"]}, z_t, t * TIME_UNIT, states, attention_mask)
     return jnp.mean(jnp.square(out - target))
 
 

@@ -132,8 +132,9 @@ def retrieve_scene(
       step: of the run, for what is annealed.
     """
     size, close = evaluator.encoder.image_size, dataclasses.replace(look, focal=look.focal * ZOOM)
-    how = {"step": step, "around": _AROUND, "background": BACKGROUND}
-    shown = scene_renders(scene, params, close, size, **how)
+    shown = scene_renders(
+        scene, params, close, size, step=step, around=_AROUND, background=BACKGROUND
+    )
     color, geo = (np.mean(evaluator.ranks(shown[kind], noun) == 0) for kind in ("color", "geo"))
     return RetrievalScores(float(color), float(geo), _is_janus(evaluator, shown["color"], noun))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dreamfusion_jax.diffusion.load import load_prior
+from dreamfusion_jax.diffusion.prior import Prior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.renders import ViewConfig
 from dreamfusion_jax.export.images import check_png
@@ -17,6 +18,7 @@ from dreamfusion_jax.furniture.object_views import SIZE, nouns
 from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalEvaluator
 from dreamfusion_jax.furniture.suite import Candidate, evaluate_furniture, find_noun, names
 from dreamfusion_jax.io import write_json
+from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
@@ -87,7 +89,7 @@ def evaluate_prior(
     names = model.known_nouns
     known = [noun for noun in nouns() if not names or noun in names]
     fits = SIZE % model.image_shape[0] == 0 and model.latent_shape == model.image_shape
-    if not known or not fits:
+    if not isinstance(model, Prior) or not known or not fits:
         raise UserError(
             f"The prior {prior!r} cannot be scored: the suite is for priors of pictures that know "
             f"nouns of the shipped library, of a size that divides {SIZE} pixels."
@@ -96,8 +98,14 @@ def evaluate_prior(
         raise UserError("The figures of a prior need at least 32 samples.")
     if gallery is not None:
         check_png(gallery)
-    how = {"samples": samples, "out": out, "sample_sheet": gallery}
-    return prior_suite.evaluate_prior(model, known, RetrievalEvaluator.load(), **how)
+    return prior_suite.evaluate_prior(
+        model,
+        known,
+        RetrievalEvaluator.load(),
+        samples=samples,
+        out=out,
+        sample_sheet=gallery,
+    )
 
 
 def evaluate_retrieval_evaluator(out: str | Path | None = None) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _candidate(workdir: Path) -> Candidate:
         workdir=str(workdir),
         prompt=run.config.prompt.text,
         step=run.step,
-        scene=run.scene,
+        scene=field_scene(run.scene),
         params=run.params,
         look=ViewConfig.from_config(run.config),
         minutes=minutes_of(read_metrics(workdir)),

@@ -170,7 +170,7 @@ def evaluate_furniture(
     runs = [score(candidate, evaluator) for candidate in candidates]
     if not runs:
         raise UserError("There is nothing to evaluate; give the folder of at least one run.")
-    result = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}
+    result: dict[str, Any] = {"suite": "furniture", "runs": [dataclasses.asdict(r) for r in runs]}
     result |= summary(runs)
     result["nearest_picture"] = baseline({run.scores.noun for run in runs})
     print(table(runs, result["nearest_picture"]))

@@ -102,12 +102,12 @@ def fit(
                 around = around_call(step, train.steps_per_call) if around_call else None
                 with around or contextlib.nullcontext():
                     state, metrics = run(state, data)
-                    metrics = {name: np.asarray(values) for name, values in metrics.items()}
-                stop_if_not_finite(step, metrics)
+                    logged = {name: np.asarray(values) for name, values in metrics.items()}
+                stop_if_not_finite(step, logged)
                 step += train.steps_per_call
                 rate = images / (time.perf_counter() - began)
-                log.write(step, means(metrics) | {"images_per_second": round(rate, 2)})
-                shown = {name: f"{value:.3f}" for name, value in means(metrics).items()}
+                log.write(step, means(logged) | {"images_per_second": round(rate, 2)})
+                shown = {name: f"{value:.3f}" for name, value in means(logged).items()}
                 bar.set_postfix(step=step, **shown, refresh=False)
                 bar.update(images)
                 if step % train.checkpoint_every == 0 or step == train.steps:

@@ -73,4 +73,6 @@ def load_image_text(folder: str | Path, dtype: str = "float32") -> ImageTextMode
             "give that of a CLIP model with --config.prior.name=FOLDER."
         )
     check_dtype(dtype)
-    return DualEncoder.load(folder) if own else load_clip(folder, jnp.dtype(dtype))
+    if own:
+        return DualEncoder.load(folder)
+    return load_clip(folder, jnp.dtype(dtype))

@@ -153,7 +153,8 @@ class Clip:
     ) -> Float[Array, "batch width"]:
         """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
         pixels = self.preprocessing.normalize(pictures).astype(self.network.vision_model.dtype)
-        return self.network.apply({"params": params}, pixels, method="encode_images")
+        vectors: Any = self.network.apply({"params": params}, pixels, method="encode_images")
+        return vectors
 
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of pictures in [0, 1] of any size, resized as published."""
@@ -163,6 +164,7 @@ class Clip:
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of texts; what is too long for the encoder is cut, with a warning."""
+        assert self.tokenizer is not None  # an architecture alone reads nothing
         ids, present = self.tokenizer(texts, self.network.text_model.max_position_embeddings)
         ends = present.sum(1) - 1
         parts = [slice(i, i + _BATCH) for i in range(0, len(texts), _BATCH)]

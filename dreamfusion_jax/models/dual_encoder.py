@@ -193,7 +193,10 @@ class DualEncoder:
         self, params: Any, pictures: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
         """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
-        return self.network.apply({"params": params}, 2 * pictures - 1, method="encode_images")
+        vectors: Any = self.network.apply(
+            {"params": params}, 2 * pictures - 1, method="encode_images"
+        )
+        return vectors
 
     def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of pictures in [0, 1] of any size."""
@@ -203,6 +206,7 @@ class DualEncoder:
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of texts."""
+        assert self.tokenizer is not None  # an architecture alone reads nothing
         ids, present = tokenize(self.tokenizer, texts, self.tokens)
         tokens = jnp.asarray(ids), jnp.asarray(present)
         variables = {"params": self.params}

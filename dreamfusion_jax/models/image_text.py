@@ -13,7 +13,9 @@ from jaxtyping import Array, Float
 class ImageTextModel(Protocol):
     """Maps pictures and texts to unit vectors, whose products say how well they fit."""
 
-    params: Any
+    @property
+    def params(self) -> Any:
+        """The network's parameters."""
 
     @property
     def image_size(self) -> int:

@@ -162,7 +162,7 @@ class UNet(nn.Module):
         for i, name in enumerate(self.up_block_types):
             layers = self.layers_per_block + 1
             kept, states = kept[:-layers], kept[-layers:]
-            size = kept[-1].shape[1:3] if i < last else None
+            size: Any = kept[-1].shape[1:3] if i < last else None
             x = self._up(i, last - i, UP_KINDS[name], size)(x, states, *context)
         return self._head(x)
 
@@ -195,7 +195,7 @@ class UNet(nn.Module):
         channels = self.block_out_channels[level]
         resnet = self._resnet(channels, kind)
         if kind.resample == "resnet":
-            resample = functools.partial(resnet, resample="down")
+            resample: Any = functools.partial(resnet, resample="down")
         else:
             resample = functools.partial(Downsample, channels, dtype=self.dtype)
         return DownStage(
@@ -221,7 +221,7 @@ class UNet(nn.Module):
         channels = self.block_out_channels[level]
         resnet = self._resnet(channels, kind)
         if kind.resample == "resnet":
-            resample = functools.partial(resnet, resample="up")
+            resample: Any = functools.partial(resnet, resample="up")
         else:
             resample = functools.partial(Upsample, channels, size, dtype=self.dtype)
         return UpStage(
@@ -234,7 +234,7 @@ class UNet(nn.Module):
 
     def _resnet(self, channels: int, kind: BlockSpec) -> Callable[..., ResnetBlock]:
         # As in diffusers, Stable Diffusion's blocks know neither of these two settings.
-        own = {}
+        own: dict[str, Any] = {}
         if kind.attention == "added_kv" or kind.resample == "resnet":
             own = {
                 "skip_time_act": self.resnet_skip_time_act,
@@ -341,7 +341,7 @@ _ONLY = {
 }
 
 # diffusers' values of keys that a config.json leaves out, where they are not those of UNet.
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     "in_channels": 4,
     "out_channels": 4,
     "block_out_channels": (320, 640, 1280, 1280),
@@ -388,8 +388,10 @@ def unet_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> UNet:
             )
     _check_widths(config, where)
     fields = {f.name for f in dataclasses.fields(UNet)} - {"parent", "name", "dtype"}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in fields}
-    return UNet(**values, dtype=dtype)
+    found: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in fields
+    }
+    return UNet(**found, dtype=dtype)
 
 
 def _check_blocks(config: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
@@ -40,8 +40,8 @@ def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 def conv3x3(channels: int, name: str, dtype: Any = jnp.float32, **kwargs: Any) -> nn.Conv:
     """Return a convolution of 3 x 3 pixels; it keeps the size without `strides` and `padding`."""
-    kwargs = {"padding": ((1, 1), (1, 1)), "conv_general_dilated": _convolve} | kwargs
-    return nn.Conv(channels, (3, 3), dtype=dtype, name=name, **kwargs)
+    settings: dict[str, Any] = {"padding": ((1, 1), (1, 1)), "conv_general_dilated": _convolve}
+    return nn.Conv(channels, (3, 3), dtype=dtype, name=name, **settings | kwargs)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, strides, padding, **how: Any) -> jax.Array:
@@ -182,7 +182,8 @@ class Stage(nn.Module):
 
     def resized(self, name: str, x: jax.Array, temb: jax.Array | None) -> jax.Array:
         """x in the size of the next stage."""
-        module = self.resample(name=name)
+        assert self.resample is not None  # as it is asked only where there is one
+        module: Any = self.resample(name=name)
         return module(x, temb) if isinstance(module, ResnetBlock) else module(x)
 
 

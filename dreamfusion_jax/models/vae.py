@@ -215,7 +215,7 @@ def vae_from_config(config: dict[str, Any], dtype: Any = jnp.float32) -> VAE:
                 )
     fields = {f.name for f in dataclasses.fields(VAE)} - {"parent", "name", "dtype"}
     chosen = {k: v for k, v in config.items() if k in fields and v is not None}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
     vae = VAE(**values, dtype=dtype)
     for channels in vae.block_out_channels:
         field = f"{where} has norm_num_groups"

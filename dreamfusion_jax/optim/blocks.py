@@ -83,19 +83,20 @@ def make_layout(shapes: Sequence[Shape], block_size: int) -> Layout:
 
     Tensors with a dim beyond MAX_DIM, or without elements, get no blocks.
     """
-    merged, groups = [], {}
+    merged: list[Shape | None] = []
+    groups: dict[Shape, list[Region]] = {}
     for leaf, shape in enumerate(shapes):
         if math.prod(shape) == 0 or any(dim > MAX_DIM for dim in shape):
             merged.append(None)
             continue
-        merged.append(merge_small_dims(shape))
-        for cuts in itertools.product(*(_cut(dim, block_size) for dim in merged[-1])):
+        merged.append(dims := merge_small_dims(shape))
+        for cuts in itertools.product(*(_cut(dim, block_size) for dim in dims)):
             region = Region(leaf, *map(tuple, zip(*cuts, strict=True)))
             groups.setdefault(region.block, []).append(region)
     return Layout(tuple(merged), groups)
 
 
-def _cut(dim: int, block_size: int) -> list[Shape]:
+def _cut(dim: int, block_size: int) -> list[tuple[int, int, int]]:
     """One axis as (start, count, size): the whole blocks, then the smaller last one."""
     if dim <= block_size:
         return [(0, 1, dim)]
@@ -124,7 +125,7 @@ def from_blocks(
     layout: Layout, blocks: dict[Shape, jax.Array], leaves: Sequence[jax.Array]
 ) -> list[jax.Array]:
     """Return the inverse of to_blocks, f32; tensors without blocks are taken from `leaves`."""
-    boxes = [[] for _ in leaves]
+    boxes: list[list[tuple[Shape, jax.Array]]] = [[] for _ in leaves]
     for shape, regions in layout.groups.items():
         ends = np.cumsum([region.num_blocks for region in regions])[:-1]
         for region, part in zip(regions, jnp.split(blocks[shape], ends), strict=True):

@@ -33,7 +33,7 @@ def decayed_sum(
 ) -> Float[Array, "*shape"]:
     """decay total + (1 - decay) new, or the plain sum where decay is 1."""
     weight = jnp.where(decay == 1, 1.0, 1.0 - decay)
-    return (decay * total + weight * new).astype(total.dtype)
+    return jnp.asarray(decay * total + weight * new).astype(total.dtype)
 
 
 def accumulate(
@@ -58,6 +58,7 @@ def graft(
         return gradient
     if graft_type == "sqrt_n":
         return jnp.sign(gradient)
+    assert diagonal is not None  # as the other types have one
     return _normalized(graft_type, gradient) / (jnp.sqrt(diagonal) + diagonal_epsilon)
 
 

@@ -1,5 +1,7 @@
 """Shampoo's statistics and preconditioners, stacked by size; roots on one device or on many."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def precondition(
     layout: Layout, preconditioners: Stacks, blocks: dict[Shape, jax.Array]
 ) -> dict[Shape, jax.Array]:
     """Every block multiplied by its P_a along each axis a."""
-    factors = {}
+    factors: dict[Any, Any] = {}
     for stack, slots in zip(preconditioners, layout.slots().values(), strict=True):
         ends = np.cumsum([layout.num_blocks(shape) for shape, _ in slots])[:-1]
         factors.update(zip(slots, jnp.split(stack, ends), strict=True))
@@ -138,7 +140,7 @@ def _roots_over_devices(statistics, previous, exponents, epsilon, axis_name: str
     share = -(-total // jax.lax.axis_size(axis_name))
     mine = (jax.lax.axis_index(axis_name) * share + jnp.arange(share)) % total
     if isinstance(exponents, np.ndarray) and len(set(exponents.tolist())) == 1:
-        p = int(exponents[0])
+        p: int | jax.Array = int(exponents[0])
     else:
         p = jnp.asarray(exponents)[mine]
     roots = _roots(statistics[mine], previous[mine], p, epsilon)

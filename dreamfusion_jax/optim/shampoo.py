@@ -1,7 +1,7 @@
 """Distributed Shampoo (Anil et al., arXiv 2002.09018) as an optax transformation."""
 
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from dreamfusion_jax.optim.inverse_root import Scalar
 class ScaleByShampooState(NamedTuple):
     """State of scale_by_shampoo."""
 
-    count: jax.Array  # shape=(), dtype=int32
+    count: jax.Array  # type: ignore[assignment]  # int32; tuples have a method of that name
     statistics: preconditioning.Stacks  # L_a, one f32[k, n, n] for each statistic size n
     preconditioners: preconditioning.Stacks  # P_a, of the same shapes
     diagonal: optax.Updates  # squared gradients of the grafting, f32 like the params, or ()
@@ -219,7 +219,8 @@ def _concrete(name: str, value: Scalar) -> int:
             f"{name} decides about shapes and cannot be traced; got {value}. "
             f"If inject_hyperparams does so, give it static_args={name!r}."
         )
-    return operator.index(value)
+    whole: Any = value
+    return operator.index(whole)
 
 
 def _block_size_of(state: ScaleByShampooState) -> int:

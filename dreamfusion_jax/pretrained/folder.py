@@ -175,8 +175,8 @@ def _files_of(names: Collection[str], stem: str, variant: str, where: str) -> li
         f"{stem}(?:{re.escape(dotted)}{number}|{number}{re.escape(dotted)})\\.safetensors"
     )
     shards = sorted(name for name in names if pattern.fullmatch(name))
-    if shards:
-        first = pattern.fullmatch(shards[0]).groups()
+    if shards and (match := pattern.fullmatch(shards[0])):
+        first = match.groups()
         total = int(first[1] or first[3])
         if len(shards) != total:
             raise UserError(

@@ -89,12 +89,14 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def _take_scales(self) -> dict[str, np.ndarray]:
         """Return the factor of each row of the matrices of 8 bits, by the matrix' name."""
-        scales = {}
+        scales: dict[str, np.ndarray] = {}
         for name in [name for name in self._entries if name.endswith(_SCALES)]:
             stem = name.removesuffix(_SCALES)
             matrix, scale = self._entries.get(f"{stem}.weight"), self._entries[name]
-            fits = matrix is not None and matrix.dtype == np.int8 and len(matrix.shape) == 2
-            if not fits or scale.dtype != np.float32 or scale.shape != matrix.shape[:1]:
+            rows: tuple[int, ...] = ()
+            if matrix is not None and matrix.dtype == np.int8 and len(matrix.shape) == 2:
+                rows = matrix.shape[:1]
+            if not rows or scale.dtype != np.float32 or scale.shape != rows:
                 raise _damaged(scale.path, f"{shown(name)} are scales, but of no matrix of 8 bits")
             layout = self._entries.pop(stem + _LAYOUT, None)
             # 0 is a matrix as it is, others are in the order of a GPU's registers.

@@ -77,7 +77,7 @@ class TextEncoder:
             for text, states in zip(new, self.encode_ids(ids[rows], mask[rows]), strict=True):
                 self.cache.put(text, states)
                 known[text] = states
-        states = jnp.stack([known[text] for text in texts])
+        states = jnp.stack([x for text in texts if (x := known[text]) is not None])
         return Conditioning(states=states, mask=jnp.asarray(mask))
 
 
@@ -96,7 +96,9 @@ def text_encoder_of(folder: ModelFolder, dtype: Any) -> TextEncoder:
             "and CLIP text models (Stable Diffusion) are supported."
         )
     try:
-        encoder = t5_from_config(config, dtype) if kind == "t5" else _clip_encoder(config, dtype)
+        encoder: Any = (
+            t5_from_config(config, dtype) if kind == "t5" else _clip_encoder(config, dtype)
+        )
     except UserError as error:
         raise UserError(f"{folder.path}: {error}") from error
     if kind == "t5":
@@ -225,7 +227,8 @@ def stream_t5(
         del params
     norm = RMSNorm(encoder.layer_norm_epsilon, encoder.dtype)
     scale = {"scale": jnp.asarray(tensors[_FINAL_NORM], encoder.dtype)}
-    return jnp.concatenate([norm.apply({"params": scale}, x) for x in states])
+    normed: list[Any] = [norm.apply({"params": scale}, x) for x in states]
+    return jnp.concatenate(normed)
 
 
 def _layers(encoder: T5Encoder, tensors: Tensors) -> Iterator[dict[str, Any]]:

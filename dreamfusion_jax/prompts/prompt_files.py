@@ -80,10 +80,12 @@ def _published(path: Path) -> list[str]:
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"The captions in {path} cannot be read ({error}).") from error
     for node in tree.body:
-        named = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "queries"
-        if named and isinstance(node.value, ast.List):
-            captions = [getattr(element, "value", None) for element in node.value.elts]
-            if all(isinstance(caption, str) for caption in captions):
+        if not isinstance(node, ast.Assign) or getattr(node.targets[0], "id", "") != "queries":
+            continue
+        if isinstance(node.value, ast.List):
+            found = [getattr(element, "value", None) for element in node.value.elts]
+            captions = [caption for caption in found if isinstance(caption, str)]
+            if len(captions) == len(found):
                 return [caption.lower().strip(" .,") + "." for caption in captions]
     raise UserError(f"{path} has no list `queries = [...]` of captions.")
 

@@ -15,8 +15,10 @@ VIEW_WORDS = ("front view", "side view", "back view", "overhead view")
 OVERHEAD_ELEVATION = math.radians(60.0)
 
 # Octants counter-clockwise from the front; the sides are the object's own.
-_OCTANTS = ("front", "front left", "left side", "back left")
-_OCTANTS += ("back", "back right", "right side", "front right")
+_OCTANTS = (
+    *("front", "front left", "left side", "back left"),
+    *("back", "back right", "right side", "front right"),
+)
 _HEIGHTS = ("{} view at eye level", "{} view from above", "{} overhead view")
 _RAISED_ELEVATION = math.radians(25.0)
 FINE_WORDS = tuple(height.format(octant) for height in _HEIGHTS for octant in _OCTANTS)

@@ -61,7 +61,8 @@ class Environment(Background):
         self, params: Any, directions: Float[Array, "*rays 3"], key: PRNGKeyArray
     ) -> Float[Array, "*rays some"]:
         """Return the colors that are seen in unit directions."""
-        return self.network.apply(params, directions)
+        colors: Any = self.network.apply(params, directions)
+        return colors
 
 
 @register("background", "color")

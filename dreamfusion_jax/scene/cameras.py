@@ -90,7 +90,7 @@ def turned(camera: Camera, angle: Float[Array, ""]) -> Camera:
     position = jnp.sum(turn * camera.position, -1)
     rotation = jnp.sum(turn[:, :, None] * camera.rotation[None], 1)
     azimuth = (camera.azimuth + angle) % (2 * jnp.pi)
-    return camera.replace(position=position, rotation=rotation, azimuth=azimuth)
+    return dataclasses.replace(camera, position=position, rotation=rotation, azimuth=azimuth)
 
 
 def choose(key: PRNGKeyArray, cameras: Camera) -> Camera:

@@ -131,6 +131,17 @@ class NerfScene(Scene):
         return self.sampler.refresh_every
 
 
+def field_scene(scene: Scene) -> NerfScene:
+    """Return a scene that is a field in a volume.
+
+    Raises:
+      UserError: it is of another kind, which cannot be shown or exported.
+    """
+    if not isinstance(scene, NerfScene):
+        raise UserError(f"A {type(scene).__name__} has no field that could be shown or exported.")
+    return scene
+
+
 @flax.struct.dataclass
 class Prepared:
     """A scene at a moment, ready to be seen: what all its renderings share.
@@ -237,7 +248,8 @@ def _composite_all(
     light: Light,
     background: Float[Array, "*rays behind"],
 ) -> RenderOutput:
-    opacity = jnp.sum(weights, axis=-1)
+    opacity, normals = jnp.sum(weights, axis=-1), field.normals
+    assert normals is not None  # as they were asked for, or made
     color = composite(weights, shade(field, points, light))
     lacking = color.shape[-1] - background.shape[-1]
     if lacking:
@@ -248,8 +260,8 @@ def _composite_all(
         albedo=composite(weights, field.albedo),
         opacity=opacity,
         depth=jnp.sum(weights * distances, axis=-1),
-        normals=composite(weights, field.normals),
-        orientation=orientation_penalty(weights, field.normals, rays.directions),
+        normals=composite(weights, normals),
+        orientation=orientation_penalty(weights, normals, rays.directions),
     )
 
 
@@ -257,7 +269,7 @@ def _composite_all(
 def prepare_with_grid(scene: NerfScene, params: dict, step: Step, cells: int) -> Prepared:
     """Make a scene ready to be seen, with a grid of `cells`^3 cells of its density."""
     ready = prepare(scene, params, step)
-    return ready.replace(grid=fit_density_grid(scene.field, ready.tables, cells))
+    return dataclasses.replace(ready, grid=fit_density_grid(scene.field, ready.tables, cells))
 
 
 def density_at(

@@ -18,7 +18,8 @@ def cast_rays(camera: Camera, size: int, radius: float) -> Rays:
       radius: radius of the bounding sphere; rays that miss it get near == far == 0.
     """
     offset = (jnp.arange(size) + 0.5) / size - 0.5
-    return _rays(camera, *jnp.meshgrid(offset, -offset), radius)
+    x, y = jnp.meshgrid(offset, -offset)
+    return _rays(camera, x, y, radius)
 
 
 def pixel_rays(camera: Camera, pixels: Int[Array, "*batch"], size: int, radius: float) -> Rays:

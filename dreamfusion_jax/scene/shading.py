@@ -25,7 +25,8 @@ def shade(
     diffuse, ambient = light.diffuse.reshape(shape), light.ambient.reshape(shape)
     to_light = light.position.reshape(*shape[:-1], 3) - points
     to_light = to_light * jax.lax.rsqrt(jnp.sum(to_light**2, -1, keepdims=True) + 1e-10)
-    cosine = jnp.maximum(jnp.sum(field.normals * to_light, -1, keepdims=True), 0.0)
+    normals = jnp.zeros_like(points) if field.normals is None else field.normals
+    cosine = jnp.maximum(jnp.sum(normals * to_light, -1, keepdims=True), 0.0)
     color, rest = field.albedo[..., :3], field.albedo[..., 3:]
     textureless = light.textureless.reshape(shape)
     lit = (color + textureless * (1.0 - color)) * (diffuse * cosine + ambient)

@@ -161,8 +161,14 @@ def encode_prompts(
 
 
 def _begin(stage: Stage, seed_keys: jax.Array, params: Any = None) -> TrainState:
-    how = {"guidance": stage.guidance, "prior": stage.prior}
-    return initial_state(stage.scene, stage.optimizer, seed_keys, params, **how)
+    return initial_state(
+        stage.scene,
+        stage.optimizer,
+        seed_keys,
+        params,
+        guidance=stage.guidance,
+        prior=stage.prior,
+    )
 
 
 def _fresh(stage: Stage, seed_keys: jax.Array) -> TrainState:

@@ -81,8 +81,8 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
 
 def minutes_of(rows: list[dict[str, Any]]) -> float | None:
     """Return the time that a run's logged steps took; None where that is not known."""
-    seconds = [row.get("seconds") for row in rows]
-    if not seconds or None in seconds:
+    seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
+    if not seconds or len(seconds) < len(rows):
         return None
     return round(float(np.sum(seconds)) / 60, 2)
 

@@ -33,8 +33,10 @@ def use_cpu_cores(views: int) -> None:
     """
     if jax.distributed.is_initialized() or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    usable = max(n for n in range(1, max(cores, 1) + 1) if max(views, 1) % n == 0)
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    usable = max(n for n in range(1, cores + 1) if max(views, 1) % n == 0)
     with contextlib.suppress(RuntimeError):  # JAX has started: it stays as it is
         jax.config.update("jax_num_cpu_devices", usable)
 
@@ -48,7 +50,7 @@ def check_devices() -> None:
     try:
         jax.devices()
     except RuntimeError as error:
-        wanted = jax.config.jax_platforms
+        wanted = jax.config.values["jax_platforms"]
         if not wanted:
             raise
         raise UserError(
@@ -253,7 +255,7 @@ def tree_of_primary(function: Callable[[], T]) -> T:
     Raises:
       UserError: on all hosts, if the function raised anything on the first.
     """
-    tree = on_primary(function)
+    tree: Any = on_primary(function)
     if jax.process_count() == 1:
         return tree
     data = pickle.dumps(jax.tree.map(np.asarray, tree)) if is_primary() else b""
@@ -268,6 +270,7 @@ def on_every_host(function: Callable[[], T]) -> T:
     """
     if not jax.distributed.is_initialized():
         return function()
+    result: Any
     result, problem = _try(function)
     if any_host(bool(problem)):
         raise UserError(problem or "Another host cannot go on: see its messages.")

@@ -88,9 +88,8 @@ class RunStore:
         on_primary(
             lambda: self._held.enter_context(lock_workdir(*(job.workdir for job in self._jobs)))
         )
-        self._checkpoints = on_primary(
-            lambda: [Checkpoints(job.workdir / FOLDER) for job in self._jobs]
-        )
+        made = on_primary(lambda: [Checkpoints(job.workdir / FOLDER) for job in self._jobs])
+        self._checkpoints = made or []
         self._logs: list[MetricsLog] = []
 
     def restore(self, start: TrainState, like: Callable[[int], TrainState]) -> TrainState:
@@ -113,9 +112,8 @@ class RunStore:
             host = like(step)
             found = on_primary(lambda: self._read(host, step))
             host = broadcast(host if found is None else found)
-        self._logs = on_primary(
-            lambda: [MetricsLog(job.workdir, resume_step=step) for job in self._jobs]
-        )
+        logs = on_primary(lambda: [MetricsLog(job.workdir, resume_step=step) for job in self._jobs])
+        self._logs = logs or []
         return host
 
     def save(self, state: TrainState) -> None:
@@ -208,7 +206,7 @@ class RunStore:
         for i, checkpoints in enumerate(self._checkpoints):
             own = take_scene(like, i)
             found = checkpoints.restore(_items(own), step)
-            scenes.append(own.replace(step=jnp.int32(step), **found))
+            scenes.append(dataclasses.replace(own, step=jnp.int32(step), **found))
         return stack_scenes(scenes)
 
 

@@ -183,8 +183,8 @@ def own_cameras(prior: FrozenModel, prompts: Sequence[str]) -> Camera | None:
 
     None where it cannot tell: then cameras are drawn.
     """
-    seen = [prior.cameras(prompt) for prompt in prompts]
-    if not seen or any(cameras is None for cameras in seen):
+    seen = [cameras for p in prompts if (cameras := prior.cameras(p)) is not None]
+    if not seen or len(seen) < len(prompts):
         return None
     most = max(len(cameras.focal) for cameras in seen)
     index = [np.resize(np.arange(len(cameras.focal)), most) for cameras in seen]

@@ -1,5 +1,6 @@
 """What a run carries from step to step, of all scenes that are optimized together."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +76,10 @@ def initial_state(
         return state
     keys = jax.vmap(jax.random.fold_in, (0, None))(seed_keys, GUIDANCE_STREAM)
     learnt = jax.vmap(lambda key: guidance.init(prior, key))(keys)
-    return state.replace(
-        guidance_params=learnt, guidance_opt_state=_optimizer_state(guidance.optimizer, learnt)
+    return dataclasses.replace(
+        state,
+        guidance_params=learnt,
+        guidance_opt_state=_optimizer_state(guidance.optimizer, learnt),
     )
 
 
@@ -96,16 +99,21 @@ def enter_stage(
             return stage.convert(before.scene, params, stage.scene, state.step, key)
 
         params = jax.vmap(convert)(params, keys)
-        kept = kept.replace(params=params)
+        kept = dataclasses.replace(kept, params=params)
     if before.scene != stage.scene:
-        kept = kept.replace(scene_state=jax.vmap(stage.scene.initial_state)(params))
+        kept = dataclasses.replace(kept, scene_state=jax.vmap(stage.scene.initial_state)(params))
     if stage.restarts:
-        kept = kept.replace(opt_state=_optimizer_state(stage.optimizer, params))
+        kept = dataclasses.replace(kept, opt_state=_optimizer_state(stage.optimizer, params))
     if before.guidance != stage.guidance:
-        how = {"guidance": stage.guidance, "prior": stage.prior}
-        fresh = initial_state(stage.scene, stage.optimizer, seed_keys, **how)
-        kept = kept.replace(
-            guidance_params=fresh.guidance_params, guidance_opt_state=fresh.guidance_opt_state
+        fresh = initial_state(
+            stage.scene,
+            stage.optimizer,
+            seed_keys,
+            guidance=stage.guidance,
+            prior=stage.prior,
+        )
+        kept = dataclasses.replace(
+            kept, guidance_params=fresh.guidance_params, guidance_opt_state=fresh.guidance_opt_state
         )
     return kept
 
@@ -123,7 +131,7 @@ def update_scenes(
 ) -> TrainState:
     """Return the state after a step of the optimizer on each scene by itself."""
     params, opt_state = _updated(optimizer, grads, state.opt_state, state.params)
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return dataclasses.replace(state, step=state.step + 1, params=params, opt_state=opt_state)
 
 
 @jax.named_scope("guidance_optimizer")
@@ -134,7 +142,7 @@ def update_guidance(guidance: Guidance, grads: Any, state: TrainState) -> TrainS
     params, opt_state = _updated(
         guidance.optimizer, grads, state.guidance_opt_state, state.guidance_params
     )
-    return state.replace(guidance_params=params, guidance_opt_state=opt_state)
+    return dataclasses.replace(state, guidance_params=params, guidance_opt_state=opt_state)
 
 
 def _updated(
@@ -161,7 +169,7 @@ def refresh_scenes(scene: Scene, state: TrainState, keys: Key[Array, "scenes"]) 
         lambda: jax.vmap(look)(state.scene_state, state.params, keys),
         lambda: state.scene_state,
     )
-    return state.replace(scene_state=kept)
+    return dataclasses.replace(state, scene_state=kept)
 
 
 def take_scene(state: TrainState, index: int) -> TrainState:

@@ -181,7 +181,7 @@ def _differences(old: ml_collections.ConfigDict, new: ml_collections.ConfigDict)
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= (
             _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

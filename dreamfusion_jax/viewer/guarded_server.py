@@ -92,11 +92,11 @@ def _guarded(token: str) -> Iterator[None]:
 
         return whole(*arguments, process_request=guard, **settings)
 
-    servers.serve = serve
+    servers.serve = serve  # type: ignore[misc, assignment]  # a class in the stubs
     try:
         yield
     finally:
-        servers.serve = whole
+        servers.serve = whole  # type: ignore[misc]
 
 
 def _answers(address: str) -> bool:

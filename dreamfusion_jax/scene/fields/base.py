@@ -136,7 +136,8 @@ class Field(nn.Module):
     @nn.nowrap
     def _at(self, prepared: "Annealed", points: Float[Array, "points 3"]) -> tuple[Array, Array]:
         """Return what `__call__` does, at points."""
-        return self.apply(prepared.params, points, prepared.variance, prepared.step)
+        found: Any = self.apply(prepared.params, points, prepared.variance, prepared.step)
+        return found
 
     @nn.nowrap
     def in_chunks(

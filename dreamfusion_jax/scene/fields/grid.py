@@ -69,7 +69,7 @@ class GridField(Field):
     @nn.compact
     def grid(self, variance: Number) -> Float[Array, "rows rows rows values"]:
         """Return the sum of all levels: values before the blob and the sigmoid."""
-        total = None
+        total: Any = None
         for level in range(self.levels):
             cells = self.cells >> (self.levels - 1 - level)
             shape = (cells + 1,) * 3 + (1 + self.channels,)
@@ -92,7 +92,7 @@ class GridField(Field):
     @nn.nowrap
     def prepare(self, params: Any, variance: Number, step: Step = FINISHED) -> GridTables:
         """Return the grid summed up, and its normals."""
-        grid = self.apply(params, variance, method="grid")
+        grid: Any = self.apply(params, variance, method="grid")
         density = grid[..., 0]
         return GridTables(density[..., None], grid, self._gradient(density))
 
