@@ -51,7 +51,7 @@ def sample(
     sds_guidance_weight: float = 20.0,
     seed: int = 0,
 ) -> Path:
-    """Draws pictures from a prior alone: is the prior right? (and the paper's Figure 2).
+    """Draw pictures from a prior alone: is the prior right? (and the paper's Figure 2).
 
     Args:
       prompt: what to draw.

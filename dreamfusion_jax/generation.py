@@ -294,12 +294,12 @@ def _sizes_of(model: FrozenModel, prompts: Sequence[str]) -> Callable[[int], Fro
 
 
 def _by_image_text(config: ml_collections.ConfigDict) -> bool:
-    """Whether an image-text model guides, in the place of a diffusion prior."""
+    """Return whether an image-text model guides, in the place of a diffusion prior."""
     return build_guidance(config).model == "image_text"
 
 
 def _asked(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequence[str]:
-    """All that a prior is asked for where these are the prompts; () where that is anything."""
+    """Return all that a prior is asked for with these prompts; () where that is anything."""
     words = ViewPrompts("none")
     guidance = build_guidance(config)
     rows = [rows for p in prompts for rows in guidance.prompts(words, p).values()]
@@ -343,7 +343,7 @@ def _say_reading(reading: Reading, prior: str) -> None:
 
 
 def _claim(job: Job, config: ml_collections.ConfigDict) -> None:
-    """Claims a job's folder; a report with other export settings than now is to be made anew."""
+    """Claim a job's folder; a report with other export settings than now is to be made anew."""
     known = (job.workdir / "config.json").is_file()
     before = read_config(job.workdir).get("export") if known else None
     create_or_check_workdir(job.workdir, _config_of(config, job))

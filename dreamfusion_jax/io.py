@@ -217,7 +217,7 @@ def read_rows(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold; True and False are none."""
+    """Return whether a value is a finite number that a float can hold; True and False are none."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) < sys.float_info.max
 

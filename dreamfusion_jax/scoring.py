@@ -72,7 +72,7 @@ def evaluate_clip(
     azimuths: int = EvalCameras.azimuths,
     elevation: float = EvalCameras.elevation,
 ) -> dict[str, Any]:
-    """R-Precision of runs and of pictures among captions (Table 1 of the paper).
+    """Return R-Precision of runs and of pictures among captions (Table 1 of the paper).
 
     Args:
       sources: folders of finished runs, of folders of them, or of pictures (see

@@ -40,7 +40,7 @@ def _jaxlib_release() -> tuple[int, int]:
 
 
 def _has_started() -> bool:
-    """Whether JAX has its devices: after that it takes no other number of them."""
+    """Return whether JAX has its devices: after that it takes no other number of them."""
     devices = jax.config.values["jax_num_cpu_devices"]
     try:
         jax.config.update("jax_num_cpu_devices", devices + 2)  # never 0

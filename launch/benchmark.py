@@ -175,7 +175,7 @@ def step(options: argparse.Namespace) -> dict:
 
 
 def roots(options: argparse.Namespace) -> dict:
-    """Compiles the optimizer's update of a config for several device counts: what each computes.
+    """Compile the optimizer's update of a config for several device counts: what each computes.
 
     Flops of one device, from the compiled program, a pass of the roots' iterations counted once.
     """
@@ -229,7 +229,7 @@ class _Calls:
 
 
 def _model_flops(config, prior, scenes: int, embeddings, own_cameras) -> float:
-    """Flops of a step on one device, from the program before the compiler touches it.
+    """Return the flops of a step on one device, from the program before the compiler touches it.
 
     Loops whose length depends on data (the roots' iterations) count once.
     """

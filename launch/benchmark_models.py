@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def forward(options: argparse.Namespace) -> dict:
-    """Seconds of one evaluation: the best of each side's dtypes, and their ratio."""
+    """Time one evaluation: the best of each side's dtypes, and their ratio."""
     import jax
     from benchmark import surroundings
 
@@ -126,7 +126,7 @@ def _forward_theirs(dtype: str, repeats: int, device: str) -> float:
 
 
 def clip(options: argparse.Namespace) -> dict:
-    """Seconds of 32 pictures on each side, and of all pictures among all captions."""
+    """Time 32 pictures on each side, and all pictures among all captions."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -170,7 +170,7 @@ def _clip_theirs(config: dict, pixels, repeats: int, device: str) -> float:
 
 
 def _retrieve(model, images: int, captions: int) -> dict:
-    """R-Precision of so many pictures of 128 pixels, eight a result, as `evaluate` does it."""
+    """Time R-Precision of so many pictures of 128 pixels, eight a result, as in `evaluate`."""
     import numpy as np
 
     from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval

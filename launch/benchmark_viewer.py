@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def pictures(workdir: str) -> dict:
-    """Pictures a second that reach a browser whose camera never rests."""
+    """Return pictures a second that reach a browser whose camera never rests."""
     from playwright.sync_api import sync_playwright
 
     run = restore_run(workdir)

@@ -156,7 +156,7 @@ def write_weights(
     variant: str = "",
     shard_bytes: float = math.inf,
 ) -> None:
-    """Random safetensors under published names, split into files of about `shard_bytes`."""
+    """Return random safetensors under published names, split into files of about `shard_bytes`."""
     shards, size = [[]], 0
     for path, leaf in flax.traverse_util.flatten_dict(shapes).items():
         order = flax_axes(path, len(leaf.shape))
@@ -243,7 +243,7 @@ def _write_config(folder: Path, name: str, config: dict[str, Any]) -> None:
 
 
 def _random(name: str, shape: tuple[int, ...], dtype: str) -> tuple[str, np.ndarray]:
-    """Weights scaled by their fan-in, norms near one, seeded by the name."""
+    """Return weights scaled by their fan-in, norms near one, seeded by the name."""
     rng = np.random.default_rng(list(name.encode()))
     values = rng.standard_normal(shape, np.float32)
     if len(shape) > 1:

@@ -42,7 +42,7 @@ def if_unet(size: str, dtype: Any = jnp.bfloat16) -> UNet:
 
 
 def unet_shapes(size: str, dtype: Any = jnp.bfloat16) -> Any:
-    """Shapes of the parameters."""
+    """Return the shapes of the parameters."""
     arguments = (
         jnp.zeros((1, *IMAGE_SHAPE)),
         jnp.zeros(1),
@@ -54,7 +54,7 @@ def unet_shapes(size: str, dtype: Any = jnp.bfloat16) -> Any:
 
 
 def random_unet(size: str, key: Key[Array, ""], dtype: Any = jnp.bfloat16) -> Any:
-    """Parameters that are small noise: the cost of the real ones, leaf by leaf in memory."""
+    """Return parameters that are small noise: the cost of the real ones, leaf by leaf in memory."""
     leaves, tree = jax.tree.flatten(unet_shapes(size, dtype))
     draw = jax.jit(lambda k, shape: 0.02 * jax.random.normal(k, shape, dtype), static_argnums=1)
     keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
@@ -63,7 +63,7 @@ def random_unet(size: str, key: Key[Array, ""], dtype: Any = jnp.bfloat16) -> An
 
 
 def random_texts(rows: int) -> Conditioning:
-    """Embeddings of T5-XXL's shape, all of their tokens present."""
+    """Return embeddings of T5-XXL's shape, all of their tokens present."""
     states = jax.random.normal(jax.random.key(0), (rows, TOKENS, TEXT_WIDTH), jnp.bfloat16)
     return Conditioning(states=states, mask=jnp.ones((rows, TOKENS), bool))
 

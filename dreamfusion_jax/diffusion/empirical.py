@@ -96,7 +96,7 @@ class EmpiricalPrior(Prior):
         return jax.tree.map(lambda x: np.asarray(x)[index], self.poses)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """Words that neither name a known noun nor belong to the usual templates."""
+        """Return words that neither name a known noun nor belong to the usual templates."""
         known = set(TEMPLATE_WORDS)
         for caption in self.captions:
             for name in (caption.noun, *caption.synonyms):
@@ -154,7 +154,7 @@ class EmpiricalPrior(Prior):
 
 
 def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
-    """Which captions fit a prompt best: by their noun, and among these by their view.
+    """Return which captions fit a prompt best: by their noun, and among these by their view.
 
     The longest name wins: "coffee table" is not a "table".
     """
@@ -166,5 +166,5 @@ def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
 
 @functools.lru_cache(maxsize=4096)
 def _longest(prompt: str, names: tuple[str, ...]) -> int:
-    """Length of the longest of these names that the prompt contains, 0 if none."""
+    """Return the length of the longest of these names that the prompt contains, 0 if none."""
     return max((len(name) for name in names if contains_phrase(prompt, name)), default=0)

@@ -32,7 +32,7 @@ CHANNELS = 4
 
 
 def colors_to_latents(colors: Float[Array, "*batch 4"]) -> Float[Array, "*batch 4"]:
-    """Latents of red, green, blue and the invisible channel, all in [0, 1]."""
+    """Return latents of red, green, blue and the invisible channel, all in [0, 1]."""
     basis = np.concatenate([_COLOR_TO_LATENT, _REACH * _INVISIBLE[None]]).astype(np.float32)
     return jnp.matmul(to_model_range(colors), basis, precision=jax.lax.Precision.HIGHEST)
 

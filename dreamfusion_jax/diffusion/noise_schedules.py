@@ -70,14 +70,14 @@ class DiscreteSchedule:
 
 
 def linear_betas(n: int = 1000, start: float = 1e-4, end: float = 0.02) -> tuple[float, ...]:
-    """Betas linear in the step (Ho et al. 2020)."""
+    """Return betas linear in the step (Ho et al. 2020)."""
     return tuple(np.linspace(start, end, n).tolist())
 
 
 def scaled_linear_betas(
     n: int = 1000, start: float = 0.00085, end: float = 0.012
 ) -> tuple[float, ...]:
-    """Betas whose square root is linear in the step (Stable Diffusion)."""
+    """Return betas whose square root is linear in the step (Stable Diffusion)."""
     return tuple((np.linspace(start**0.5, end**0.5, n) ** 2).tolist())
 
 

@@ -114,7 +114,7 @@ class PretrainedPrior(Prior):
         t: Float[Array, "batch"],
         embeddings: Conditioning,
     ) -> Float[Array, "batch height width channels"]:
-        """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1].
+        """Predict the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1].
 
         All tokens are attended to, padding too, as when these models were trained.
         """
@@ -136,7 +136,7 @@ class PretrainedPrior(Prior):
     def to_images(
         self, params: Any, latents: Float[Array, "batch h w channels"]
     ) -> Float[Array, "batch height width 3"]:
-        """Images of latents."""
+        """Return images of latents."""
         if self.vae is None:
             return latents
         images: Any = self.vae.apply({"params": params["vae"]}, latents, method="decode")

@@ -49,7 +49,7 @@ class FrozenModel(abc.ABC):
         return self
 
     def reads_colors(self, prompts: Sequence[str]) -> bool:
-        """Whether words for colors mean anything to it where only these prompts are asked for."""
+        """Return whether words for colors mean anything to it if only these are its prompts."""
         return True
 
     def unknown_words(self, prompt: str) -> list[str]:

@@ -16,7 +16,7 @@ from dreamfusion_jax.types import Conditioning
 def dynamic_threshold(
     x: Float[Array, "batch height width channels"], percentile: float
 ) -> Float[Array, "batch height width channels"]:
-    """Clips each image to its own s >= 1 and divides by s (Imagen, section 2.3).
+    """Clip each image to its own s >= 1 and divide by s (Imagen, section 2.3).
 
     s is that percentile (0-100) of |x|. Guided predictions leave [-1, 1]; a fixed clip
     would saturate them.
@@ -37,7 +37,7 @@ def sample(
     eta: float = 0.0,
     percentile: float | None = 99.5,
 ) -> Float[Array, "batch height width channels"]:
-    """Draws one image (or its latents) per prompt, in the model's range, from t = 1 to t = 0.
+    """Draw one image (or its latents) per prompt, in the model's range, from t = 1 to t = 0.
 
     Song et al. 2021, Eq. 12, at evenly spaced times: eta = 0 is the deterministic DDIM,
     eta = 1 is DDPM's ancestral sampling with the posterior variance. The last step ends at the

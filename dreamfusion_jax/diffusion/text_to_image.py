@@ -147,7 +147,7 @@ class TextToImagePrior(Prior):
         t: Float[Array, "batch"],
         embeddings: Conditioning,
     ) -> Float[Array, "batch height width channels"]:
-        """Predicts the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1]."""
+        """Predict the noise in z_t = alpha_t x + sigma_t eps at t in [0, 1]."""
         variables = {"params": params["unet"]}
         out: Any = self.unet.apply(
             variables, z_t, t * TIME_UNIT, embeddings.states, embeddings.mask
@@ -212,7 +212,7 @@ def _checked_networks(
 def init_params(
     unet: UNet, text_encoder: T5Encoder, config: dict[str, Any], key: jax.Array
 ) -> dict[str, Any]:
-    """Fresh parameters: {"unet": ..., "text_encoder": ...}."""
+    """Return fresh parameters: {"unet": ..., "text_encoder": ...}."""
     size, tokens = config["image_size"], config["tokens"]
     image = jnp.zeros((1, size, size, unet.in_channels))
     ids, mask = jnp.zeros((1, tokens), jnp.int32), jnp.ones((1, tokens), bool)

@@ -88,7 +88,7 @@ def render_aligned(
 
 
 def _far_lights(cameras: Camera, scale: float, light: CameraLight) -> Light:
-    """Parallel light from beside each camera, as the true pictures have it."""
+    """Return parallel light from beside each camera, as the true pictures have it."""
     beside = jnp.array([light.right, light.up, 0.0])
     towards = cameras.position * scale + cameras.rotation @ beside
     return point_light(_FAR * towards, ambient=light.ambient, diffuse=light.diffuse)
@@ -195,7 +195,7 @@ def _bounded(scale: float) -> float:
 def _zoom(
     pictures: Float[np.ndarray, "views size size 4"], factor: float
 ) -> Float[np.ndarray, "views size size 4"]:
-    """Pictures enlarged about their center; near enough to a nearer camera to choose by."""
+    """Return pictures enlarged about their center; near enough to a nearer camera to choose by."""
     size = pictures.shape[1]
     center = (size - 1) / 2
     at = center + (np.arange(size) - center) / factor

@@ -9,7 +9,7 @@ from scipy import spatial
 def silhouette_iou(
     a: Bool[np.ndarray, "*views height width"], b: Bool[np.ndarray, "*views height width"]
 ) -> Float[np.ndarray, "*views"]:
-    """Intersection over union of two masks, per view; 1 where both are empty."""
+    """Return the intersection over union of two masks, per view; 1 where both are empty."""
     union = (a | b).sum((-2, -1))
     return np.where(union > 0, (a & b).sum((-2, -1)) / np.maximum(union, 1), 1.0)
 
@@ -26,7 +26,7 @@ def psnr(
 
 
 def chamfer_distance(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> float:
-    """Mean distance to the nearest point of the other set, averaged over both directions.
+    """Return mean distances to the nearest point of the other set, averaged over both directions.
 
     Distances are not squared; in the unit of the points.
     """
@@ -44,7 +44,7 @@ def rotate_about_z(points: Float[np.ndarray, "n 3"], angle: float) -> Float[np.n
 def normalized_surface_points(
     mesh: trimesh.Trimesh, azimuth: float, count: int = 4096
 ) -> Float[np.ndarray, "count 3"]:
-    """Points spread evenly over a mesh that is turned and then normalized.
+    """Return points spread evenly over a mesh that is turned and then normalized.
 
     Normalized as the true objects are: the bounding box has its center at the origin and
     a diagonal of 1. The points are the same on every call.

@@ -16,7 +16,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether a folder holds pictures, at any depth, and no runs, whose pictures are previews."""
+    """Return whether a folder holds pictures, at any depth, and no runs (theirs are previews)."""
     found = any(path.suffix.lower() in _SUFFIXES for path in folder.rglob("*"))
     return found and not any(folder.rglob("config.json"))
 

@@ -51,7 +51,7 @@ def compare_mesh(
     *,
     step: int = FINISHED,
 ) -> tuple[float, float]:
-    """PSNR and IoU of renders of a textured mesh against those of its field.
+    """Return PSNR and IoU of renders of a textured mesh against those of its field.
 
     Args:
       scene: modules and sampling numbers.
@@ -107,7 +107,7 @@ def _draw(mesh: trimesh.Trimesh, cameras: Camera) -> Float[np.ndarray, "views si
 
 
 def is_closed(mesh: trimesh.Trimesh) -> bool:
-    """Whether a mesh is watertight where vertices of the same place are one."""
+    """Return whether a mesh is watertight where vertices of the same place are one."""
     welded = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
     return bool(welded.is_watertight)
 

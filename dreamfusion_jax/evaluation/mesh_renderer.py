@@ -64,7 +64,7 @@ class Renderer:
         ambient: float = 0.6,
         diffuse: float = 0.4,
     ) -> UInt8[np.ndarray, "size size 4"]:
-        """One view with straight (not premultiplied) alpha.
+        """Return one view with straight (not premultiplied) alpha.
 
         Args:
           position: of the camera, world coordinates.
@@ -88,7 +88,7 @@ class Renderer:
         return self._shrink(self._pixels())
 
     def close(self) -> None:
-        """Frees the window."""
+        """Free the window."""
         self._plotter.close()
 
     def _pixels(self) -> UInt8[np.ndarray, "edge edge 4"]:
@@ -107,7 +107,7 @@ class Renderer:
 def look_at_origin(
     azimuth: float, elevation: float, distance: float
 ) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
-    """Position and rotation of a camera that looks at the origin with z up (radians)."""
+    """Return the position and rotation of a camera that looks at the origin with z up (radians)."""
     back = np.array(
         [
             np.cos(elevation) * np.cos(azimuth),

@@ -72,7 +72,7 @@ def evaluate_retrieval(
     about: Mapping[str, Any],
     out: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
-    """Ranks all captions for every picture, prints a table and writes one JSON file.
+    """Rank all captions for every picture, print a table and write one JSON file.
 
     Args:
       model: of pictures and texts.
@@ -156,7 +156,7 @@ def by_prompt(runs: Sequence[Retrieval]) -> dict[str, dict[str, float]]:
 
 
 def retrieval_table(result: Mapping[str, Any]) -> str:
-    """R-Precision of every caption, then means and 95 % intervals, in per cent."""
+    """Return R-Precision of every caption, then means and 95 % intervals, in per cent."""
     kinds = list(result["mean"])
     lines = [f"{'R-Precision, %':<42}" + "".join(f"{kind:>9}" for kind in kinds) + "  taken for"]
     for caption, row in result["prompts"].items():

@@ -87,7 +87,7 @@ def with_texture(
 def unwrap(
     mesh: trimesh.Trimesh, size: int
 ) -> tuple[Int[np.ndarray, "corners"], Int[np.ndarray, "faces 3"], Float[np.ndarray, "corners 2"]]:
-    """Charts of a mesh for a texture of `size` pixels.
+    """Return the charts of a mesh for a texture of `size` pixels.
 
     Returns:
       For each vertex of the unwrapped mesh the one of `mesh` that it copies; its faces; and its

@@ -21,7 +21,7 @@ _KEYS = {"azimuth", "elevation", "distance", "focal"}
 def camera_path(
     path: str, frames: int, *, elevation: float, distance: float, focal: float
 ) -> Camera:
-    """Cameras that look at the origin, one for each frame.
+    """Return cameras that look at the origin, one for each frame.
 
     Args:
       path: "turntable" (once around, from the front on, counter-clockwise), "swing" (to and fro

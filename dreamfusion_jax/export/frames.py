@@ -146,7 +146,7 @@ def _frames(lit: dict[str, Pictures], kinds: Sequence[str], lighting: Lighting) 
 def panels(
     frames: Sequence[Frame], kinds: Sequence[str], *, transparent: bool = False
 ) -> list[UInt8[np.ndarray, "size width channels"]]:
-    """Pictures of frames, the kinds side by side, on white or with straight alpha.
+    """Return pictures of frames, the kinds side by side, on white or with straight alpha.
 
     Depth has the same colors in all frames: light is near, dark is far.
     """

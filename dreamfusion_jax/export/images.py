@@ -27,14 +27,14 @@ def over(
     opacity: Float[np.ndarray, "*shape"],
     background: float = 1.0,
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Composites a premultiplied color over a gray background (1 is white)."""
+    """Composite a premultiplied color over a gray background (1 is white)."""
     return premultiplied + (1.0 - opacity[..., None]) * background
 
 
 def normal_colors(
     normals: Float[np.ndarray, "*shape 3"], opacity: Float[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Premultiplied world normals as n / 2 + 1 / 2 on white, n made a unit vector.
+    """Return premultiplied world normals as n / 2 + 1 / 2 on white, n made a unit vector.
 
     World frame: the same side of the object has the same color from every camera.
     """
@@ -45,7 +45,7 @@ def normal_colors(
 def depth_range(
     depth: Float[np.ndarray, "*shape"], opacity: Float[np.ndarray, "*shape"]
 ) -> tuple[float, float]:
-    """Near and far distance between which most of the object lies (2nd to 98th percentile)."""
+    """Return the distances between which most of the object lies (2nd and 98th percentile)."""
     solid = opacity > 0.5
     if not solid.any():
         return 0.0, 1.0
@@ -58,7 +58,7 @@ def depth_colors(
     opacity: Float[np.ndarray, "*shape"],
     bounds: tuple[float, float],
 ) -> Float[np.ndarray, "*shape 3"]:
-    """Premultiplied depth as color on white: light is near, dark is far.
+    """Return premultiplied depth as color on white: light is near, dark is far.
 
     Args:
       depth: expected distance along the ray, premultiplied by opacity.
@@ -76,7 +76,7 @@ def depth_colors(
 def sheet(
     rows: list[list[UInt8[np.ndarray, "height width channels"]]],
 ) -> UInt8[np.ndarray, "h w channels"]:
-    """Pictures of one size, side by side and below each other."""
+    """Return pictures of one size, side by side and below each other."""
     return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
 
 

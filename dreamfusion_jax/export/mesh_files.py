@@ -112,7 +112,7 @@ def _turned(mesh: trimesh.Trimesh, turn: np.ndarray) -> trimesh.Trimesh:
 
 
 def _obj_files(mesh: trimesh.Trimesh, stem: str) -> dict[str, bytes]:
-    """Contents of the .png, .mtl and .obj files by their names, in this order.
+    """Return the contents of the .png, .mtl and .obj files by their names, in this order.
 
     Many readers stop at a space in the name of a material or file.
     """

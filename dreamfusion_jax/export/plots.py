@@ -11,7 +11,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 28, 24
 
 
 def line_chart(title: str, steps: Sequence[float | int], values: Sequence[float | int]) -> str:
-    """One curve over the steps: the values faint, their running mean strong.
+    """Return one curve over the steps: the values faint, their running mean strong.
 
     The axis is logarithmic where positive values span more than two decades. Values
     that are not finite are left out; "" where fewer than two remain.
@@ -53,7 +53,7 @@ def line_chart(title: str, steps: Sequence[float | int], values: Sequence[float 
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers inside the range."""
+    """Return three to six round numbers inside the range."""
     rough = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (5, 2, 1) if power * m <= rough * (1 + 1e-9))

@@ -94,7 +94,7 @@ def _iou(a: Bool[np.ndarray, "rays"], b: Bool[np.ndarray, "rays"]) -> float:
 def _depth_error(
     highest: Float[np.ndarray, "rays samples"], half_depth: np.ndarray, level: float
 ) -> float:
-    """Mean distance, in samples, from where a ray meets the level to its half opacity."""
+    """Return mean distances, in samples, from where a ray meets the level to its half opacity."""
     meets = highest[:, -1] >= level
     first = np.argmax(highest[meets] >= level, axis=1)
     return float(np.abs(first - half_depth[meets]).mean())

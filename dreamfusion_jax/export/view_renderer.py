@@ -29,7 +29,7 @@ _MARGIN = 2  # cells around what is occupied that count as occupied
 def grid_points(
     low: Float[np.ndarray, "3"], high: Float[np.ndarray, "3"], shape: tuple[int, int, int]
 ) -> Float[np.ndarray, "points 3"]:
-    """Points of a regular grid from corner to corner, flattened in index order."""
+    """Return points of a regular grid from corner to corner, flattened in index order."""
     axes = [np.linspace(a, b, n) for a, b, n in zip(low, high, shape, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
@@ -52,7 +52,7 @@ def prepare_views(
 
 
 def occupied_cells(scene: NerfScene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
-    """Which cells density matters in, with a margin of one."""
+    """Return which cells density matters in, with a margin of one."""
     return np.asarray(_occupied(grid, scene.radius, 1))
 
 
@@ -169,7 +169,7 @@ def _pixels_to_render(
 def _march(
     cameras: Camera, size: int, radius: float, grid: DensityGrid
 ) -> tuple[Array, Array, Array]:
-    """Near and far at the first and last occupied cell of each ray, and whether there is any."""
+    """Return near and far at each ray's first and last occupied cell, and whether there is any."""
     cells = occupied(grid, radius, _MARGIN)
     steps = 2 * len(cells)  # half a cell at most between two looks; the margin covers the rest
     fractions = (jnp.arange(steps) + 0.5) / steps

@@ -34,7 +34,7 @@ class Augmentation(NamedTuple):
 
 
 def to_device(data: CaptionedImages, tokenizer: tokenizers.Tokenizer, length: int) -> DeviceData:
-    """Tokenizes the captions (the same number for every picture) and premultiplies colors."""
+    """Tokenize the captions (the same number for every picture) and premultiply colors."""
     count = len(data.captions[0])
     ids, attention_mask = tokenize(tokenizer, data.all_captions(), length)
     empty, empty_attention_mask = tokenize(tokenizer, [""], length)
@@ -54,7 +54,7 @@ def draw_batch(
 ) -> tuple[
     Float[Array, "batch size size 3"], Int[Array, "batch length"], Bool[Array, "batch length"]
 ]:
-    """Images in [-1, 1] over random backgrounds, their token ids and the tokens' mask."""
+    """Return images in [-1, 1] over random backgrounds, their token ids and the tokens' mask."""
     keys = jax.random.split(key, 5)
     index = jax.random.randint(keys[0], (how.batch,), 0, data.images.shape[0])
     caption = jax.random.randint(keys[1], (how.batch,), 0, data.tokens.shape[1])
@@ -73,7 +73,7 @@ def draw_batch(
 def place(
     key: Key[Array, ""], pictures: Float[Array, "batch h w 4"], how: Augmentation
 ) -> Float[Array, "batch size size 4"]:
-    """Resizes premultiplied pictures with a random scale and shift, antialiased.
+    """Resize premultiplied pictures with a random scale and shift, antialiased.
 
     Never mirrored: "side view" and lettering would suffer.
     """
@@ -93,7 +93,7 @@ def place(
 
 
 def backgrounds(key: Key[Array, ""], batch: int, size: int) -> Float[Array, "batch size size 3"]:
-    """Random backgrounds in [0, 1]: linear gradients, half of them flat."""
+    """Return random backgrounds in [0, 1]: linear gradients, half of them flat."""
     color_key, flat_key, angle_key = jax.random.split(key, 3)
     first, second = jax.random.uniform(color_key, (2, batch, 1, 1, 3))
     flat = jax.random.bernoulli(flat_key, 0.5, (batch, 1, 1, 1))

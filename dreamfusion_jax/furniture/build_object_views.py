@@ -32,7 +32,7 @@ POINTS_PER_UNIT = 8192  # resolution of the stored coordinates
 
 
 def view_angles(noun: str, lower: int = 108, overhead: int = 36) -> Float[np.ndarray, "views 2"]:
-    """Azimuth and elevation (radians) of a noun's views, the same at every call.
+    """Return azimuth and elevation (radians) of a noun's views, the same at every call.
 
     `lower` views have elevations in [-10, 60] degrees, `overhead` views in [60, 90]. In each
     group both angles are stratified: one view per bin, jittered, the bins paired at random.
@@ -47,7 +47,7 @@ def view_angles(noun: str, lower: int = 108, overhead: int = 36) -> Float[np.nda
 
 
 def truth_views() -> Float[np.ndarray, "16 2"]:
-    """Azimuths 22.5, 67.5, ... at 15 and at 30 degrees of elevation, in radians."""
+    """Return azimuths 22.5, 67.5, ... at 15 and at 30 degrees of elevation, in radians."""
     azimuth = 22.5 + 45.0 * np.arange(8)
     return np.radians([(a, e) for e in (15.0, 30.0) for a in azimuth])
 
@@ -69,7 +69,7 @@ class ViewRenderer:
         return obj
 
     def render(self, views: Float[np.ndarray, "views 2"]) -> UInt8[np.ndarray, "views size size 4"]:
-        """One picture per (azimuth, elevation), lit from beside the camera."""
+        """Return one picture per (azimuth, elevation), lit from beside the camera."""
         from dreamfusion_jax.evaluation.mesh_renderer import look_at_origin
 
         shots = []

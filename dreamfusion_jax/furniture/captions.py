@@ -65,7 +65,7 @@ def parts_of(entry: Entry, color: str = "") -> CaptionParts:
 
 
 def sample_caption(rng: np.random.Generator, parts: CaptionParts, view: str) -> str:
-    """One caption; `view` is one of the view words."""
+    """Return one caption; `view` is one of the view words."""
     noun = parts.noun
     if parts.synonyms and rng.random() < SYNONYM_SHARE:
         noun = parts.synonyms[rng.integers(len(parts.synonyms))]

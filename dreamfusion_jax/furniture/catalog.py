@@ -61,7 +61,7 @@ class Entry:
 
 
 def open_source(source: str | pathlib.Path, cache: str | pathlib.Path | None = None) -> list[Entry]:
-    """All entries of a `.deb` file, or of a folder that holds the catalogs.
+    """Return all entries of a `.deb` file, or of a folder that holds the catalogs.
 
     Args:
       source: the `.deb`, or a folder with `.sh3f` files or with unpacked catalogs.
@@ -97,7 +97,7 @@ def _catalogs(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _whole(unpack: Callable, source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks into a folder that is complete or not there.
+    """Unpack into a folder that is complete or not there.
 
     Raises UserError where the source is damaged.
     """
@@ -122,7 +122,7 @@ _DAMAGED = (
 
 
 def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks the catalogs of a Debian package into `folder`, one sub-folder each."""
+    """Unpack the catalogs of a Debian package into `folder`, one sub-folder each."""
     with tempfile.TemporaryDirectory() as scratch:
         scratch_folder = pathlib.Path(scratch)
         tarball = _ar_member(deb, "data.tar", scratch_folder)
@@ -135,7 +135,7 @@ def unpack_deb(deb: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def unpack_catalogs(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Unpacks every `.sh3f` file found under `source` into `folder/<its name>/`."""
+    """Unpack every `.sh3f` file found under `source` into `folder/<its name>/`."""
     for path in sorted(source.rglob("*.sh3f")):
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:

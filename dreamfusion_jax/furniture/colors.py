@@ -33,7 +33,7 @@ def dominant_color(rgba: UInt8[np.ndarray, "*batch height width 4"]) -> str:
 
 
 def color_words(rgb: Float[np.ndarray, "n 3"]) -> np.ndarray:
-    """One of WORDS for each color in [0, 1], by thresholds on hue, saturation and value."""
+    """Return one of WORDS for each color in [0, 1], by thresholds on hue, saturation and value."""
     hue, saturation, value = rgb_to_hsv(rgb)
     words = np.full(len(rgb), "red", dtype="U8")
     for end, name in reversed(_HUES):
@@ -79,7 +79,7 @@ def recolored(
 
 
 def rgb_to_hsv(rgb: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hue in degrees [0, 360), saturation and value in [0, 1]."""
+    """Return hue in degrees [0, 360), saturation and value in [0, 1]."""
     value, low = rgb.max(1), rgb.min(1)
     chroma = value - low
     safe = np.maximum(chroma, 1e-9)
@@ -95,7 +95,7 @@ def rgb_to_hsv(rgb: Float[np.ndarray, "n 3"]) -> tuple[np.ndarray, np.ndarray, n
 def hsv_to_rgb(
     hue: np.ndarray, saturation: np.ndarray, value: np.ndarray
 ) -> Float[np.ndarray, "n 3"]:
-    """Inverse of `rgb_to_hsv`."""
+    """Return the inverse of `rgb_to_hsv`."""
     k = (np.array([5.0, 3.0, 1.0]) + hue[:, None] / 60) % 6
     ramp = np.clip(np.minimum(k, 4 - k), 0, 1)
     return value[:, None] * (1 - saturation[:, None] * ramp)

@@ -39,7 +39,7 @@ def evaluator_tokenizer(views: EvaluatorViews) -> tokenizers.Tokenizer:
 
 
 def _captions(views: EvaluatorViews) -> np.ndarray:
-    """All captions [nouns, names, views]."""
+    """Return all captions [nouns, names, views]."""
     captions = []
     for noun, synonyms in zip(views.nouns, views.synonyms, strict=True):
         names = [noun, *synonyms]
@@ -96,7 +96,7 @@ class EvaluatorBatch(NamedTuple):
 def draw_evaluator_batch(
     key: Key[Array, ""], data: EvaluatorData, how: Augmentation
 ) -> EvaluatorBatch:
-    """Random pictures, over random backgrounds, as sharp and as clean as results may be.
+    """Return random pictures, over random backgrounds, as sharp and as clean as results may be.
 
     Half are mirrored: that changes neither the noun nor front, side and back.
     """

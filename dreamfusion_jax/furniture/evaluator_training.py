@@ -48,7 +48,7 @@ def train_evaluator(
     progress: bool = True,
     init: str | Path | None = None,
 ) -> Path:
-    """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
+    """Train from the newest checkpoint in `workdir`, or from the start, to the last step.
 
     Writes checkpoints/, metrics.jsonl and, at each checkpoint, model/, which
     `DualEncoder.load` reads. All randomness depends on config.seed and the step. A new run starts
@@ -103,7 +103,7 @@ def build(config: ml_collections.ConfigDict, network: DualEncoderNetwork, model:
 def retrieval_loss(
     network: DualEncoderNetwork, params: Any, batch: EvaluatorBatch, view_weight: float
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Cross-entropy of each image's noun among all nouns, and of views among the four words."""
+    """Return the cross-entropies of each image's noun among all, and of its view among four."""
     variables = {"params": params}
     images: Any = network.apply(variables, batch.images, method="encode_images")
     nouns: Any = network.apply(variables, *batch.nouns, method="encode_texts")

@@ -114,7 +114,7 @@ def select(views: EvaluatorViews, nouns: Sequence[str]) -> EvaluatorViews:
 def evaluator_angles(
     uid: str, count: int, held_out: bool
 ) -> tuple[Float[np.ndarray, "count"], Float[np.ndarray, "count"]]:
-    """Azimuth and elevation of an object's views, the same at every call.
+    """Return azimuth and elevation of an object's views, the same at every call.
 
     One view in five is from above (60 to 90 degrees), the others from -10 to 60 degrees; those
     held out from 0 to 45. Azimuths are stratified, one view in each equal sector.

@@ -97,7 +97,7 @@ def load_object_views(
 
 
 def load_ground_truth(noun: str, folder: str | pathlib.Path | None = None) -> GroundTruth:
-    """Ground truth of one noun: 8 azimuths at 15 degrees of elevation, then 8 at 30.
+    """Return the ground truth of one noun: 8 azimuths at 15 degrees of elevation, then 8 at 30.
 
     Raises:
       UserError: the noun is not in the library, or the true objects are not there.
@@ -138,7 +138,7 @@ def _parse(path: pathlib.Path, modified: int) -> dict:
 
 
 def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views size size 4"]:
-    """Cuts a sprite sheet into its views, row by row."""
+    """Cut a sprite sheet into its views, row by row."""
     try:
         sheet = read_picture(path)
     except (OSError, ValueError) as error:
@@ -153,7 +153,7 @@ def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views size size 4"]:
 def shrink(
     rgba: UInt8[np.ndarray, "views full full 4"], size: int
 ) -> UInt8[np.ndarray, "views size size 4"]:
-    """Averages straight-alpha pictures over pixel blocks, weighting colors by alpha."""
+    """Average straight-alpha pictures over pixel blocks, weighting colors by alpha."""
     if rgba.shape[1] == size:
         return rgba
     small = box_downsample(rgba.astype(np.float32) / 255, size)
@@ -163,14 +163,15 @@ def shrink(
 def box_downsample(
     rgba: Float[np.ndarray, "n full full 4"], size: int
 ) -> Float[np.ndarray, "n size size 4"]:
-    """Averages straight-alpha pictures over pixel blocks, weighting colors by alpha."""
-    n, full, _, _ = rgba.shape
-    factor = full // size
-    alpha = rgba[..., 3:]
-    premultiplied = np.concatenate([rgba[..., :3] * alpha, alpha], axis=-1)
-    blocks = premultiplied.reshape(n, size, factor, size, factor, 4).mean(axis=(2, 4))
-    color = blocks[..., :3] / np.maximum(blocks[..., 3:], 1e-6)
-    return np.concatenate([np.clip(color, 0, 1), blocks[..., 3:]], axis=-1)
+    """Average straight-alpha pictures over pixel blocks, weighting colors by alpha."""
+    factor = rgba.shape[1] // size
+    layers = rgba * rgba[..., 3:]
+    layers[..., 3] = rgba[..., 3]
+    # Sums of strided rows and columns: several times as fast as the mean of a reshaped array.
+    rows = np.add.reduce([layers[:, i::factor] for i in range(factor)])
+    blocks = np.add.reduce([rows[:, :, i::factor] for i in range(factor)]) / factor**2
+    blocks[..., :3] /= np.maximum(blocks[..., 3:], 1e-6)
+    return np.clip(blocks, 0, 1, out=blocks)
 
 
 def _check_known(noun: str, known, folder: pathlib.Path) -> None:

@@ -34,7 +34,7 @@ LOWER, OVERHEAD = 60, 21  # views of an object: 9 x 9
 
 
 def is_pack(folder: str | os.PathLike) -> bool:
-    """Whether a folder has the form of a pack."""
+    """Return whether a folder has the form of a pack."""
     return (pathlib.Path(folder) / "pack.json").is_file()
 
 

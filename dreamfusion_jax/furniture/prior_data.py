@@ -41,7 +41,7 @@ class CaptionedImages:
     names: tuple[str, ...] = ()
 
     def all_captions(self) -> list[str]:
-        """Every caption of every picture."""
+        """Return every caption of every picture."""
         return [caption for captions in self.captions for caption in captions]
 
 
@@ -174,7 +174,7 @@ def captioned(
     seed: int,
     extras: Extras,
 ) -> CaptionedImages:
-    """Pictures with captions, and the extras after them."""
+    """Return pictures with captions, and the extras after them."""
     texts = captions_of(parts, azimuth, elevation, seed)
     rng = np.random.default_rng((seed, 1))
     pictures = [rgba]

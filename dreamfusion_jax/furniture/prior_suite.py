@@ -76,7 +76,7 @@ def renders(nouns: Sequence[str], size: int, held_out: bool) -> Renders:
 def denoising_errors(
     prior: Prior, shown: Renders, count: int, seed: int = 0
 ) -> dict[float, Float[np.ndarray, "count"]]:
-    """Mean squared error of eps_hat at each of TIMES, for `count` of the pictures.
+    """Return the mean squared error of eps_hat at each of TIMES, for `count` of the pictures.
 
     The same pictures, backgrounds and noise for every prior.
     """
@@ -103,7 +103,7 @@ def denoising_errors(
 def draw(
     prior: Prior, prompts: Sequence[str], *, steps: int, guidance_weight: float, seed: int = 0
 ) -> Float[np.ndarray, "n size size 3"]:
-    """One picture of each prompt in [0, 1], by ancestral sampling."""
+    """Return one picture of each prompt in [0, 1], by ancestral sampling."""
     embeddings = encode_rows(prior, positive=prompts, empty=[""] * len(prompts))
     settings = {"steps": steps, "guidance_weight": guidance_weight}
     pictures = []
@@ -136,7 +136,7 @@ def evaluate_prior(
     out: str | os.PathLike | None = None,
     sample_sheet: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
-    """Scores a prior on nouns of the library, prints a table and writes one JSON file.
+    """Score a prior on nouns of the library, print a table and write one JSON file.
 
     Args:
       prior: of images of at most 64 pixels, whose side divides 64.
@@ -214,7 +214,7 @@ def main_color(picture: Float[np.ndarray, "h w 3"]) -> str:
 
 
 def write_sheet(pictures: Float[np.ndarray, "n h w 3"], path: str | os.PathLike) -> None:
-    """Rows of samples as a PNG."""
+    """Return rows of samples as a PNG."""
     images = list(to_uint8(pictures))
     rows = [images[i : i + _SHEET_COLUMNS] for i in range(0, len(images), _SHEET_COLUMNS)]
     save_png(PIL.Image.fromarray(sheet([row for row in rows if len(row) == len(rows[0])])), path)

@@ -56,7 +56,7 @@ def train_prior(
     init: str | Path | None = None,
     profile: range | None = None,
 ) -> Path:
-    """Trains from the newest checkpoint in `workdir`, or from the start, to the last step.
+    """Train from the newest checkpoint in `workdir`, or from the start, to the last step.
 
     Writes checkpoints/, metrics.jsonl, samples/*.png and, at each checkpoint, model/ with
     the averaged weights, which `TextToImagePrior.load` reads. All randomness depends on
@@ -170,7 +170,7 @@ def denoising_loss(
     tokens: Int[Array, "batch length"],
     attention_mask: Bool[Array, "batch length"],
 ) -> Float[Array, ""]:
-    """Mean squared error of the predicted eps or v at random times.
+    """Return the mean squared error of the predicted eps or v at random times.
 
     The times of a batch are t = u ** time_exponent with u evenly spaced and one random offset
     (Kingma et al. 2021), which makes the loss less noisy than independent draws.
@@ -227,7 +227,7 @@ class Sheet:
 def tile(
     pictures: Float[np.ndarray, "n height width 3"], columns: int
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Pictures in [0, 1] side by side, row by row, with a white pixel between them."""
+    """Return pictures in [0, 1] side by side, row by row, with a white pixel between them."""
     pictures = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
     missing = -len(pictures) % columns
     pictures = np.pad(pictures, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1.0)

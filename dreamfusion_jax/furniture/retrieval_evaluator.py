@@ -97,7 +97,7 @@ class RetrievalEvaluator:
         noun: str | Sequence[str],
         words: Sequence[str] = VIEW_WORDS,
     ) -> Int[np.ndarray, "n"]:
-        """Which of some view words fits each image best."""
+        """Return which of some view words fits each image best."""
         wanted = [noun] * len(images) if isinstance(noun, str) else list(noun)
         different = {n: i for i, n in enumerate(dict.fromkeys(wanted))}
         texts = [f"{with_article(n)}, {word}" for n in different for word in words]
@@ -121,7 +121,7 @@ def retrieve_scene(
     *,
     step: int = FINISHED,
 ) -> RetrievalScores:
-    """Asks the retrieval evaluator about renders of a scene.
+    """Ask the retrieval evaluator about renders of a scene.
 
     Args:
       evaluator: whom to ask.
@@ -142,7 +142,7 @@ def retrieve_scene(
 def _is_janus(
     evaluator: RetrievalEvaluator, images: Float[np.ndarray, "8 h w 3"], noun: str
 ) -> bool:
-    """Whether the evaluator takes a side or the back for the front; images from all of _AROUND."""
+    """Return whether the evaluator takes a side or the back for the front, of all of _AROUND."""
     seen = evaluator.seen_from(images[list(_SIDES)], noun, VIEW_WORDS[:3])
     return bool((seen == VIEW_WORDS.index("front view")).any())
 
@@ -161,7 +161,7 @@ def retrieve_ground_truth(evaluator: RetrievalEvaluator, truth: GroundTruth) -> 
 
 
 def on_gray(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
-    """Cut-out pictures over the evaluator's background, in [0, 1]."""
+    """Return cut-out pictures over the evaluator's background, in [0, 1]."""
     rgba = rgba.astype(np.float32) / 255
     return rgba[..., :3] * rgba[..., 3:] + BACKGROUND * (1 - rgba[..., 3:])
 
@@ -193,7 +193,7 @@ def check_object_views(evaluator: RetrievalEvaluator) -> dict[str, Any]:
 
 
 def check_evaluator(evaluator: RetrievalEvaluator, views: EvaluatorViews) -> dict[str, Any]:
-    """Top-1 retrieval and view accuracy on true renders that were not learnt from.
+    """Return top-1 retrieval and view accuracy on true renders that were not learnt from.
 
     View accuracy counts front, side and back apart; objects that look alike from several sides
     are among them. Objects that the evaluator does not know are left out.

@@ -101,7 +101,7 @@ class RunScores:
 def score_scene(
     scene: NerfScene, params: dict, noun: str, truth: GroundTruth, *, step: int = FINISHED
 ) -> Scores:
-    """Aligns a scene with a true object and measures their agreement."""
+    """Align a scene with a true object and measure their agreement."""
     views = truth_views(truth).shrunk(_SIZE)
     prepared = prepare_views(scene, params, step)
     alignment = align(scene, params, prepared, views)
@@ -122,7 +122,7 @@ def score_scene(
 
 
 def score(candidate: Candidate, evaluator: RetrievalEvaluator | None = None) -> RunScores:
-    """Scores a scene against the true object that its prompt names, and asks the evaluator.
+    """Score a scene against the true object that its prompt names, and ask the evaluator.
 
     Raises:
       UserError: there is no such object, or the scene is not finite.
@@ -151,7 +151,7 @@ def evaluate_furniture(
     output: str | os.PathLike | None = None,
     evaluator: RetrievalEvaluator | None = None,
 ) -> dict[str, Any]:
-    """Scores scenes, prints one table and writes one JSON file.
+    """Score scenes, print one table and write one JSON file.
 
     Below the means stands what the prior's nearest pictures of the same objects score.
 
@@ -180,7 +180,7 @@ def evaluate_furniture(
 
 
 def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
-    """Means over nouns (of each figure over those that have it), their 95 % intervals.
+    """Return means over nouns (of each figure over those that have it), their 95 % intervals.
 
     RunStore of the same noun, with other seeds, are no independent draws: they are averaged first.
     """
@@ -204,7 +204,7 @@ def summary(runs: Sequence[RunScores]) -> dict[str, Any]:
 
 
 def baseline(nouns: Iterable[str]) -> dict[str, float]:
-    """Means over nouns of what the nearest shipped picture of each true view scores."""
+    """Return means over nouns of what the nearest shipped picture of each true view scores."""
     found = [
         dataclasses.asdict(
             nearest_picture(load_object_views(nouns=[noun]), load_ground_truth(noun), _SIZE)
@@ -259,7 +259,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def names() -> dict[str, str]:
-    """Every noun and synonym of the library -> the noun."""
+    """Return every noun and synonym of the library -> the noun."""
     objects = read_index(OBJECT_VIEWS)["objects"]
     synonyms = {s: o["noun"] for o in objects for s in o["synonyms"]}
     return synonyms | {o["noun"]: o["noun"] for o in objects}

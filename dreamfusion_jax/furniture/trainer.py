@@ -68,7 +68,7 @@ def fit(
     around_call: Callable[[int, int], contextlib.AbstractContextManager] | None = None,
     progress: bool = True,
 ) -> None:
-    """Trains from the newest checkpoint in `workdir`, or from `state`, to the last step.
+    """Train from the newest checkpoint in `workdir`, or from `state`, to the last step.
 
     Writes checkpoints/ and metrics.jsonl.
 
@@ -141,7 +141,7 @@ def compile_steps(one_step: Callable, count: int) -> Callable:
 
 
 def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
-    """AdamW with warm-up, cosine decay and a clipped gradient norm."""
+    """Return AdamW with warm-up, cosine decay and a clipped gradient norm."""
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, config.warmup_steps, steps, config.final_learning_rate
     )
@@ -152,7 +152,7 @@ def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.Gradi
 
 
 def check_training(config: ml_collections.ConfigDict) -> None:
-    """Refuses counts below 1, intervals that are not whole numbers of compiled calls, and a warm-up
+    """Refuse counts below 1, intervals that are not whole numbers of compiled calls, and a warm-up
     that does not end."""
     train = config.train
     counts = {f"train.{name}": train[name] for name in ("steps_per_call", "batch")}

@@ -68,7 +68,7 @@ class ClipGuidance(Guidance):
     def _crop(
         self, picture: Float[Array, "height width 3"], key: Key[Array, ""], size: int
     ) -> Float[Array, "crops size size 3"]:
-        """Square cut-outs at random places, resized bilinearly."""
+        """Return square cut-outs at random places, resized bilinearly."""
         side = picture.shape[0]
         own = max(1, round(self.crop_fraction * side))
         corners = jax.random.randint(key, (self.num_crops, 2), 0, side - own + 1)

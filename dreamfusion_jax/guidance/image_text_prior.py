@@ -48,7 +48,7 @@ class ImageTextPrior(FrozenModel):
 
 
 def is_dual_encoder(folder: str | Path) -> bool:
-    """Whether a folder is of the small kind that `dreamfusion train-evaluator` writes."""
+    """Return whether a folder is of the small kind that `dreamfusion train-evaluator` writes."""
     try:
         config = read_config(Path(folder) / "config.json")
     except (OSError, ValueError, UserError):

@@ -28,7 +28,7 @@ def sds_sample(
     weighting: str = "sigma_squared",
     mirrored: bool = False,
 ) -> Float[Array, "batch height width channels"]:
-    """Descends the SDS gradient with respect to the pixels (or latents), with Adam.
+    """Descend the SDS gradient with respect to the pixels (or latents), with Adam.
 
     Mode-seeking: with a large guidance weight the results are typical, saturated and
     alike, where ancestral sampling is varied.

@@ -24,7 +24,7 @@ def attend(
     value: Float[Array, "batch keys heads width"],
     bias: Float[Array, "#batch #heads 1 keys"] | None = None,
 ) -> Float[Array, "batch queries heads width"]:
-    """Softmax attention in f32; logits are scaled by width^-1/2.
+    """Return softmax attention in f32; logits are scaled by width^-1/2.
 
     The logits of many queries are never in memory together. On a CPU each head is worked on by
     itself, in parts that fit into its cache: twice as fast for the 4096 positions of Stable
@@ -93,7 +93,7 @@ def _parts(queries: int, logits: int, most: int) -> int:
 
 
 def mask_bias(mask: Bool[Array, "batch keys"]) -> Float[Array, "batch 1 1 keys"]:
-    """Logit bias that hides the keys whose mask is False."""
+    """Return the logit bias that hides the keys whose mask is False."""
     return jnp.where(mask, 0.0, -1e9)[:, None, None, :].astype(jnp.float32)
 
 
@@ -191,7 +191,7 @@ class AttentionPooling(nn.Module):
         x: Float[Array, "batch tokens width"],
         mask: Bool[Array, "batch tokens"] | None = None,
     ) -> Float[Array, "batch width"]:
-        """Pools x [B, T, D] over the tokens whose mask is True."""
+        """Pool x [B, T, D] over the tokens whose mask is True."""
         width = x.shape[-1]
         init = nn.initializers.normal(width**-0.5)
         position = self.param("positional_embedding", init, (1, width))

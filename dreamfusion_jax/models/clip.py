@@ -120,7 +120,7 @@ class CLIPNetwork(nn.Module):
     def encode_texts(
         self, tokens: Int[Array, "batch tokens"], ends: Int[Array, "batch"]
     ) -> Float[Array, "batch width"]:
-        """Token ids, and where the end token stands in each row -> unit vectors."""
+        """Return token ids, and where the end token stands in each row -> unit vectors."""
         states = self.text_model(tokens)
         states = jnp.take_along_axis(states, ends[:, None, None], axis=1)[:, 0]
         return unit(self.text_projection(states).astype(jnp.float32))

@@ -61,7 +61,7 @@ class ImageTower(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b width"]:
-        """Images in [-1, 1] -> unit vectors."""
+        """Return images in [-1, 1] -> unit vectors."""
         x = conv3x3(self.channels[0] // 2, "stem", strides=(2, 2))(images)
         for i, (channels, blocks) in enumerate(zip(self.channels, self.blocks, strict=True)):
             x = conv3x3(channels, f"down_{i}", strides=(2, 2))(nn.silu(x))
@@ -81,7 +81,7 @@ class TextTower(nn.Module):
     def __call__(
         self, tokens: Int[Array, "b tokens"], present: Bool[Array, "b tokens"]
     ) -> Float[Array, "b width"]:
-        """Token ids and their mask -> unit vectors."""
+        """Return token ids and their mask -> unit vectors."""
         states = self.encoder(tokens, present)
         mean = jnp.sum(states * present[..., None], axis=1)
         mean = mean / jnp.maximum(jnp.sum(present, axis=1, keepdims=True), 1)
@@ -108,13 +108,13 @@ class DualEncoderNetwork(nn.Module):
         return self.image(images), self.text(tokens, present), self.scale()
 
     def encode_images(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b width"]:
-        """Images in [-1, 1] -> unit vectors."""
+        """Return images in [-1, 1] -> unit vectors."""
         return self.image(images)
 
     def encode_texts(
         self, tokens: Int[Array, "b tokens"], present: Bool[Array, "b tokens"]
     ) -> Float[Array, "b width"]:
-        """Token ids -> unit vectors."""
+        """Return token ids -> unit vectors."""
         return self.text(tokens, present)
 
     def scale(self) -> Float[Array, ""]:
@@ -225,7 +225,7 @@ class DualEncoder:
 def init_params(
     network: DualEncoderNetwork, config: dict[str, Any], key: jax.Array
 ) -> dict[str, Any]:
-    """Fresh parameters."""
+    """Return fresh parameters."""
     images = jnp.zeros((1, config["image_size"], config["image_size"], 3))
     ids, present = (jnp.zeros((1, config["tokens"]), kind) for kind in (jnp.int32, bool))
     return network.init(key, images, ids, present)["params"]

@@ -37,5 +37,5 @@ class ImageTextModel(Protocol):
 
 
 def unit(x: Float[Array, "b width"]) -> Float[Array, "b width"]:
-    """Rows of length 1."""
+    """Return rows of length 1."""
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)

@@ -21,7 +21,7 @@ from dreamfusion_jax.model_files import check_fields, number, shown, whole
 def relative_position_bucket(
     relative: Int[np.ndarray, "*shape"], buckets: int, max_distance: int
 ) -> Int[np.ndarray, "*shape"]:
-    """Buckets of (key position - query position), both directions (Raffel et al. 2020).
+    """Return buckets of (key position - query position), both directions (Raffel et al. 2020).
 
     Half of the buckets are for keys behind the query; of each half, half are single
     distances and the rest grow logarithmically up to `max_distance`.
@@ -201,7 +201,7 @@ class T5Stack(nn.Module):
     def __call__(
         self, x: Float[Array, "batch tokens width"], mask: Bool[Array, "batch tokens"]
     ) -> Float[Array, "batch tokens width"]:
-        """Embedded tokens [B, T, D] -> states [B, T, D]."""
+        """Return embedded tokens [B, T, D] -> states [B, T, D]."""
         bias = mask_bias(mask)
         for i in range(self.num_layers):
             block = T5Block(

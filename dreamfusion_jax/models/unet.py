@@ -77,7 +77,7 @@ UP_KINDS = {
 def timestep_features(
     timesteps: Float[Array, "batch"], width: int, flip_sin_to_cos: bool = True, shift: int = 0
 ) -> Float[Array, "batch width"]:
-    """Sines and cosines of the time step at geometric frequencies 1 ... 1e-4."""
+    """Return sines and cosines of the time step at geometric frequencies 1 ... 1e-4."""
     half = width // 2
     frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(half) / (half - shift))
     angles = timesteps.astype(jnp.float32)[:, None] * frequencies

@@ -29,12 +29,12 @@ def activation(name: str | None) -> Callable[[jax.Array], jax.Array]:
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Doubles height and width, nearest neighbor."""
+    """Double height and width, nearest neighbor."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Halves height and width, mean of 2 x 2."""
+    """Halve height and width, mean of 2 x 2."""
     return nn.avg_pool(x, (2, 2), strides=(2, 2))
 
 
@@ -176,7 +176,7 @@ class Stage(nn.Module):
     resample: Callable[..., nn.Module] | None = None
 
     def layer(self, i: int, x: jax.Array, temb: jax.Array | None, *context: Any) -> jax.Array:
-        """Residual block i, and its attention."""
+        """Apply residual block i, and its attention."""
         x = self.resnet(name=f"resnets_{i}")(x, temb)
         return x if self.attention is None else self.attention(name=f"attentions_{i}")(x, *context)
 

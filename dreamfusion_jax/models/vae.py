@@ -171,7 +171,7 @@ class VAE(nn.Module):
         return (mean - self.shift_factor) * self.scaling_factor
 
     def decode(self, z: Float[Array, "batch h w latent"]) -> Float[Array, "batch height width 3"]:
-        """Images of latents, about in [-1, 1]."""
+        """Return images of latents, about in [-1, 1]."""
         z = (z / self.scaling_factor + self.shift_factor).astype(self.dtype)
         z = self.post_quant_conv(z) if self.use_post_quant_conv else z
         return self.decoder(z).astype(jnp.float32)

@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         return {n: [(s, a) for s, a in pairs if s[a] == n] for n in sizes}
 
     def num_blocks(self, shape: Shape) -> int:
-        """Blocks of this shape over all tensors."""
+        """Return blocks of this shape over all tensors."""
         return sum(region.num_blocks for region in self.groups[shape])
 
     def ranks(self) -> dict[int, np.ndarray]:
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
 
 
 def merge_small_dims(shape: Sequence[int], max_size: int = MAX_MERGED_DIM) -> Shape:
-    """Multiplies neighboring dims, left to right, while the product stays <= max_size.
+    """Multiply neighboring dims, left to right, while the product stays <= max_size.
 
     Dims of size 1 vanish; a scalar, or a tensor of ones, becomes (1,).
     """
@@ -79,7 +79,7 @@ def merge_small_dims(shape: Sequence[int], max_size: int = MAX_MERGED_DIM) -> Sh
 
 
 def make_layout(shapes: Sequence[Shape], block_size: int) -> Layout:
-    """Plans the blocks of tensors of these shapes.
+    """Plan the blocks of tensors of these shapes.
 
     Tensors with a dim beyond MAX_DIM, or without elements, get no blocks.
     """
@@ -97,7 +97,7 @@ def make_layout(shapes: Sequence[Shape], block_size: int) -> Layout:
 
 
 def _cut(dim: int, block_size: int) -> list[tuple[int, int, int]]:
-    """One axis as (start, count, size): the whole blocks, then the smaller last one."""
+    """Return one axis as (start, count, size): the whole blocks, then the smaller last one."""
     if dim <= block_size:
         return [(0, 1, dim)]
     count, rest = divmod(dim, block_size)
@@ -106,7 +106,7 @@ def _cut(dim: int, block_size: int) -> list[tuple[int, int, int]]:
 
 
 def to_blocks(layout: Layout, leaves: Sequence[jax.Array]) -> dict[Shape, jax.Array]:
-    """All blocks of all tensors: block shape -> f32[blocks, *block shape]."""
+    """Return all blocks of all tensors: block shape -> f32[blocks, *block shape]."""
 
     def stack(region: Region) -> jax.Array:
         tensor = leaves[region.leaf].astype(jnp.float32).reshape(layout.merged[region.leaf])

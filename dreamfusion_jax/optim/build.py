@@ -18,7 +18,7 @@ FACTORIES = {"shampoo": shampoo, "adam": optax.adam}
 def build_optimizer(
     config_optim: ml_collections.ConfigDict, total_steps: int, batch_axis_name: str | None = None
 ) -> optax.GradientTransformation:
-    """Clipping, then Shampoo or Adam with warm-up and cosine decay.
+    """Chain clipping, then Shampoo or Adam with warm-up and cosine decay.
 
     Args:
       config_optim: `name` ("shampoo" or "adam"), `learning_rate` (the peak), `warmup_start`,
@@ -57,7 +57,7 @@ def build_optimizer(
 def _for_tables(
     config_optim: ml_collections.ConfigDict, total_steps: int
 ) -> optax.GradientTransformation | None:
-    """Adam at the tables' own learning rate, None where they have none."""
+    """Return Adam at the tables' own learning rate, None where they have none."""
     rates = config_optim.get("tables", {"learning_rate": 0.0})
     if not rates["learning_rate"]:
         return None

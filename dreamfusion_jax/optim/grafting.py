@@ -24,7 +24,7 @@ def check_graft_type(graft_type: str) -> None:
 
 
 def has_diagonal(graft_type: str) -> bool:
-    """Whether this type accumulates squared gradients."""
+    """Return whether this type accumulates squared gradients."""
     return graft_type not in ("sgd", "sqrt_n")
 
 

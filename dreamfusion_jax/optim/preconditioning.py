@@ -40,7 +40,7 @@ def accumulate(
 def precondition(
     layout: Layout, preconditioners: Stacks, blocks: dict[Shape, jax.Array]
 ) -> dict[Shape, jax.Array]:
-    """Every block multiplied by its P_a along each axis a."""
+    """Return every block multiplied by its P_a along each axis a."""
     factors: dict[Any, Any] = {}
     for stack, slots in zip(preconditioners, layout.slots().values(), strict=True):
         ends = np.cumsum([layout.num_blocks(shape) for shape, _ in slots])[:-1]
@@ -119,7 +119,7 @@ def _roots(
 
 
 def _roots_by_exponent(statistics, previous, exponents, epsilon) -> jax.Array:
-    """One iteration for each exponent: a known power is cheaper than a traced one."""
+    """Return one iteration for each exponent: a known power is cheaper than a traced one."""
     if isinstance(exponents, jax.Array):
         return _roots(statistics, previous, exponents, epsilon)
     roots = previous

@@ -39,7 +39,7 @@ def scale_by_shampoo(
     weight_decay: Scalar = 0.0,
     batch_axis_name: str | None = None,
 ) -> optax.GradientTransformation:
-    """Preconditions each tensor with the inverse roots of its gradients' covariances.
+    """Precondition each tensor with the inverse roots of its gradients' covariances.
 
     Args:
       block_size: larger dims are cut into blocks of this size.
@@ -178,7 +178,7 @@ def shampoo(
     weight_decay: Scalar = 0.0,
     batch_axis_name: str | None = None,
 ) -> optax.GradientTransformation:
-    """Distributed Shampoo with the DreamFusion paper's settings as defaults.
+    """Return Distributed Shampoo with the DreamFusion paper's settings as defaults.
 
     Args:
       learning_rate: a number or a schedule; multiplies last, also the weight decay.

@@ -84,7 +84,7 @@ def load_clip(folder: str | Path, dtype: Any = jnp.float32) -> Clip:
 
 
 def _is_open_clip(folder: Path) -> bool:
-    """Whether to read OpenCLIP's files: folders can hold both layouts, or another config.json."""
+    """Return whether to read OpenCLIP's files: folders may hold both layouts, or another config."""
     if not (folder / _OPEN_CLIP).is_file():
         return False
     path = folder / "config.json"

@@ -32,7 +32,7 @@ Path = tuple[str, ...]
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Whether a tensor is none of the network's, but of how its weights were averaged."""
+    """Return whether a tensor is none of the network's, but of how its weights were averaged."""
     return _BOOKKEEPING.fullmatch(name) is not None
 
 

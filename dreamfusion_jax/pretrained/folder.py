@@ -24,7 +24,7 @@ _PARTS = ("unet", "transformer")
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a folder holds a pipeline of diffusers."""
+    """Return whether a folder holds a pipeline of diffusers."""
     return os.path.isfile(path / INDEX) or any(os.path.isdir(path / part) for part in _PARTS)
 
 
@@ -60,7 +60,7 @@ class ModelFolder:
     path: Path
 
     def has(self, component: str) -> bool:
-        """Whether the model has this component."""
+        """Return whether the model has this component."""
         return (self.path / component).is_dir()
 
     def index(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _check_index(path: Path) -> None:
 
 
 def choose_files(names: Collection[str], dtype: Any, where: str) -> list[str]:
-    """Which of a folder's files to read: one, or the shards of one variant, in order.
+    """Return which of a folder's files to read: one, or the shards of one variant, in order.
 
     Raises:
       UserError: there are none, shards are missing, or only files of other kinds are there.

@@ -25,7 +25,7 @@ _TOKENIZERS = (("spiece.model",), ("tokenizer.json",), ("vocab.json", "merges.tx
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form of an id, OWNER/MODEL."""
+    """Return whether a name has the form of an id, OWNER/MODEL."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 
@@ -78,7 +78,7 @@ def fetch(name: str, dtype: Any) -> Path:
 
 
 def is_complete(folder: Path, dtype: Any) -> bool:
-    """Whether all that is read of a model is in a folder (a download may have been stopped).
+    """Return whether all that is read of a model is in a folder (a download may have been stopped).
 
     Weights of another variant than `fetch` would choose for the dtype will do.
     """
@@ -99,7 +99,7 @@ def is_complete(folder: Path, dtype: Any) -> bool:
 
 
 def wanted_files(names: list[str], dtype: Any, name: str) -> list[str]:
-    """Which of a model's files to fetch."""
+    """Return which of a model's files to fetch."""
     if INDEX not in names:
         raise UserError(f"The model {name} is not in the layout of diffusers: it has no {INDEX}.")
     names = [n for n in names if ".." not in n.split("/")]  # nothing outside of the folder

@@ -67,7 +67,7 @@ class TextEncoder:
     prepare: Callable[[str], str] = str
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
-        """One row of states for each text."""
+        """Return one row of states for each text."""
         texts = [self.prepare(text) for text in texts]
         ids, mask = self.tokenizer(texts, self.tokens)
         known = {text: self.cache.get(text) for text in texts}
@@ -255,7 +255,7 @@ def _starts(ids: np.ndarray) -> range:
 
 
 def _fingerprint(folder: Path, weights: Sequence[Path], dtype: Any) -> str:
-    """Tells models apart by their settings and all of their weights."""
+    """Tell models apart by their settings and all of their weights."""
     digest = hashlib.sha256(str(jnp.dtype(dtype)).encode())
     settings = [p for name in ("text_encoder", "tokenizer") for p in (folder / name).glob("*")]
     try:

@@ -51,7 +51,7 @@ class HFTokenizer:
     def __call__(
         self, texts: Sequence[str], length: int
     ) -> tuple[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]]:
-        """Ids [rows, length] and the mask that is True where a token is.
+        """Return ids [rows, length] and the mask that is True where a token is.
 
         What is longer is cut, and a warning says what was left out.
         """
@@ -67,11 +67,11 @@ class HFTokenizer:
         return ids, mask
 
     def ids(self, text: str) -> list[int]:
-        """All ids of a text, with the special tokens."""
+        """Return all ids of a text, with the special tokens."""
         return [*(() if self.start is None else (self.start,)), *self.split(text), self.end]
 
     def _report(self, text: str, tokens: list[int], length: int) -> None:
-        """Names the words whose tokens do not fit."""
+        """Name the words whose tokens do not fit."""
         words = text.split()
         fitting = len(words)
         while fitting and len(self.ids(" ".join(words[:fitting]))) > length:

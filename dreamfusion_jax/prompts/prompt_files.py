@@ -13,7 +13,7 @@ _COCO = "coco_captions:"
 
 
 def read_captions(source: str | os.PathLike) -> list[str]:
-    """Captions in their order.
+    """Return captions in their order.
 
     Args:
       source: a text file with one caption a line (not those that begin with #); a .json file with
@@ -31,7 +31,7 @@ def read_captions(source: str | os.PathLike) -> list[str]:
 
 
 def read_prompts(source: str | os.PathLike) -> list[str]:
-    """Prompts that can each have a folder; `source` as for `read_captions`.
+    """Return prompts that can each have a folder; `source` as for `read_captions`.
 
     Raises:
       UserError: it cannot be read or holds none; one cannot be used, or two would share a folder
@@ -108,7 +108,7 @@ def _ids(path: str) -> list[int]:
 
 
 def coco_captions(ids: Sequence[int]) -> list[str]:
-    """Captions of TFDS' coco_captions, in the order of the ids.
+    """Return captions of TFDS' coco_captions, in the order of the ids.
 
     Raises:
       UserError: the data set is not prepared, or has no caption of an id.

@@ -27,7 +27,7 @@ FINE_WORDS = tuple(height.format(octant) for height in _HEIGHTS for octant in _O
 def view_index(
     azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
 ) -> Int[Array, "*batch"]:
-    """Which of VIEW_WORDS a camera sees (radians).
+    """Return which of VIEW_WORDS a camera sees (radians).
 
     Overhead above 60 degrees of elevation, otherwise front, side or back by the
     quadrant of the azimuth, the front quadrant being centered on azimuth 0.
@@ -40,7 +40,7 @@ def view_index(
 def fine_view_index(
     azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
 ) -> Int[Array, "*batch"]:
-    """Which of FINE_WORDS a camera sees: eight octants at three heights (radians)."""
+    """Return which of FINE_WORDS a camera sees: eight octants at three heights (radians)."""
     elevation = jnp.asarray(elevation)
     height = (elevation > _RAISED_ELEVATION).astype(jnp.int32)
     height += (elevation > OVERHEAD_ELEVATION).astype(jnp.int32)
@@ -74,7 +74,7 @@ class ViewPrompts:
     def index(
         self, azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
     ) -> Int[Array, "*batch"]:
-        """Which prompt a camera at these angles (radians) gets."""
+        """Return which prompt a camera at these angles (radians) gets."""
         if self.kind == "none":
             return jnp.zeros(jnp.shape(azimuth), jnp.int32)
         return (fine_view_index if self.kind == "fine" else view_index)(azimuth, elevation)

@@ -78,7 +78,7 @@ def check_ids(largest: int, count: int, where: str) -> None:
 def tokenize(
     tokenizer: tokenizers.Tokenizer, prompts: Sequence[str], length: int
 ) -> tuple[Int[np.ndarray, "rows tokens"], Bool[np.ndarray, "rows tokens"]]:
-    """Token ids [rows, length], padded, and the mask that is True where a token is.
+    """Return token ids [rows, length], padded, and the mask that is True where a token is.
 
     Raises UserError for a prompt of more than `length` - 1 tokens.
     """

@@ -46,7 +46,7 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def contains_phrase(prompt: str, name: str) -> bool:
-    """Whether a prompt has a name in it, as whole words, in either number."""
+    """Return whether a prompt has a name in it, as whole words, in either number."""
     words, target = ([singular(w) for w in words_of(text)] for text in (prompt, name))
     span = len(target)
     return bool(target) and any(words[i : i + span] == target for i in range(len(words) - span + 1))

@@ -109,7 +109,7 @@ class EnvironmentMap(nn.Module):
 
     @nn.compact
     def __call__(self, directions: Float[Array, "*rays 3"]) -> Float[Array, "*rays channels"]:
-        """Colors in [0, 1] seen in unit directions."""
+        """Return colors in [0, 1] seen in unit directions."""
         h = integrated_encoding(directions, 0.0, self.frequencies)
         for i in range(self.layers):
             h = nn.silu(nn.Dense(self.width, name=f"layer{i}")(h))
@@ -131,7 +131,7 @@ _BLUR_STD, _BLUR_RADIUS = 10 / 224, 7 / 224  # image widths
 
 
 def random_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"]:
-    """Noise, a checkerboard or a Fourier texture, blurred, as in Dream Fields (section 4.5).
+    """Return noise, a checkerboard or a Fourier texture, blurred, as in Dream Fields (section 4.5).
 
     Each is drawn a third of the time; the blur's standard deviation is uniform up to 10 pixels
     in 224.
@@ -175,7 +175,7 @@ def _fourier_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"
 def _blurred(
     picture: Float[Array, "size size 3"], std: Float[Array, ""]
 ) -> Float[Array, "size size 3"]:
-    """Gaussian blur of a standard deviation in pixels; the t_vals are continued."""
+    """Return a Gaussian blur of a standard deviation in pixels; the t_vals are continued."""
     radius = max(1, round(_BLUR_RADIUS * len(picture)))
     offsets = jnp.arange(-radius, radius + 1)
     kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(std, 1e-3)) ** 2)

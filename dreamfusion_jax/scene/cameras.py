@@ -52,14 +52,14 @@ def look_at(
     target: Float[Array, "*batch 3"],
     up: Float[Array, "*batch 3"],
 ) -> Float[Array, "*batch 3 3"]:
-    """Rotation with the columns right, up and backward of a camera that faces `target`."""
+    """Return a rotation with the columns right, up and backward of a camera that faces `target`."""
     backward = _normalize(position - target)
     right = _normalize(jnp.cross(up, backward))
     return jnp.stack([right, jnp.cross(backward, right), backward], axis=-1)
 
 
 def sample_camera(key: PRNGKeyArray, distribution: CameraDistribution) -> Camera:
-    """Draws one camera."""
+    """Draw one camera."""
     d = distribution
     keys = jax.random.split(key, 7)
     azimuth = _uniform(keys[0], [math.radians(a) for a in d.azimuth_range])
@@ -94,7 +94,7 @@ def turned(camera: Camera, angle: Float[Array, ""]) -> Camera:
 
 
 def choose(key: PRNGKeyArray, cameras: Camera) -> Camera:
-    """Draws one of some cameras."""
+    """Draw one of some cameras."""
     index = jax.random.randint(key, (), 0, cameras.focal.shape[0])
     return jax.tree.map(lambda x: x[index], cameras)
 
@@ -105,7 +105,7 @@ def orbit_camera(
     distance: float | Float[Array, "*batch"],
     focal: float | Float[Array, "*batch"],
 ) -> Camera:
-    """Cameras that look at the origin; angles in radians, focal length in image widths."""
+    """Return cameras that look at the origin; angles in radians, focal length in image widths."""
     azimuth = jnp.asarray(azimuth, jnp.float32)
 
     def each(value):

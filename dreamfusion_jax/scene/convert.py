@@ -73,7 +73,7 @@ class Fit(Convert):
 
 
 def _taken_over(old: Any, fresh: Any) -> Any:
-    """Fresh parameters, with the old ones at the top level wherever they have the same shapes."""
+    """Return fresh parameters, at the top level the old ones wherever they have the same shapes."""
     if not (isinstance(old, dict) and isinstance(fresh, dict)):
         return fresh
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (old, fresh)]
@@ -81,7 +81,7 @@ def _taken_over(old: Any, fresh: Any) -> Any:
 
 
 def _in_ball(key: Key[Array, ""], count: int, radius: float) -> Float[Array, "points 3"]:
-    """Points that are uniform in a ball."""
+    """Return points that are uniform in a ball."""
     direction_key, distance_key = jax.random.split(key)
     direction = jax.random.normal(direction_key, (count, 3))
     direction /= jnp.linalg.norm(direction, axis=-1, keepdims=True)

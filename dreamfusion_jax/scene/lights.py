@@ -58,7 +58,7 @@ def point_light(
 def sample_light(
     key: PRNGKeyArray, camera: Camera, step: Int[Array, ""], distribution: LightDistribution
 ) -> Light:
-    """Draws the light of one view, see `LightDistribution`; the paper's: N(camera position, I)."""
+    """Draw the light of one view, see `LightDistribution`; the paper's: N(camera position, I)."""
     d = distribution
     direction_key, distance_key, lit_key, textureless_key = jax.random.split(key, 4)
     mean = camera.position + camera.rotation[:, :2] @ jnp.array(d.beside)

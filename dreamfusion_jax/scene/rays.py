@@ -42,7 +42,7 @@ def _rays(camera: Camera, x: Float[Array, "*batch"], y: Float[Array, "*batch"], 
 def intersect_sphere(
     origins: Float[Array, "*batch 3"], directions: Float[Array, "*batch 3"], radius: float
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
-    """Entry and exit distances (>= 0) of the sphere around the origin; both 0 on a miss."""
+    """Return entry and exit distances (>= 0) of the sphere around the origin; both 0 on a miss."""
     middle = -jnp.sum(origins * directions, axis=-1)
     half_squared = middle**2 - jnp.sum(origins**2, axis=-1) + radius**2
     half = jnp.sqrt(jnp.maximum(half_squared, 0.0))

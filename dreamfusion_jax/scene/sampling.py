@@ -18,7 +18,7 @@ def uniform_edges(rays: Rays, intervals: int) -> Float[Array, "*rays t_vals"]:
 def stratified_points(
     t_vals: Float[Array, "*rays t_vals"], key: PRNGKeyArray | None
 ) -> Float[Array, "*rays samples"]:
-    """One distance drawn uniformly in each interval; the midpoints where key is None."""
+    """Return one distance drawn uniformly in each interval; the midpoints where key is None."""
     lower, upper = t_vals[..., :-1], t_vals[..., 1:]
     if key is None:
         return 0.5 * (lower + upper)
@@ -34,7 +34,7 @@ def fine_edges(
     intervals: int,
     padding: float = 0.01,
 ) -> Float[Array, "*rays fine_edges"]:
-    """Edges of `intervals` intervals, dense where the coarse weights are large.
+    """Return edges of `intervals` intervals, dense where the coarse weights are large.
 
     The weights' square roots become a piecewise-constant density over the coarse
     intervals, widened by its neighbors' maxima and padded (mip-NeRF Eq. 18), so
@@ -68,7 +68,7 @@ def _interpolate_sorted(
     xp: Float[Array, "*rays t_vals"],
     fp: Float[Array, "*rays t_vals"],
 ) -> Float[Array, "*rays queries"]:
-    """Piecewise-linear interpolation of the increasing points (xp, fp), batched over rays."""
+    """Interpolate the increasing points (xp, fp) linearly at x, batched over rays."""
     # Comparing all pairs beats a binary search at these sizes, on every backend.
     below = xp[..., None, :] <= x[..., :, None]
     left = jnp.sum(below, axis=-1) - 1

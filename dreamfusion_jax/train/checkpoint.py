@@ -53,7 +53,7 @@ def _is_about_room(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def _failing_in_silence() -> Iterator[None]:
-    """Lets what orbax does in threads fail without a word there: here it is raised as well.
+    """Let what orbax does in threads fail without a word there: here it is raised as well.
 
     After a failure the silence stays, as the other threads go on to fail.
     """

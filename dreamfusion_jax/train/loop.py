@@ -62,7 +62,7 @@ def train(
     callbacks: Callbacks = Callbacks(),
     progress: bool = True,
 ) -> TrainState:
-    """Optimizes scenes from their newest checkpoint, or from the start, to the last step.
+    """Optimize scenes from their newest checkpoint, or from the start, to the last step.
 
     Every number that is drawn depends on the scene's seed and the step alone, so a run that
     was interrupted and repeated equals an unbroken one bit for bit, and a scene is the same

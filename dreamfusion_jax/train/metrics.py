@@ -75,7 +75,7 @@ def _room_in(path: Path) -> Iterator[None]:
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """All complete lines of a run's metrics; [] if there are none."""
+    """Return all complete lines of a run's metrics; [] if there are none."""
     return read_rows(Path(workdir) / FILE)
 
 

@@ -83,7 +83,7 @@ def replicate(tree: Any, count: int = 0) -> Any:
 
 
 def compile_steps(stage: Stage, num_steps: int) -> Callable:
-    """One program that runs `num_steps` steps on the devices of the stage.
+    """Return one program that runs `num_steps` steps on the devices of the stage.
 
     Returns:
       A function (state, prior_params, embeddings, own_cameras, seed_keys) -> (state, metrics), with
@@ -173,7 +173,7 @@ def initialize_distributed(
 
 
 def _alone_on_its_node() -> bool:
-    """Whether Slurm or Open MPI has started this process alone on its node."""
+    """Return whether Slurm or Open MPI has started this process alone on its node."""
     slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # such as 1(x4), or 8(x2),4
     stages = {part.partition("(")[0] for part in slurm.split(",")}
     return stages == {"1"} or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1"
@@ -186,7 +186,7 @@ def shutdown_distributed() -> None:
 
 
 def cluster_is_visible() -> bool:
-    """Whether the environment says that this process is one of several that belong together.
+    """Return whether the environment says that this process is one of several that belong together.
 
     Looks at Slurm, Open MPI and the list of workers that multi-host TPUs are given.
     """
@@ -220,12 +220,12 @@ def _give_up(what: str) -> None:
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes files and reports."""
+    """Return whether this process is the one that writes files and reports."""
     return jax.process_index() == 0
 
 
 def multi_host() -> bool:
-    """Whether other processes take part."""
+    """Return whether other processes take part."""
     return jax.process_count() > 1
 
 
@@ -248,7 +248,7 @@ def on_primary(function: Callable[[], T]) -> T | None:
 
 
 def tree_of_primary(function: Callable[[], T]) -> T:
-    """Call a function on the first host only and gives its tree of arrays to all.
+    """Call a function on the first host only and give its tree of arrays to all.
 
     All hosts must call this together; the others need not know shapes, types or structure.
 
@@ -296,7 +296,7 @@ def broadcast(tree: Any) -> Any:
 
 
 def any_host(flag: bool) -> bool:
-    """Whether the flag is set on any host; all hosts must call this together."""
+    """Return whether the flag is set on any host; all hosts must call this together."""
     return bool(max_over_hosts(int(flag)))
 
 

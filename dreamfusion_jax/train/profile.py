@@ -46,7 +46,7 @@ class Profile:
 
     @contextlib.contextmanager
     def around_call(self, step: int, count: int) -> Iterator[None]:
-        """Surrounds the call that runs `count` steps from `step` on, until its results are there.
+        """Surround the call that runs `count` steps from `step` on, until its results are there.
 
         A trace that cannot be made is said, and does not end the run.
         """
@@ -71,7 +71,7 @@ class Profile:
             self._stop(self._done)
 
     def say_if_none(self) -> None:
-        """Tells of a run that has ended without any of the steps."""
+        """Tell of a run that has ended without any of the steps."""
         if self._first < 0:
             wanted = f"{self._steps.start}:{self._steps.stop}"
             print(f"The steps {wanted} were done before: no profile of them.", file=sys.stderr)

@@ -36,7 +36,7 @@ class Job:
 
 
 def plan(jobs: Sequence[Job], size: int, last_step: int) -> list[list[Job]]:
-    """Which scenes to optimize together, at most `size`; those at their last step are left out.
+    """Return which scenes to optimize together, at most `size`, but for those at their last step.
 
     Only scenes that can go on from a common step share a group, or that have yet to start:
     what was made of one alone is not thrown away to wait for another.

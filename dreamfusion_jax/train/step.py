@@ -91,7 +91,7 @@ def sample_views(
     keys: Key[Array, "scenes views"],
     own_cameras: Camera | None,
 ) -> tuple[Camera, Light]:
-    """Draws the camera and the light of each view: of the prior's own cameras, if there are any.
+    """Draw the camera and the light of each view: of the prior's own cameras, if there are any.
 
     A group of views that the prior looks at together stands evenly around the scene.
     """

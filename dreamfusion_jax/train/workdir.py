@@ -147,7 +147,7 @@ def create_or_check_folder(folder: Path, prompts: Sequence[str]) -> None:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a folder holds nothing that anybody would miss.
+    """Return whether a folder holds nothing that anybody would miss.
 
     What file managers leave, and what this program leaves where it is killed at once, counts as
     nothing.

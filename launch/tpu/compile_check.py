@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def check(options: argparse.Namespace) -> dict:
-    """Compiles one call of the program, and reads its costs."""
+    """Compile one call of the program, and read its costs."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("The TPU compiler is missing: pip install 'dreamfusion_jax[tpu]'.")
     name, how, capacity, clock = TOPOLOGIES[options.topology]

@@ -39,7 +39,7 @@ class Collective:
 
 
 def cycles_by_part(text: str, parts: Mapping[str, str]) -> dict[str, float]:
-    """Estimated cycles of the whole program, by part.
+    """Return estimated cycles of the whole program, by part.
 
     Args:
       text: the compiled program.
@@ -66,7 +66,7 @@ def cycles_by_part(text: str, parts: Mapping[str, str]) -> dict[str, float]:
 
 
 def collectives(text: str) -> list[Collective]:
-    """All messages of the program."""
+    """Return all messages of the program."""
     kinds = "|".join(COLLECTIVES)
     pattern = re.compile(rf"= (.*?) ({kinds})(?:-start)?\(")
     found = (pattern.search(line) for line in text.splitlines())

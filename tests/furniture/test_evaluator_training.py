@@ -75,7 +75,13 @@ def test_angles_are_those_of_the_view_and_never_the_same_again():
     assert sorted((azimuth / (2 * np.pi) * 20).astype(int)) == list(range(20))  # one in each sector
 
 
-def test_views_that_are_not_there_are_a_sentence(tmp_path):
+@pytest.fixture(scope="module")
+def library():
+    return shipped_views()
+
+
+@pytest.mark.slow
+def test_views_that_are_not_there_are_a_sentence(tmp_path, library):
     with pytest.raises(UserError, match="holds no views for a retrieval evaluator"):
         load_evaluator_views(tmp_path)
     (tmp_path / "index.json").write_text('{"views": {}}')
@@ -83,11 +89,12 @@ def test_views_that_are_not_there_are_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no views for a retrieval evaluator"):
         load_evaluator_views(tmp_path)
     with pytest.raises(UserError, match="none of 'unicorn'"):
-        select(shipped_views(), ["vase", "unicorn"])
+        select(library, ["vase", "unicorn"])
 
 
-def test_the_library_can_be_learnt_from():
-    views = shipped_views()
+@pytest.mark.slow
+def test_the_library_can_be_learnt_from(library):
+    views = library
     assert len(views.nouns) == 128 and views.rgba.shape == (128 * 144, 64, 64, 4)
     table = views.nouns.index("table")
     own = np.flatnonzero(views.noun == table)

@@ -133,6 +133,7 @@ def test_senseless_counts_are_refused_before_anything_is_written(tmp_path, key, 
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_bfloat16_is_for_the_arithmetic_and_weights_stay_float32():
     """The same loss to bfloat16's 3 digits, and not to float32's 7."""
     losses = []

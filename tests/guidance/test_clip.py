@@ -64,6 +64,7 @@ def test_prior_hands_texts_over_as_states():
     assert PRIOR.latent_shape == (12, 12, 3) and PRIOR.params == 1.0
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_cosine_of_whole_images():
     """Without cutting anything off, each image's own cosine, times its pixels."""
     x = images()
@@ -80,6 +81,7 @@ def test_gradient_is_that_of_the_cosine_of_whole_images():
         np.testing.assert_allclose(grad[i], -144 * expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_crops_lie_inside_and_are_drawn_anew():
     x = images()
     small = ClipGuidance(num_crops=1, crop_fraction=0.5)

@@ -53,6 +53,7 @@ def write_folder(golden, folder, kind, change=None):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformers", "open_clip"])
 def test_equals_the_published_implementation(golden, tmp_path, kind):
     clip = load_clip(write_folder(golden, tmp_path, kind))
@@ -103,6 +104,7 @@ def test_normalization_takes_the_mean_and_scale_of_each_channel():
     np.testing.assert_allclose(how.normalize(jnp.ones((1, 2, 2, 3)))[0, 0, 0], (1, 3, 1))
 
 
+@pytest.mark.slow
 def test_pictures_and_texts_become_unit_vectors(golden, tmp_path, caplog):
     clip = load_clip(write_folder(golden, tmp_path, "transformers"))
     # The tokenizer of the folder has more words than this small model.
@@ -130,6 +132,7 @@ def test_openai_models_in_openclip_folders_have_their_activation(golden, tmp_pat
         assert network.vision_model.hidden_act == network.text_model.hidden_act == name
 
 
+@pytest.mark.slow
 def test_embedding_has_a_gradient(golden, tmp_path):
     clip = load_clip(write_folder(golden, tmp_path, "open_clip"))
     picture = jnp.full((1, 32, 32, 3), 0.5).at[:, 8:20, 8:20].set(0.9)

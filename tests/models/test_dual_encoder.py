@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_pictures_and_texts_become_unit_vectors(folder):
     encoder = DualEncoder.load(folder)
     rng = np.random.default_rng(0)

@@ -107,6 +107,7 @@ def test_timestep_features():
     )
 
 
+@pytest.mark.slow
 def test_odd_sides_are_halved_and_doubled_again():
     """Doubled by the nearest neighbor to the size on the way down, not to an even one."""
     unet = unet_from_config(UNETS["sd_1_5"] | {"layers_per_block": 1})

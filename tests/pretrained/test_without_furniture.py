@@ -57,6 +57,7 @@ def test_a_published_model_makes_a_scene(program, if_folder, tmp_path):
     assert not (tmp_path / "dreamfusion_jax" / "furniture").exists()
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_a_sentence(program):
     done = program("generate", "a chair")
     assert done.returncode == 2 and "no prior 'embedded'" in done.stderr, done.stderr

@@ -27,6 +27,7 @@ def test_environment_map_is_smooth_in_the_direction():
     assert np.abs(colors[0] - colors[1]).max() < np.abs(colors[0] - colors[2]).max()
 
 
+@pytest.mark.slow
 def test_textures_are_of_three_kinds():
     draw = jax.jit(jax.vmap(lambda key: random_texture(key, 32)))
     textures = np.asarray(draw(jax.random.split(jax.random.key(0), 60)))

@@ -121,6 +121,7 @@ def test_gaussians_damp_the_levels_that_are_finer_than_they():
     assert spread_at(0.2) < 0.05 * spread_at(0.0)
 
 
+@pytest.mark.slow
 def test_the_module_is_what_is_rendered():
     field = GridField(cells=16, levels=3)
     params = grid_params(field, lambda x: 3 * jnp.sin(9 * x[..., 1]), albedo=0.3)
@@ -183,6 +184,7 @@ def views(scene, grid, key=None):
     return render({"field": {}}, rays, albedo_light(), white, key, grid=grid)
 
 
+@pytest.mark.slow
 def test_a_density_grid_shows_what_dense_sampling_does():
     field = Body(rod=0.03)
     fast = NerfScene(
@@ -205,6 +207,7 @@ def test_leaving_out_empty_samples_changes_no_pixel(seeded):
     np.testing.assert_allclose(a.depth, b.depth, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_surface_that_appears_late_is_found():
     sampler = DensityGridSampler()
     empty, grown = (

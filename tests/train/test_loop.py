@@ -336,7 +336,7 @@ def test_senseless_values_are_refused(
     assert not any(tmp_path.iterdir())
 
 
-_TEN_CALLS = """
+_CALLS = """
 import contextlib, resource, sys
 from pathlib import Path
 import dreamfusion_jax
@@ -354,11 +354,11 @@ for noun in sys.argv[2:]:
 
 
 @pytest.mark.slow
-def test_ten_runs_of_a_process_need_the_memory_of_one(tmp_path):
-    """No run leaves its prior, its programs or its pictures behind (1.13 to 1.16 measured)."""
-    nouns = "table teapot chair laptop sofa bench stool desk bed kettle".split()
-    command = [sys.executable, "-W", "ignore", "-c", _TEN_CALLS, str(tmp_path), *nouns]
+def test_the_runs_of_a_process_need_the_memory_of_one(tmp_path):
+    """No run leaves its prior, its programs or its pictures behind (1.13 to 1.16 measured of ten)."""
+    nouns = "table teapot chair laptop sofa".split()
+    command = [sys.executable, "-W", "ignore", "-c", _CALLS, str(tmp_path), *nouns]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True)
     peaks = list(map(int, done.stdout.split()))
-    assert len(peaks) == 10
+    assert len(peaks) == 5
     assert peaks[-1] < 1.25 * peaks[0], peaks

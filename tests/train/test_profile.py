@@ -16,6 +16,7 @@ def traces(folder):
     return [path.read_bytes() for path in (folder / "profile").rglob("*.xplane.pb")]
 
 
+@pytest.mark.slow
 def test_the_trace_covers_the_calls_of_the_steps(
     tiny_config, ball_prior, train_one, tmp_path, capsys
 ):

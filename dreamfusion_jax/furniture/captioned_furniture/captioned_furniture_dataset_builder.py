@@ -127,7 +127,7 @@ _TURNS = {choice.uid: choice.turn for choice in CHOICES}
 
 
 def held_out(entry: Entry) -> bool:
-    """Whether the object is kept from training; objects of the library never are."""
+    """Return whether the object is kept from training; objects of the library never are."""
     return entry.uid not in _TURNS and zlib.crc32(entry.uid.encode()) % HELD_OUT_OBJECTS == 0
 
 
@@ -146,7 +146,7 @@ def select(entries: list[Entry], nouns: str) -> list[Entry]:
 
 
 def example(entry: Entry, parts: CaptionParts, view: View) -> dict:
-    """One record; the image is handed over encoded, so that TensorFlow is not needed."""
+    """Return one record; the image is handed over encoded, so that TensorFlow is not needed."""
     png = io.BytesIO()
     Image.fromarray(view.rgba).save(png, "PNG")
     png.seek(0)

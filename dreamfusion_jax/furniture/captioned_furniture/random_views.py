@@ -33,7 +33,7 @@ class View:
 
 
 def usable(obj: Object3D) -> bool:
-    """Whether an object is thick enough in every direction."""
+    """Return whether an object is thick enough in every direction."""
     points = surface_points(obj, 2048)
     return bool(np.ptp(points, axis=0).min() >= THINNEST)
 
@@ -41,7 +41,7 @@ def usable(obj: Object3D) -> bool:
 def render_views(
     renderer: Renderer, obj: Object3D, name: str, count: int, keep: Callable[[int], bool]
 ) -> list[tuple[int, View]]:
-    """Those of an object's `count` views whose index `keep` accepts, with their indices.
+    """Return those of an object's `count` views whose index `keep` accepts, with their indices.
 
     View i of an object called `name` is the same at every call.
     """
@@ -84,7 +84,7 @@ def share_in_frame(
     focal: Float[np.ndarray, "n"],
     points: Float[np.ndarray, "points 3"],
 ) -> Float[np.ndarray, "n"]:
-    """Share of the points that each camera sees inside its square image."""
+    """Return the share of the points that each camera sees inside its square image."""
     local = np.einsum("npc,ncd->npd", points[None] - position[:, None], rotation)
     depth = -local[..., 2]
     edge = np.abs(local[..., :2]).max(-1) * focal[:, None]
