@@ -101,6 +101,6 @@ def sample(
     decode = jax.jit(lambda params, z: to_image_range(compiled.to_images(params, z)))
     # One image at a time: a decoder needs gigabytes for several.
     decoded = [[decode(model.params, z[None])[0] for z in row] for row in rows]
-    pictures = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]
-    save_png(PIL.Image.fromarray(sheet(pictures)), out)
+    images = [[to_uint8(np.asarray(image)) for image in row] for row in decoded]
+    save_png(PIL.Image.fromarray(sheet(images)), out)
     return out

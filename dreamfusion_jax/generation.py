@@ -381,6 +381,6 @@ def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.Co
 def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
     folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
-    picture = preview_grid(field_scene(scene), params, step=step, **view)
-    save_png(picture, folder / f"{step:06d}.png")
-    return picture
+    image = preview_grid(field_scene(scene), params, step=step, **view)
+    save_png(image, folder / f"{step:06d}.png")
+    return image

@@ -29,7 +29,7 @@ _UMASK = os.umask(0o077)  # can only be read by setting it
 os.umask(_UMASK)
 _ABANDONED = 3600  # seconds after which a temporary file is one that a killed process left
 _LARGEST_TEXT = 2**28  # bytes
-_LARGEST_PICTURE = 2**26  # pixels: 8192 x 8192
+_LARGEST_IMAGE = 2**26  # pixels: 8192 x 8192
 
 
 def cache_folder() -> pathlib.Path:
@@ -222,7 +222,7 @@ def is_number(value: Any) -> bool:
     return number and abs(value) < sys.float_info.max
 
 
-def read_picture(
+def read_image(
     path: str | os.PathLike, mode: str = "RGBA"
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Return a picture's pixels, converted to a mode of Pillow ("RGB", "RGBA").
@@ -235,7 +235,7 @@ def read_picture(
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
         try:
             with PIL.Image.open(io.BytesIO(read_file(path))) as image:
-                if image.width * image.height > _LARGEST_PICTURE:
+                if image.width * image.height > _LARGEST_IMAGE:
                     raise ValueError(f"it has {image.width} x {image.height} pixels")
                 return np.asarray(image.convert(mode))
         except PIL.Image.DecompressionBombError as error:

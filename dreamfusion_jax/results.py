@@ -28,8 +28,8 @@ from dreamfusion_jax.export.video import (
     write_video,
 )
 from dreamfusion_jax.export.view_settings import (
+    check_images,
     check_mesh,
-    check_pictures,
     mesh_memory,
     view_settings,
 )
@@ -155,7 +155,7 @@ def render(
     if suffix in _OTHER_FORMATS:
         raise UserError(f"{out} must end in {', '.join(VIDEOS)} or .png, or be a folder.")
     frames = frames if frames is not None else 4 if png else 48
-    check_pictures(frames, size)
+    check_images(frames, size)
     fastest = 50 if suffix == ".gif" else 120  # browsers slow faster GIFs down
     if not 1 <= frames_per_second <= fastest:
         raise UserError(f"{frames_per_second} frames a second are not within 1 and {fastest}.")

@@ -7,8 +7,8 @@ from typing import Any
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.gallery import Strip, strip_of, write_retrieval_page
-from dreamfusion_jax.evaluation.image_folder import has_pictures, read_pictures
+from dreamfusion_jax.evaluation.gallery import Thumbnails, thumbnails_of, write_retrieval_page
+from dreamfusion_jax.evaluation.image_folder import has_images, read_images
 from dreamfusion_jax.evaluation.mesh_agreement import (
     MeshAgreement,
     compare_mesh,
@@ -17,8 +17,8 @@ from dreamfusion_jax.evaluation.mesh_agreement import (
 )
 from dreamfusion_jax.evaluation.renders import EvalCameras, ViewConfig, scene_renders
 from dreamfusion_jax.evaluation.retrieval import (
+    ResultImages,
     RetrievalModel,
-    Shown,
     evaluate_retrieval,
     find_caption,
 )
@@ -107,18 +107,18 @@ def evaluate_clip(
     prepare_jax()
     model, background = found.model, found.background
     around = EvalCameras(azimuths, elevation)
-    strips: list[Strip] = []
+    thumbnails: list[Thumbnails] = []
 
-    def shown() -> Iterator[Shown]:
+    def shown() -> Iterator[ResultImages]:
         for source in runs:
             if (source / "config.json").is_file():
                 yield _run_shown(source, model.image_size, around, found.zoom, background)
             else:
-                yield from read_pictures(source, captions, background)
+                yield from read_images(source, captions, background)
 
-    def kept() -> Iterator[Shown]:
+    def kept() -> Iterator[ResultImages]:
         for result in shown():
-            strips.append(strip_of(result))
+            thumbnails.append(thumbnails_of(result))
             yield result
 
     about = {"model": str(clip), "captions": str(prompts or f"those of {clip}")}
@@ -127,7 +127,7 @@ def evaluate_clip(
         model, captions, kept() if gallery else shown(), about=about, out=out
     )
     if gallery is not None:
-        write_retrieval_page(strips, result, gallery)
+        write_retrieval_page(thumbnails, result, gallery)
     return result
 
 
@@ -140,7 +140,7 @@ def _retrieval_model(name: str) -> RetrievalModel:
 def _check_source(source: Path, captions: Sequence[str]) -> None:
     """Before anything is rendered: is it finished, and does it show one of the captions?"""
     if not (source / "config.json").is_file():
-        if not (source.is_dir() and has_pictures(source)):
+        if not (source.is_dir() and has_images(source)):
             raise UserError(f"{source} is neither the folder of a run nor one of pictures.")
         return
     config = read_config(source)
@@ -154,11 +154,11 @@ def _check_source(source: Path, captions: Sequence[str]) -> None:
 
 def _run_shown(
     workdir: Path, size: int, around: EvalCameras, zoom: float, background: float
-) -> Shown:
+) -> ResultImages:
     run = restore_run(workdir)
     look = ViewConfig.from_config(run.config)
     look = dataclasses.replace(look, focal=look.focal * zoom)
-    pictures = scene_renders(
+    images = scene_renders(
         field_scene(run.scene),
         run.params,
         look,
@@ -168,4 +168,4 @@ def _run_shown(
         background=background,
         albedo=True,
     )
-    return Shown(str(workdir), run.config.prompt.text, pictures, run.config.seed)
+    return ResultImages(str(workdir), run.config.prompt.text, images, run.config.seed)

@@ -103,10 +103,10 @@ def figure(galleries: Sequence[Path], nouns: int) -> PIL.Image.Image:
     """Return the true objects, and below them each gallery's results: color left, shape right."""
     first = [np.asarray(PIL.Image.open(path).convert("RGB")) for path in galleries]
     size = first[0].shape[1] // min(nouns, 8)  # a gallery's columns
-    truth, color, shape = (
+    ground_truth, color, shape = (
         [gallery[i * size : (i + 1) * size] for gallery in first] for i in range(3)
     )
-    rows = [(truth[0], np.full_like(truth[0], 255)), *zip(color, shape, strict=True)]
+    rows = [(ground_truth[0], np.full_like(ground_truth[0], 255)), *zip(color, shape, strict=True)]
     return PIL.Image.fromarray(sheet([list(row) for row in rows]))
 
 

@@ -173,11 +173,13 @@ def _retrieve(model, images: int, captions: int) -> dict:
     """Time R-Precision of so many pictures of 128 pixels, eight a result, as in `evaluate`."""
     import numpy as np
 
-    from dreamfusion_jax.evaluation.retrieval import Shown, evaluate_retrieval
+    from dreamfusion_jax.evaluation.retrieval import ResultImages, evaluate_retrieval
 
     texts = [f"a photo of thing {i}" for i in range(captions)]
-    pictures = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
-    shown = (Shown(str(i), texts[i % captions], {"color": pictures}) for i in range(images // 8))
+    renders = np.random.default_rng(0).random((8, 128, 128, 3), np.float32)
+    shown = (
+        ResultImages(str(i), texts[i % captions], {"color": renders}) for i in range(images // 8)
+    )
     began = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         evaluate_retrieval(model, texts, shown, about={})

@@ -36,7 +36,7 @@ def main() -> int:
 
         read_config(options.workdir)
         figures = slowdown(options.steps)  # first: it decides how many devices there are
-        figures |= pictures(options.workdir)
+        figures |= images(options.workdir)
     except (UserError, ImportError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
@@ -46,7 +46,7 @@ def main() -> int:
     return 0
 
 
-def pictures(workdir: str) -> dict:
+def images(workdir: str) -> dict:
     """Return pictures a second that reach a browser whose camera never rests."""
     from playwright.sync_api import sync_playwright
 

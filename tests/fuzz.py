@@ -40,7 +40,7 @@ from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.index import write_index
 from dreamfusion_jax.export.report import write_report
 from dreamfusion_jax.furniture.catalog import open_source
-from dreamfusion_jax.io import read_picture
+from dreamfusion_jax.io import read_image
 from dreamfusion_jax.pretrained.embedding_cache import EmbeddingCache
 from dreamfusion_jax.prompts.prompt_files import read_prompts
 from dreamfusion_jax.train.checkpoint import restore_run
@@ -93,10 +93,10 @@ def kinds(folder: Path) -> dict[str, Kind]:
     cache.put("a table", jax.numpy.arange(64.0).reshape(4, 16))
     kept = list((folder / "texts").rglob("*.safetensors"))
     found["embeddings"] = Kind(kept, lambda: np.asarray(cache.get("a table")), same=True)
-    picture = folder / "picture.png"
+    image = folder / "picture.png"
     noise = np.random.default_rng(0).integers(0, 255, (9, 7, 4), np.uint8)
-    PIL.Image.fromarray(noise).save(picture)
-    found["picture"] = Kind([picture], lambda: _picture(picture))
+    PIL.Image.fromarray(noise).save(image)
+    found["picture"] = Kind([image], lambda: _image(image))
     found["prompts"] = Kind([_text(folder / "p.txt", "a table\n# b\na chair\n")], lambda: None)
     found["prompts"].read = lambda: read_prompts(folder / "p.txt")
     poses = [{"azimuth": 10.0 * i, "elevation": 15.0} for i in range(3)]
@@ -116,9 +116,9 @@ def kinds(folder: Path) -> dict[str, Kind]:
     return found | _models(folder)
 
 
-def _picture(path: Path) -> Any:
+def _image(path: Path) -> Any:
     try:
-        return read_picture(path).shape
+        return read_image(path).shape
     except (OSError, ValueError) as error:  # what it promises; its callers name the picture
         raise UserError(f"{path} cannot be read ({error}).") from error
 

@@ -168,7 +168,7 @@ def test_distillation_recovers_a_silhouette(tmp_path):
     settings = SMALL | {"train.steps": 200}
     how = {"workdir": tmp_path, "progress": False, "export": False}
     (result,) = dreamfusion_jax.generate_many(["a teddy bear"], **how, **settings)
-    run, truth = restore_run(result.workdir), load_ground_truth("teddy bear")
+    run, ground_truth = restore_run(result.workdir), load_ground_truth("teddy bear")
     start = run.scene.init(jax.random.key(0))
-    ious = [score_scene(run.scene, p, "teddy bear", truth).iou for p in (start, run.params)]
+    ious = [score_scene(run.scene, p, "teddy bear", ground_truth).iou for p in (start, run.params)]
     assert ious[1] > 0.65 and ious[1] > ious[0] + 0.15

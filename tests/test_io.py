@@ -7,8 +7,8 @@ import pytest
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import (
+    read_image,
     read_json,
-    read_picture,
     read_rows,
     read_text,
     replacing,
@@ -72,10 +72,10 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
     data += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT"
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(ValueError, match="pixels"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
     PIL.Image.new("L", (13_000, 13_000)).save(tmp_path / "gray.png")
     with pytest.raises(ValueError, match="13000 x 13000"):
-        read_picture(tmp_path / "gray.png")
+        read_image(tmp_path / "gray.png")
 
 
 def test_rows_that_are_none_are_left_out(tmp_path):

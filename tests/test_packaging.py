@@ -101,8 +101,8 @@ def test_the_wheel_has_what_the_default_needs_and_no_more(wheel, names):
         assert f"dreamfusion_jax/{name}" in names
     shipped = {name.split("/")[3] for name in names if "/furniture/assets/" in name}
     assert shipped == {"object_views"}
-    pictures = {name.partition("/object_views/")[2] for name in names if "/object_views/" in name}
-    assert pictures == tree(ASSETS / "object_views")
+    images = {name.partition("/object_views/")[2] for name in names if "/object_views/" in name}
+    assert images == tree(ASSETS / "object_views")
     # A folder without an __init__.py would be left out, and found in a checkout where there is one.
     modules = {name for name in tree(ROOT / "dreamfusion_jax") if name.endswith(".py")}
     modules |= {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}

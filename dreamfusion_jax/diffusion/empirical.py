@@ -54,7 +54,7 @@ class EmpiricalPrior(Prior):
     poses: Camera | None = dataclasses.field(default=None, compare=False)  # of the pictures
 
     @classmethod
-    def from_pictures(
+    def from_images(
         cls,
         rgba: Float[np.ndarray, "n height width 4"],
         captions: Sequence[Caption],

@@ -121,7 +121,7 @@ def agreement(
 
 
 def align(
-    scene: NerfScene, params: dict, prepared: Prepared, truth: Views, size: int = 32
+    scene: NerfScene, params: dict, prepared: Prepared, ground_truth: Views, size: int = 32
 ) -> Alignment:
     """Find the alignment that maximizes the agreement with the true views.
 
@@ -129,14 +129,16 @@ def align(
       scene: modules and sampling numbers.
       params: the scene's parameters.
       prepared: the scene, of `prepare_views`.
-      truth: views of the true object.
+      ground_truth: views of the true object.
       size: of the raster's pictures, of the views of the lowest elevation; divides that of the
-        truth.
+        ground truth.
     """
-    lowest = truth.take(np.isclose(truth.elevation, truth.elevation.min(), atol=1e-3))
+    lowest = ground_truth.take(
+        np.isclose(ground_truth.elevation, ground_truth.elevation.min(), atol=1e-3)
+    )
     lowest = lowest.shrunk(size)
     # Not shrunk: renders are no averages of blocks, and at 32 pixels that outweighs small turns.
-    some = truth.take(slice(None, None, 2))  # half of them tell small steps apart as well
+    some = ground_truth.take(slice(None, None, 2))  # half of them tell small steps apart as well
 
     def score(alignment: Alignment) -> float:
         rendered = render_aligned(scene, params, prepared, some, alignment)
@@ -159,12 +161,12 @@ def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) ->
     index = index.reshape(wanted.shape)
     first = views.take(np.zeros(len(unique), int))
     seen = dataclasses.replace(first, azimuth=unique)
-    pictures = render_aligned(scene, params, prepared, seen, Alignment(0.0, 1.0))
-    areas = views.rgba[..., 3].mean(), pictures[..., 3].mean()
+    images = render_aligned(scene, params, prepared, seen, Alignment(0.0, 1.0))
+    areas = views.rgba[..., 3].mean(), images[..., 3].mean()
     scale = math.sqrt(areas[0] / max(areas[1], 1e-6))
     scores = []
     for zoom in _ZOOMS:
-        zoomed = _zoom(pictures, scale * zoom)
+        zoomed = _zoom(images, scale * zoom)
         scores.append([agreement(zoomed[row], views.rgba) for row in index])
     all_scores = np.array(scores)
     best_zoom = all_scores.argmax(0)
@@ -193,13 +195,13 @@ def _bounded(scale: float) -> float:
 
 
 def _zoom(
-    pictures: Float[np.ndarray, "views size size 4"], factor: float
+    images: Float[np.ndarray, "views size size 4"], factor: float
 ) -> Float[np.ndarray, "views size size 4"]:
     """Return pictures enlarged about their center; near enough to a nearer camera to choose by."""
-    size = pictures.shape[1]
+    size = images.shape[1]
     center = (size - 1) / 2
     at = center + (np.arange(size) - center) / factor
     interpolate = functools.partial(ndimage.map_coordinates, order=1, cval=0.0)
     rows, columns = np.meshgrid(at, at, indexing="ij")
-    zoomed = [[interpolate(p[..., c], (rows, columns)) for c in range(4)] for p in pictures]
+    zoomed = [[interpolate(p[..., c], (rows, columns)) for c in range(4)] for p in images]
     return np.moveaxis(np.array(zoomed), 1, -1)

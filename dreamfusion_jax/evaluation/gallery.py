@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from dreamfusion_jax.evaluation.retrieval import Shown
+from dreamfusion_jax.evaluation.retrieval import ResultImages
 from dreamfusion_jax.export.images import to_uint8
 from dreamfusion_jax.export.markup import Html, fill, join
 from dreamfusion_jax.export.report import data_uri, page
@@ -18,7 +18,7 @@ from dreamfusion_jax.io import write_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Strip:
+class Thumbnails:
     """The pictures of one result that a page shows, as PNG."""
 
     source: str
@@ -26,25 +26,23 @@ class Strip:
     png: bytes
 
 
-def strip_of(shown: Shown, *, size: int = 96, most: int = 4) -> Strip:
+def thumbnails_of(shown: ResultImages, *, size: int = 96, most: int = 4) -> Thumbnails:
     """Return up to `most` pictures of each kind, a row a kind."""
-    kinds = {
-        kind: pictures[:: -(-len(pictures) // most)] for kind, pictures in shown.pictures.items()
-    }
+    kinds = {kind: images[:: -(-len(images) // most)] for kind, images in shown.images.items()}
     columns = max(map(len, kinds.values()))
     grid = np.full((len(kinds) * size, columns * size, 3), 255, np.uint8)
-    for i, pictures in enumerate(kinds.values()):
-        for j, picture in enumerate(pictures):
-            image = PIL.ImageOps.contain(PIL.Image.fromarray(to_uint8(picture)), (size, size))
-            part = grid[i * size : i * size + image.height, j * size : j * size + image.width]
-            part[:] = np.asarray(image)
+    for i, images in enumerate(kinds.values()):
+        for j, image in enumerate(images):
+            small = PIL.ImageOps.contain(PIL.Image.fromarray(to_uint8(image)), (size, size))
+            part = grid[i * size : i * size + small.height, j * size : j * size + small.width]
+            part[:] = np.asarray(small)
     png = io.BytesIO()
     PIL.Image.fromarray(grid).save(png, "PNG")
-    return Strip(shown.source, shown.caption, png.getvalue())
+    return Thumbnails(shown.source, shown.caption, png.getvalue())
 
 
 def write_retrieval_page(
-    strips: Sequence[Strip], result: dict[str, Any], path: str | os.PathLike
+    thumbnails: Sequence[Thumbnails], result: dict[str, Any], path: str | os.PathLike
 ) -> None:
     """Write one self-contained HTML page: results, how often they are found, and as what.
 
@@ -54,13 +52,13 @@ def write_retrieval_page(
       path: of the page.
     """
     figures = []
-    for strip, run in zip(strips, result["runs"], strict=True):
+    for thumbnail, run in zip(thumbnails, result["runs"], strict=True):
         shares = ", ".join(f"{kind} {share:.0%}" for kind, share in run["shares"].items())
-        lines = [fill("<b>{caption}</b>", caption=strip.caption), shares]
+        lines = [fill("<b>{caption}</b>", caption=thumbnail.caption), shares]
         if run["taken_for"] != run["caption"]:
             lines.append(f"taken for: {run['taken_for']}")
-        lines.append(fill('<span class="note">{source}</span>', source=strip.source))
-        figures.append(figure(strip.png, lines))
+        lines.append(fill('<span class="note">{source}</span>', source=thumbnail.source))
+        figures.append(figure(thumbnail.png, lines))
     ends = result["interval"]
     means = ", ".join(
         f"{kind} {share:.1%} ({ends[kind][0]:.1%} to {ends[kind][1]:.1%})"

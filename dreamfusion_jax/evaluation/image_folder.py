@@ -8,22 +8,22 @@ import numpy as np
 from jaxtyping import Float
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.retrieval import KINDS, Shown
-from dreamfusion_jax.io import read_picture
+from dreamfusion_jax.evaluation.retrieval import KINDS, ResultImages
+from dreamfusion_jax.io import read_image
 from dreamfusion_jax.prompts.text import slug
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def has_pictures(folder: Path) -> bool:
+def has_images(folder: Path) -> bool:
     """Return whether a folder holds pictures, at any depth, and no runs (theirs are previews)."""
     found = any(path.suffix.lower() in _SUFFIXES for path in folder.rglob("*"))
     return found and not any(folder.rglob("config.json"))
 
 
-def read_pictures(
+def read_images(
     folder: Path, captions: Sequence[str], background: float = 1.0
-) -> Iterator[Shown]:
+) -> Iterator[ResultImages]:
     """Return the pictures of a folder by caption; transparent ones are laid on a gray, 1 for white.
 
     A picture's name, without a number at its end, or its folder's name is the slug of its
@@ -50,7 +50,7 @@ def read_pictures(
         found.setdefault(caption, {}).setdefault(kind, []).append(path)
     for caption, kinds in found.items():
         ordered = {kind: _read(kinds[kind], background) for kind in KINDS if kind in kinds}
-        yield Shown(str(folder), caption, ordered)
+        yield ResultImages(str(folder), caption, ordered)
 
 
 def _caption_of(path: Path, parts: Sequence[str], slugs: dict[str, str]) -> str:
@@ -66,14 +66,14 @@ def _caption_of(path: Path, parts: Sequence[str], slugs: dict[str, str]) -> str:
 
 
 def _read(paths: Sequence[Path], background: float) -> Float[np.ndarray, "n h w 3"]:
-    pictures = []
+    images = []
     for path in paths:
         try:
-            rgba = read_picture(path).astype(np.float32) / 255
+            rgba = read_image(path).astype(np.float32) / 255
         except (OSError, ValueError) as error:
             raise UserError(f"The picture {path} cannot be read ({error}).") from error
         alpha = rgba[..., 3:]
-        pictures.append(alpha * rgba[..., :3] + (1 - alpha) * background)
-        if pictures[-1].shape != pictures[0].shape:
+        images.append(alpha * rgba[..., :3] + (1 - alpha) * background)
+        if images[-1].shape != images[0].shape:
             raise UserError(f"{path} has another size than {paths[0].name}; give both the same.")
-    return np.stack(pictures)
+    return np.stack(images)

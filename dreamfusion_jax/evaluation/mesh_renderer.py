@@ -42,8 +42,8 @@ class Renderer:
         self._window.SetAlphaBitPlanes(1)
         self._plotter.set_background("black")
         self._plotter.renderer.SetBackgroundAlpha(0.0)
-        self._lamp = pyvista.Light(light_type="scene light", positional=False)
-        self._plotter.add_light(self._lamp)
+        self._light = pyvista.Light(light_type="scene light", positional=False)
+        self._plotter.add_light(self._light)
         self._actors: list = []
 
     def show(self, obj: Object3D, *, textureless: bool = False) -> None:
@@ -79,8 +79,8 @@ class Renderer:
         camera.focal_point = tuple(map(float, position - rotation[:, 2]))
         camera.up = tuple(map(float, rotation[:, 1]))
         camera.view_angle = float(np.degrees(2 * np.arctan(0.5 / focal)))
-        self._lamp.position = tuple(map(float, position if light is None else light))
-        self._lamp.focal_point = (0.0, 0.0, 0.0)
+        self._light.position = tuple(map(float, position if light is None else light))
+        self._light.focal_point = (0.0, 0.0, 0.0)
         for actor in self._actors:
             actor.prop.ambient, actor.prop.diffuse = ambient, diffuse
         self._plotter.reset_camera_clipping_range()

@@ -75,10 +75,12 @@ def scene_renders(
         2 * math.pi / around.azimuths
     )
     cameras = orbit_camera(azimuths, math.radians(around.elevation), look.distance, look.focal)
-    lamp, prepared = head_light(cameras), prepare_views(scene, params, step)
+    light_position, prepared = head_light(cameras), prepare_views(scene, params, step)
 
     def render(ambient, diffuse, textureless):
-        lights = point_light(lamp, ambient=ambient, diffuse=diffuse, textureless=textureless)
+        lights = point_light(
+            light_position, ambient=ambient, diffuse=diffuse, textureless=textureless
+        )
         return render_views(scene, params, cameras, size, lights=lights, prepared=prepared)
 
     shaded = render(look.ambient, look.diffuse, False)

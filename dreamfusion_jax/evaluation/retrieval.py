@@ -37,12 +37,12 @@ class RetrievalModel:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Shown:
+class ResultImages:
     """The pictures of one result, by kind, in [0, 1]; where they come from, and its seed."""
 
     source: str
     caption: str
-    pictures: Mapping[str, Float[np.ndarray, "n h w 3"]]
+    images: Mapping[str, Float[np.ndarray, "n h w 3"]]
     seed: int | None = None
 
 
@@ -67,7 +67,7 @@ class Retrieval:
 def evaluate_retrieval(
     model: ImageTextModel,
     captions: Sequence[str],
-    shown: Iterable[Shown],
+    shown: Iterable[ResultImages],
     *,
     about: Mapping[str, Any],
     out: str | os.PathLike | None = None,
@@ -127,10 +127,10 @@ def _retrieve(
     captions: Sequence[str],
     texts: Float[np.ndarray, "captions width"],
     own: int,
-    result: Shown,
+    result: ResultImages,
 ) -> Retrieval:
-    vectors = {kind: model.images(pictures) for kind, pictures in result.pictures.items()}
-    ranked = {kind: ranks(images, texts, own).tolist() for kind, images in vectors.items()}
+    vectors = {kind: model.images(images) for kind, images in result.images.items()}
+    ranked = {kind: ranks(found, texts, own).tolist() for kind, found in vectors.items()}
     best = int((next(iter(vectors.values())) @ texts.T).mean(0).argmax())
     return Retrieval(result.source, captions[own], result.seed, ranked, captions[best])
 

@@ -18,7 +18,7 @@ from dreamfusion_jax.export.images import (
     sheet,
     to_uint8,
 )
-from dreamfusion_jax.export.view_renderer import Pictures, prepare_views, render_views
+from dreamfusion_jax.export.view_renderer import RenderedImages, prepare_views, render_views
 from dreamfusion_jax.scene.base import FINISHED
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
@@ -102,7 +102,7 @@ def render_frames(
     together = min(max(_PIXELS_PER_CALL // size**2, 1), _VIEWS_PER_CALL)
     for start in range(0, count, together):
         some = jax.tree.map(lambda x, i=start: x[i : i + together], cameras)
-        position = _lamp_position(some, lighting)
+        position = _light_position(some, lighting)
         lit = {}
         for kind in lit_kinds:
             # Light is linear: a white light alone gives every color of it.
@@ -119,14 +119,16 @@ def head_light(camera: Camera):
     return camera.position + up
 
 
-def _lamp_position(cameras: Camera, lighting: Lighting):
+def _light_position(cameras: Camera, lighting: Lighting):
     if lighting.direction is None:
         return head_light(cameras)
     azimuth, elevation = (jnp.full(cameras.focal.shape, x) for x in lighting.direction)
     return spherical_to_cartesian(azimuth, elevation, jnp.full(azimuth.shape, _LIGHT_DISTANCE))
 
 
-def _frames(lit: dict[str, Pictures], kinds: Sequence[str], lighting: Lighting) -> Iterator[Frame]:
+def _frames(
+    lit: dict[str, RenderedImages], kinds: Sequence[str], lighting: Lighting
+) -> Iterator[Frame]:
     first = next(iter(lit.values()))
     ambient, color = (np.array(x, np.float32) for x in (lighting.ambient, lighting.color))
     whites = np.repeat(first.opacity[..., None], 3, -1)

@@ -67,12 +67,12 @@ def _figure(run: Path) -> Html:
     if isinstance(scores, dict):
         lines.append(f"IoU {scores.get('iou')}, PSNR {scores.get('psnr')} dB")
     previews = sorted(run.glob("previews/*.png"), key=lambda path: (len(path.stem), path.stem))
-    picture = Html()
+    image = Html()
     if previews:
         source = link_to(run.name, "previews", previews[-1].name)
-        picture = fill('<img src="{source}" alt="{name}">', source=source, name=name)
+        image = fill('<img src="{source}" alt="{name}">', source=source, name=name)
     caption = join(lines, "<br>")
-    return fill("<figure>{a}<figcaption>{b}</figcaption></figure>", a=picture, b=caption)
+    return fill("<figure>{a}<figcaption>{b}</figcaption></figure>", a=image, b=caption)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from dreamfusion_jax.export.plots import line_chart
 from dreamfusion_jax.io import read_json, read_rows, write_bytes
 
 _PACKAGES = ("dreamfusion_jax", "jax", "jaxlib", "flax", "optax", "numpy")
-_TIMELINE_PICTURES = 8
+_TIMELINE_IMAGES = 8
 
 
 def write_report(workdir: str | os.PathLike) -> Path:
@@ -110,7 +110,7 @@ def _final_preview(previews: list[Path]) -> str:
     if not previews:
         return ""
     return (
-        _picture(previews[-1], "color, shape without texture and normals from four sides")
+        _image(previews[-1], "color, shape without texture and normals from four sides")
         + '<p class="note">Rows: color, shape without texture, normals.</p>'
     )
 
@@ -118,9 +118,9 @@ def _final_preview(previews: list[Path]) -> str:
 def _timeline(previews: list[Path]) -> str:
     if len(previews) < 2:
         return ""
-    index = np.unique(np.linspace(0, len(previews) - 1, _TIMELINE_PICTURES).round().astype(int))
+    index = np.unique(np.linspace(0, len(previews) - 1, _TIMELINE_IMAGES).round().astype(int))
     figures = [
-        f"<figure>{_picture(previews[i], previews[i].stem)}"
+        f"<figure>{_image(previews[i], previews[i].stem)}"
         f"<figcaption>step {_step_of(previews[i])[0]}</figcaption></figure>"
         for i in index
     ]
@@ -191,7 +191,7 @@ def _table(rows: dict[str, str]) -> str:
     return fill("<table>{rows}</table>", rows=join(fill(row, name=n, value=rows[n]) for n in rows))
 
 
-def _picture(path: Path, alternative: str) -> str:
+def _image(path: Path, alternative: str) -> str:
     source = data_uri(path.read_bytes(), "image/png")
     return f'<img src="{source}" alt="{html.escape(alternative)}">'
 

@@ -162,13 +162,13 @@ def write_sequence(
     for kind in kinds:
         if kind in ("depth", "opacity"):
             levels = _depth_levels if kind == "depth" else lambda frame: to_uint8(frame.opacity)
-            pictures = [levels(frame) for frame in frames]
+            images = [levels(frame) for frame in frames]
         else:
-            pictures = panels(frames, [kind], transparent=transparent)
-        for i, picture in enumerate(pictures):
-            save_png(PIL.Image.fromarray(picture), folder / f"{kind}_{i:04d}.png")
+            images = panels(frames, [kind], transparent=transparent)
+        for i, image in enumerate(images):
+            save_png(PIL.Image.fromarray(image), folder / f"{kind}_{i:04d}.png")
         for older in folder.glob(f"{kind}_[0-9][0-9][0-9][0-9].png"):  # of a longer sequence
-            if int(older.stem[-4:]) >= len(pictures):
+            if int(older.stem[-4:]) >= len(images):
                 older.unlink()
     size = frames[0].opacity.shape[0]
     colored = [kind for kind in kinds if kind not in ("depth", "opacity")] or kinds

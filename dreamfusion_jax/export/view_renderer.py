@@ -60,7 +60,7 @@ _occupied = jax.jit(occupied, static_argnums=(1, 2))
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class RenderedImages:
     """Views of a scene over black: colors, depths and normals are premultiplied by opacity.
 
     `rgb` is shaded, `albedo` is not; both in [0, 1]. `depth` is the distance along the
@@ -86,7 +86,7 @@ def render_views(
     normals: bool = True,
     chunk: int = 8192,
     before_chunk: Callable[[], None] | None = None,
-) -> Pictures:
+) -> RenderedImages:
     """Render a batch of views.
 
     Args:
@@ -103,7 +103,7 @@ def render_views(
       before_chunk: called before each of them; what it raises ends the rendering.
     """
     ready = prepare_views(scene, params, step) if prepared is None else prepared
-    scene = dataclasses.replace(scene, sampler=scene.sampler.for_pictures())
+    scene = dataclasses.replace(scene, sampler=scene.sampler.for_images())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
     assert ready.grid is not None  # as `prepare_views` makes one
@@ -119,7 +119,7 @@ def render_views(
     # All calls are under way before the first result is asked for.
     parts = jax.device_get(parts)
     shape = (count, size, size)
-    return Pictures(*(_scatter(pieces, pixels, shape) for pieces in zip(*parts, strict=True)))
+    return RenderedImages(*(_scatter(pieces, pixels, shape) for pieces in zip(*parts, strict=True)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

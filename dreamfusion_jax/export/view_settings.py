@@ -24,11 +24,11 @@ def check_export(export: ml_collections.ConfigDict, camera: ml_collections.Confi
             f"eval_camera.distance is {camera.distance} and eval_camera.focal {camera.focal}; both "
             "must be above 0."
         )
-    check_pictures(export.turntable_frames, export.turntable_size)
+    check_images(export.turntable_frames, export.turntable_size)
     check_mesh(export.mesh_resolution, export.triangles, export.texture_size)
 
 
-def check_pictures(frames: int, size: int) -> None:
+def check_images(frames: int, size: int) -> None:
     """Raise UserError for pictures that cannot be rendered."""
     if frames < 1 or not 8 <= size <= 4096:
         raise UserError(f"frames {frames} must be at least 1 and size {size} within 8 and 4096.")

@@ -63,33 +63,31 @@ def draw_batch(
     attention_mask = jnp.where(
         dropped, data.empty_attention_mask, data.attention_mask[index, caption]
     )
-    pictures = data.images[index].astype(jnp.float32) / 255
-    pictures = place(keys[3], pictures, how)
-    behind = 1 - pictures[..., 3:]
-    images = pictures[..., :3] + behind * backgrounds(keys[4], how.batch, how.image_size)
+    rgba = random_placement(keys[3], data.images[index].astype(jnp.float32) / 255, how)
+    images = rgba[..., :3] + (1 - rgba[..., 3:]) * backgrounds(keys[4], how.batch, how.image_size)
     return 2 * images - 1, tokens, attention_mask
 
 
-def place(
-    key: Key[Array, ""], pictures: Float[Array, "batch h w 4"], how: Augmentation
+def random_placement(
+    key: Key[Array, ""], images: Float[Array, "batch h w 4"], how: Augmentation
 ) -> Float[Array, "batch size size 4"]:
     """Resize premultiplied pictures with a random scale and shift, antialiased.
 
     Never mirrored: "side view" and lettering would suffer.
     """
     scale_key, shift_key = jax.random.split(key)
-    batch, side, _, channels = pictures.shape
+    batch, side, _, channels = images.shape
     factor = jax.random.uniform(scale_key, (batch,), minval=1 - how.scale, maxval=1 + how.scale)
     factor = factor * how.zoom * how.image_size / side
     shift = jax.random.uniform(shift_key, (batch, 2), minval=-how.shift, maxval=how.shift)
     offset = how.image_size * (0.5 + shift) - 0.5 * side * factor[:, None]
 
-    def one(picture, factor, offset):
+    def one(image, factor, offset):
         shape = (how.image_size, how.image_size, channels)
         scale = jnp.full(2, factor)
-        return jax.image.scale_and_translate(picture, shape, (0, 1), scale, offset, "linear")
+        return jax.image.scale_and_translate(image, shape, (0, 1), scale, offset, "linear")
 
-    return jax.vmap(one)(pictures, factor, offset)
+    return jax.vmap(one)(images, factor, offset)
 
 
 def backgrounds(key: Key[Array, ""], batch: int, size: int) -> Float[Array, "batch size size 3"]:

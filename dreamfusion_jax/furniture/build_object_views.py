@@ -98,27 +98,29 @@ def write_sheet(
 
 
 def build(
-    source: str, folder: pathlib.Path, truth: pathlib.Path, only: tuple[str, ...] = ()
+    source: str, folder: pathlib.Path, ground_truth: pathlib.Path, only: tuple[str, ...] = ()
 ) -> None:
     """Render the nouns `only` (default: all that the index lacks) and updates the indices."""
     entries = {entry.uid: entry for entry in open_source(source)}
     chosen = {choice.noun: choice for choice in CHOICES}
-    for path in (folder, truth):
+    for path in (folder, ground_truth):
         path.mkdir(parents=True, exist_ok=True)
     objects = {e["noun"]: e for e in _existing(folder).get("objects", [])}
-    points = _existing_points(truth)
+    points = _existing_points(ground_truth)
     wanted = only or tuple(noun for noun in chosen if noun not in objects)
     if unknown := [noun for noun in wanted if noun not in chosen]:
         raise UserError(f"{unknown[0]!r} is not in chosen_objects.py; add a line for it there.")
     studio = ViewRenderer()
     try:
         for noun in tqdm(wanted, unit="object"):
-            objects[noun], points[noun] = _add(studio, entries, chosen[noun], folder, truth)
+            objects[noun], points[noun] = _add(studio, entries, chosen[noun], folder, ground_truth)
     finally:  # what is rendered is kept, also after Ctrl-C
-        _write_indices(folder, truth, [objects[n] for n in chosen if n in objects], points)
+        _write_indices(folder, ground_truth, [objects[n] for n in chosen if n in objects], points)
 
 
-def _add(studio: ViewRenderer, entries, choice: Choice, folder, truth) -> tuple[dict, np.ndarray]:
+def _add(
+    studio: ViewRenderer, entries, choice: Choice, folder, ground_truth
+) -> tuple[dict, np.ndarray]:
     from dreamfusion_jax.furniture.objects import surface_points
 
     entry = entries[choice.uid]
@@ -126,7 +128,7 @@ def _add(studio: ViewRenderer, entries, choice: Choice, folder, truth) -> tuple[
     views, file = view_angles(choice.noun), _slug(choice.noun) + ".webp"
     shots = studio.render(views)
     write_sheet(folder / file, shots, **VIEWS_QUALITY)
-    write_sheet(truth / file, studio.render(truth_views()), **TRUTH_QUALITY)
+    write_sheet(ground_truth / file, studio.render(truth_views()), **TRUTH_QUALITY)
     points = np.round(surface_points(obj, POINTS) * POINTS_PER_UNIT).astype(np.int16)
     record = {
         "noun": choice.noun,
@@ -144,19 +146,21 @@ def _add(studio: ViewRenderer, entries, choice: Choice, folder, truth) -> tuple[
     return record, points
 
 
-def _write_indices(folder, truth, objects: list[dict], points: dict[str, np.ndarray]) -> None:
+def _write_indices(
+    folder, ground_truth, objects: list[dict], points: dict[str, np.ndarray]
+) -> None:
     before = {entry["file"] for entry in _existing(folder).get("objects", ())}
     camera = {"distance": DISTANCE, "focal": FOCAL, "size": object_views.SIZE, "light": LIGHT}
     _write_json(folder / "index.json", {**camera, "objects": objects})
     azimuth, elevation = truth_views().T.round(6).tolist()
     files = {entry["noun"]: entry["file"] for entry in objects}
     angles = {"azimuth": azimuth, "elevation": elevation, "points_per_unit": POINTS_PER_UNIT}
-    _write_json(truth / "index.json", {**camera, **angles, "files": files})
+    _write_json(ground_truth / "index.json", {**camera, **angles, "files": files})
     arrays: dict[str, Any] = {noun: points[noun] for noun in files}
-    np.savez_compressed(truth / "points.npz", **arrays)
+    np.savez_compressed(ground_truth / "points.npz", **arrays)
     for name in before - set(files.values()):  # of nouns that are no longer chosen
         (folder / name).unlink(missing_ok=True)
-        (truth / name).unlink(missing_ok=True)
+        (ground_truth / name).unlink(missing_ok=True)
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:
@@ -184,12 +188,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--folder", type=pathlib.Path, default=object_views.OBJECT_VIEWS)
-    parser.add_argument("--truth", type=pathlib.Path, default=ASSETS / "ground_truth")
+    parser.add_argument("--ground-truth", type=pathlib.Path, default=ASSETS / "ground_truth")
     parser.add_argument("--nouns", default="", help="comma separated; default: those missing")
     arguments = parser.parse_args()
     only = tuple(noun.strip() for noun in arguments.nouns.split(",") if noun.strip())
     try:
-        build(arguments.source, arguments.folder, arguments.truth, only)
+        build(arguments.source, arguments.folder, arguments.ground_truth, only)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -8,7 +8,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from dreamfusion_jax.furniture.augmentation import Augmentation, backgrounds, place
+from dreamfusion_jax.furniture.augmentation import Augmentation, backgrounds, random_placement
 from dreamfusion_jax.furniture.evaluator_views import EvaluatorViews
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, view_index
@@ -103,9 +103,8 @@ def draw_evaluator_batch(
     keys = jax.random.split(key, 6)
     drawn = jax.random.uniform(keys[0], (how.batch,))
     index = jnp.searchsorted(data.chance, drawn).clip(0, len(data.noun) - 1)
-    pictures = place(keys[1], data.images[index].astype(jnp.float32) / 255, how)
-    behind = 1 - pictures[..., 3:]
-    images = pictures[..., :3] + behind * backgrounds(keys[2], how.batch, how.image_size)
+    rgba = random_placement(keys[1], data.images[index].astype(jnp.float32) / 255, how)
+    images = rgba[..., :3] + (1 - rgba[..., 3:]) * backgrounds(keys[2], how.batch, how.image_size)
     mirrored = jax.random.bernoulli(keys[5], 0.5, (how.batch, 1, 1, 1))
     images = jnp.where(mirrored, images[:, :, ::-1], images)
     noun, view = data.noun[index], data.view[index]

@@ -157,7 +157,7 @@ def build(source: str, out: pathlib.Path, *, objects: str = "library", views: in
     per_object = 2 * (views + HELD_OUT)
     shape = (len(entries) * per_object, SIZE, SIZE, 4)
     partial = out / "views.partial.npy"
-    pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+    images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
     names: list[str] = []
     columns: dict[str, list] = {"azimuth": [], "elevation": [], "textureless": [], "held_out": []}
     renderer = Renderer(SIZE)
@@ -174,7 +174,7 @@ def build(source: str, out: pathlib.Path, *, objects: str = "library", views: in
                 angles = evaluator_angles(f"{entry.uid} {textureless}", count, held_out)
                 for i, (azimuth, elevation) in enumerate(zip(*angles, strict=True)):
                     rng = np.random.default_rng((zlib.crc32(entry.uid.encode()), i, held_out))
-                    pictures[len(names)] = _shoot(renderer, azimuth, elevation, textureless, rng)
+                    images[len(names)] = _shoot(renderer, azimuth, elevation, textureless, rng)
                     names.append(noun)
                     columns["azimuth"].append(round(float(azimuth), 4))
                     columns["elevation"].append(round(float(elevation), 4))
@@ -187,7 +187,7 @@ def build(source: str, out: pathlib.Path, *, objects: str = "library", views: in
     kept = {noun: synonyms[noun] for noun in nouns}
     index = {"nouns": nouns, "synonyms": kept, "views": columns}
     (out / "index.json").write_text(json.dumps(index))
-    np.save(out / "views.npy", pictures[: len(names)])
+    np.save(out / "views.npy", images[: len(names)])
     partial.unlink()
 
 

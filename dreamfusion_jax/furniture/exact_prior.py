@@ -78,17 +78,17 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
     ]
     # One object at a time: the whole library in float32 would be five gigabytes.
     count = sum(len(where) for _, where, _ in parts)
-    pictures = np.empty((count, image_size, image_size, 4), np.float32)
+    images = np.empty((count, image_size, image_size, 4), np.float32)
     filled = 0
     for noun, where, word in parts:
         views = load_object_views(nouns=[noun]).rgba[0, where % places.shape[1]]
         shown = _in_color(views, word, noun) if word else views
         added = slice(filled, filled := filled + len(where))
-        pictures[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
+        images[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
     kept = [_of_color(captions[i], word) for _, where, word in parts for i in where]
     index_of = np.concatenate([where for _, where, _ in parts])
     poses = jax.tree.map(lambda x: np.asarray(x)[index_of], _poses(index))
-    return EmpiricalPrior.from_pictures(pictures, kept, poses=poses)
+    return EmpiricalPrior.from_images(images, kept, poses=poses)
 
 
 def _dyed(prompts: Sequence[str], objects: Sequence[dict]) -> dict[str, list[str]]:

@@ -36,10 +36,14 @@ def write_gallery(
       size: of each picture in pixels.
       columns: scenes side by side before a new block of rows begins.
     """
-    strips = [_strip(candidate, size) for candidate in candidates]
-    strips += [np.full_like(strips[0], 255)] * (-len(strips) % min(columns, len(strips)))
-    width = min(columns, len(strips))
-    blocks = [np.concatenate(strips[i : i + width], axis=1) for i in range(0, len(strips), width)]
+    thumbnails = [_strip(candidate, size) for candidate in candidates]
+    thumbnails += [np.full_like(thumbnails[0], 255)] * (
+        -len(thumbnails) % min(columns, len(thumbnails))
+    )
+    width = min(columns, len(thumbnails))
+    blocks = [
+        np.concatenate(thumbnails[i : i + width], axis=1) for i in range(0, len(thumbnails), width)
+    ]
     save_png(PIL.Image.fromarray(np.concatenate(blocks)), path)
 
 
@@ -76,18 +80,18 @@ def write_gallery_page(
 
 
 def _strip(candidate: Candidate, size: int) -> np.ndarray:
-    truth = load_ground_truth(find_noun(candidate.prompt, names()))
-    true_view = PIL.Image.new("RGBA", truth.rgba.shape[1:3], "white")
-    true_view.alpha_composite(PIL.Image.fromarray(truth.rgba[_VIEW]))
+    ground_truth = load_ground_truth(find_noun(candidate.prompt, names()))
+    true_view = PIL.Image.new("RGBA", ground_truth.rgba.shape[1:3], "white")
+    true_view.alpha_composite(PIL.Image.fromarray(ground_truth.rgba[_VIEW]))
     grid = preview_grid(
         candidate.scene,
         candidate.params,
         step=candidate.step,
         size=size,
-        azimuths=(float(truth.azimuth[_VIEW]),),
-        elevation=float(truth.elevation[_VIEW]),
-        distance=truth.distance,
-        focal=truth.focal,
+        azimuths=(float(ground_truth.azimuth[_VIEW]),),
+        elevation=float(ground_truth.elevation[_VIEW]),
+        distance=ground_truth.distance,
+        focal=ground_truth.focal,
     )
     enlarged = true_view.convert("RGB").resize((size, size), PIL.Image.Resampling.BICUBIC)
     return np.concatenate([np.asarray(enlarged), np.asarray(grid)])

@@ -10,7 +10,7 @@ from dreamfusion_jax.furniture.object_views import GroundTruth, ObjectViews, shr
 
 
 @dataclasses.dataclass(frozen=True)
-class NearestPicture:
+class NearestImage:
     """How well the nearest pictures agree with the true views, `degrees` away on average.
 
     `iou` of the silhouettes, `psnr` in dB over white, as the scores of results are.
@@ -21,26 +21,26 @@ class NearestPicture:
     degrees: float
 
 
-def nearest_picture(library: ObjectViews, truth: GroundTruth, size: int) -> NearestPicture:
+def nearest_image(library: ObjectViews, ground_truth: GroundTruth, size: int) -> NearestImage:
     """Show for each true view the library's picture whose camera is nearest, and score that.
 
     Args:
-      library: views that have the noun of the truth, from the same distance.
-      truth: views that are not in the library.
+      library: views that have the noun of the ground truth, from the same distance.
+      ground_truth: views that are not in the library.
       size: pixels a side of what is compared; divides that of the pictures.
     """
-    row = library.nouns.index(truth.noun)
+    row = library.nouns.index(ground_truth.noun)
     seen = directions(library.azimuth[row], library.elevation[row])
-    cosines = directions(truth.azimuth, truth.elevation) @ seen.T
+    cosines = directions(ground_truth.azimuth, ground_truth.elevation) @ seen.T
     nearest: Int[np.ndarray, views] = cosines.argmax(1)
     shown, true = (
         shrink(rgba, size).astype(np.float32) / 255
-        for rgba in (library.rgba[row][nearest], truth.rgba)
+        for rgba in (library.rgba[row][nearest], ground_truth.rgba)
     )
     ious = silhouette_iou(shown[..., 3] > 0.5, true[..., 3] > 0.5)
     colors = (v[..., :3] * v[..., 3:] + 1 - v[..., 3:] for v in (shown, true))
     angles = np.degrees(np.arccos(np.minimum(cosines.max(1), 1.0)))
-    return NearestPicture(float(ious.mean()), float(psnr(*colors).mean()), float(angles.mean()))
+    return NearestImage(float(ious.mean()), float(psnr(*colors).mean()), float(angles.mean()))
 
 
 def directions(

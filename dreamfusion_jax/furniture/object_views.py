@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.furniture.shipped import ASSETS, asset_folder
-from dreamfusion_jax.io import read_json, read_picture
+from dreamfusion_jax.io import read_image, read_json
 from dreamfusion_jax.types import CameraLight
 
 OBJECT_VIEWS = ASSETS / "object_views"
@@ -140,7 +140,7 @@ def _parse(path: pathlib.Path, modified: int) -> dict:
 def read_sheet(path: pathlib.Path) -> UInt8[np.ndarray, "views size size 4"]:
     """Cut a sprite sheet into its views, row by row."""
     try:
-        sheet = read_picture(path)
+        sheet = read_image(path)
     except (OSError, ValueError) as error:
         raise UserError(
             f"The pictures in {path} are missing or damaged: install the package again."

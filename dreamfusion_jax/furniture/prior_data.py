@@ -177,20 +177,20 @@ def captioned(
     """Return pictures with captions, and the extras after them."""
     texts = captions_of(parts, azimuth, elevation, seed)
     rng = np.random.default_rng((seed, 1))
-    pictures = [rgba]
+    images = [rgba]
     for i in rng.permutation(len(rgba))[: int(extras.recolored * len(rgba))]:
         word = str(rng.choice(sorted(CENTER_HUE)))
         copy = recolored(rgba[i], word)
         if copy is not None and not any(w in WORDS for w in parts[i].noun.split()):
             noun = dataclasses.replace(parts[i], noun=f"{word} {parts[i].noun}", synonyms=())
-            pictures.append(copy[None])
+            images.append(copy[None])
             texts += captions_of([noun], azimuth[i : i + 1], elevation[i : i + 1], seed + int(i))
     for _ in range(int(extras.pairs * len(rgba))):
         first, second = rng.integers(len(rgba), size=2)
-        pictures.append(side_by_side(rgba[first], rgba[second])[None])
+        images.append(side_by_side(rgba[first], rgba[second])[None])
         names = [with_article(parts[i].noun) for i in (first, second)]
         texts.append([f"{names[0]} {word} {names[1]}" for word in BESIDE] * (CAPTIONS // 3))
-    return CaptionedImages(np.concatenate(pictures), texts, _names(parts))
+    return CaptionedImages(np.concatenate(images), texts, _names(parts))
 
 
 BESIDE = ("and", "beside", "next to")  # of the first object, the left one, and the second
@@ -204,8 +204,8 @@ def side_by_side(
     small = round(0.6 * size)
     canvas = PIL.Image.new("RGBA", (size, size))
     top = (size - small) // 2
-    for picture, column in ((left, 0), (right, size - small)):
-        shrunk = PIL.Image.fromarray(picture).resize((small, small), PIL.Image.Resampling.BOX)
+    for image, column in ((left, 0), (right, size - small)):
+        shrunk = PIL.Image.fromarray(image).resize((small, small), PIL.Image.Resampling.BOX)
         canvas.alpha_composite(shrunk, (column, top))
     return np.asarray(canvas)
 

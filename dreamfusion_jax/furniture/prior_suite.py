@@ -41,7 +41,7 @@ _SHEET_COLUMNS = 8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Renders:
+class LabeledImages:
     """Cut-out pictures (straight alpha, in [0, 1]) with their nouns and view words."""
 
     rgba: Float[np.ndarray, "n size size 4"]
@@ -60,21 +60,21 @@ class Renders:
         return (self.rgba[..., :3] * alpha + color * (1 - alpha)).astype(np.float32)
 
 
-def renders(nouns: Sequence[str], size: int, held_out: bool) -> Renders:
+def renders(nouns: Sequence[str], size: int, held_out: bool) -> LabeledImages:
     """Return the library's views of some nouns, or those held out from it."""
-    pictures, names, words = [], [], []
+    images, names, words = [], [], []
     for noun in nouns:
         views = load_ground_truth(noun) if held_out else load_object_views(nouns=[noun])
         fields = (views.rgba, views.azimuth, views.elevation)
         rgba, azimuth, elevation = fields if held_out else (field[0] for field in fields)
-        pictures.append(box_downsample(rgba.astype(np.float32) / 255, size))
+        images.append(box_downsample(rgba.astype(np.float32) / 255, size))
         names += [noun] * len(rgba)
         words += view_words(azimuth, elevation)
-    return Renders(np.concatenate(pictures), names, words)
+    return LabeledImages(np.concatenate(images), names, words)
 
 
 def denoising_errors(
-    prior: Prior, shown: Renders, count: int, seed: int = 0
+    prior: Prior, shown: LabeledImages, count: int, seed: int = 0
 ) -> dict[float, Float[np.ndarray, "count"]]:
     """Return the mean squared error of eps_hat at each of TIMES, for `count` of the pictures.
 
@@ -106,14 +106,14 @@ def draw(
     """Return one picture of each prompt in [0, 1], by ancestral sampling."""
     embeddings = encode_rows(prior, positive=prompts, empty=[""] * len(prompts))
     settings = {"steps": steps, "guidance_weight": guidance_weight}
-    pictures = []
+    images = []
     for start in range(0, len(prompts), _BATCH):
         index = np.minimum(np.arange(start, start + _BATCH), len(prompts) - 1)
         rows = jax.tree.map(lambda leaf, i=index: leaf[i], embeddings)
         key = jax.random.fold_in(jax.random.key(seed), start)
         drawn = ancestral_sample(prior, prior.params, key, rows, **settings)
-        pictures.append(np.asarray(to_image_range(drawn)))
-    return np.concatenate(pictures)[: len(prompts)]
+        images.append(np.asarray(to_image_range(drawn)))
+    return np.concatenate(images)[: len(prompts)]
 
 
 def frechet_distance(a: Float[np.ndarray, "n width"], b: Float[np.ndarray, "m width"]) -> float:
@@ -130,7 +130,7 @@ def evaluate_prior(
     evaluator: RetrievalEvaluator,
     *,
     samples: int = 200,
-    pictures: int = 96,
+    images: int = 96,
     steps: int = 32,
     guidance_weight: float = 2.0,
     out: str | os.PathLike | None = None,
@@ -153,11 +153,11 @@ def evaluate_prior(
     size = prior.image_shape[0]
     seen, unseen = (renders(nouns, size, held_out) for held_out in (False, True))
     views = [Caption(n, (), (v,)) for n, v in zip(seen.nouns, seen.views, strict=True)]
-    optimal = EmpiricalPrior.from_pictures(seen.rgba, views)
+    optimal = EmpiricalPrior.from_images(seen.rgba, views)
     errors = {
-        "prior, training views": denoising_errors(prior, seen, pictures),
-        "prior, held-out views": denoising_errors(prior, unseen, pictures),
-        "optimal, training views": denoising_errors(optimal, seen, pictures),
+        "prior, training views": denoising_errors(prior, seen, images),
+        "prior, held-out views": denoising_errors(prior, unseen, images),
+        "optimal, training views": denoising_errors(optimal, seen, images),
     }
     figures: dict[str, Any] = {"suite": "prior", "nouns": list(nouns)}
     figures["denoising error"] = {
@@ -205,17 +205,17 @@ def _by_word(seen: Int[np.ndarray, "n"], words: Sequence[str]) -> list[float]:
     return [float(np.mean(seen[named == i] == i)) for i in range(len(SIDES)) if i in named]
 
 
-def main_color(picture: Float[np.ndarray, "h w 3"]) -> str:
+def main_color(image: Float[np.ndarray, "h w 3"]) -> str:
     """Return the most frequent color word in the middle half of a picture."""
-    h, w, _ = picture.shape
-    middle = picture[h // 4 : -h // 4, w // 4 : -w // 4].reshape(-1, 3)
+    h, w, _ = image.shape
+    middle = image[h // 4 : -h // 4, w // 4 : -w // 4].reshape(-1, 3)
     names, counts = np.unique(color_words(middle), return_counts=True)
     return str(names[counts.argmax()])
 
 
-def write_sheet(pictures: Float[np.ndarray, "n h w 3"], path: str | os.PathLike) -> None:
+def write_sheet(samples: Float[np.ndarray, "n h w 3"], path: str | os.PathLike) -> None:
     """Return rows of samples as a PNG."""
-    images = list(to_uint8(pictures))
+    images = list(to_uint8(samples))
     rows = [images[i : i + _SHEET_COLUMNS] for i in range(0, len(images), _SHEET_COLUMNS)]
     save_png(PIL.Image.fromarray(sheet([row for row in rows if len(row) == len(rows[0])])), path)
 

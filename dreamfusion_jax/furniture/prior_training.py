@@ -225,13 +225,13 @@ class Sheet:
 
 
 def tile(
-    pictures: Float[np.ndarray, "n height width 3"], columns: int
+    images: Float[np.ndarray, "n height width 3"], columns: int
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
     """Return pictures in [0, 1] side by side, row by row, with a white pixel between them."""
-    pictures = np.pad(pictures, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
-    missing = -len(pictures) % columns
-    pictures = np.pad(pictures, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1.0)
-    n, height, width, _ = pictures.shape
-    rows = pictures.reshape(n // columns, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
+    images = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
+    missing = -len(images) % columns
+    images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1.0)
+    n, height, width, _ = images.shape
+    rows = images.reshape(n // columns, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
     sheet = rows.reshape(n // columns * height, columns * width, 3)
     return (sheet * 255 + 0.5).astype(np.uint8)

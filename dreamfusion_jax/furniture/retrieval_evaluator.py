@@ -147,17 +147,19 @@ def _is_janus(
     return bool((seen == VIEW_WORDS.index("front view")).any())
 
 
-def retrieve_ground_truth(evaluator: RetrievalEvaluator, truth: GroundTruth) -> tuple[float, bool]:
+def retrieve_ground_truth(
+    evaluator: RetrievalEvaluator, ground_truth: GroundTruth
+) -> tuple[float, bool]:
     """Return the share of an object's true pictures that show its noun, and if it seems a Janus."""
-    images = close_up(on_gray(truth.rgba))
-    found = np.mean(evaluator.ranks(images, truth.noun) == 0)
-    raised = np.isclose(truth.elevation, np.radians(_AROUND.elevation), atol=1e-3)
+    images = close_up(on_gray(ground_truth.rgba))
+    found = np.mean(evaluator.ranks(images, ground_truth.noun) == 0)
+    raised = np.isclose(ground_truth.elevation, np.radians(_AROUND.elevation), atol=1e-3)
     azimuths = np.radians(_AROUND.first) + 2 * np.pi * np.arange(_AROUND.azimuths) / 8
     around = [
-        int(np.flatnonzero(raised & np.isclose(truth.azimuth, azimuth, atol=1e-3))[0])
+        int(np.flatnonzero(raised & np.isclose(ground_truth.azimuth, azimuth, atol=1e-3))[0])
         for azimuth in azimuths
     ]
-    return float(found), _is_janus(evaluator, images[around], truth.noun)
+    return float(found), _is_janus(evaluator, images[around], ground_truth.noun)
 
 
 def on_gray(rgba: UInt8[np.ndarray, "n h w 4"]) -> Float[np.ndarray, "n h w 3"]:
@@ -179,9 +181,14 @@ def check_object_views(evaluator: RetrievalEvaluator) -> dict[str, Any]:
     that it takes for a Janus, and those that it finds in less than 70 % of their views.
     """
     truths = [load_ground_truth(noun) for noun in evaluator.nouns if noun in shipped_nouns()]
-    ranks = [evaluator.ranks(close_up(on_gray(truth.rgba)), truth.noun) for truth in truths]
-    shares = {truth.noun: np.mean(r == 0) for truth, r in zip(truths, ranks, strict=True)}
-    janus = [retrieve_ground_truth(evaluator, truth)[1] for truth in truths]
+    ranks = [
+        evaluator.ranks(close_up(on_gray(ground_truth.rgba)), ground_truth.noun)
+        for ground_truth in truths
+    ]
+    shares = {
+        ground_truth.noun: np.mean(r == 0) for ground_truth, r in zip(truths, ranks, strict=True)
+    }
+    janus = [retrieve_ground_truth(evaluator, true)[1] for true in truths]
     together = np.concatenate(ranks)
     return {
         "library: renders": len(together),
@@ -209,11 +216,11 @@ def check_evaluator(evaluator: RetrievalEvaluator, views: EvaluatorViews) -> dic
         figures[f"{name}: top-1, %"] = _percent(ranks == 0)
         figures[f"{name}: top-5, %"] = _percent(ranks < 5)
         azimuth, elevation = (jnp.asarray(x[rows]) for x in (views.azimuth, views.elevation))
-        truth = np.asarray(view_index(azimuth, elevation))
+        ground_truth = np.asarray(view_index(azimuth, elevation))
         seen = evaluator.seen_from(images, nouns)
-        figures[f"{name}: view word, %"] = _percent(seen == truth)
+        figures[f"{name}: view word, %"] = _percent(seen == ground_truth)
         for i, word in enumerate(VIEW_WORDS[:3]):
-            figures[f"{name}: {word}, %"] = _percent(seen[truth == i] == i)
+            figures[f"{name}: {word}, %"] = _percent(seen[ground_truth == i] == i)
     return figures
 
 

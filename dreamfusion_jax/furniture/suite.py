@@ -20,7 +20,7 @@ from dreamfusion_jax.evaluation.renders import ViewConfig
 from dreamfusion_jax.evaluation.statistics import bootstrap_interval
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.view_renderer import prepare_views
-from dreamfusion_jax.furniture.nearest_image import nearest_picture
+from dreamfusion_jax.furniture.nearest_image import nearest_image
 from dreamfusion_jax.furniture.object_views import (
     OBJECT_VIEWS,
     GroundTruth,
@@ -67,7 +67,7 @@ class Scores:
     the true pictures are, and `psnr_albedo` of its albedo beside these pictures: means over
     the views. `chamfer` in object diagonals, None where the result has
     no surface. `azimuth` (degrees) and `scale` are the alignment that was chosen:
-    turned and grown by them, the result fits the truth.
+    turned and grown by them, the result fits the ground truth.
     """
 
     noun: str
@@ -99,22 +99,22 @@ class RunScores:
 
 
 def score_scene(
-    scene: NerfScene, params: dict, noun: str, truth: GroundTruth, *, step: int = FINISHED
+    scene: NerfScene, params: dict, noun: str, ground_truth: GroundTruth, *, step: int = FINISHED
 ) -> Scores:
     """Align a scene with a true object and measure their agreement."""
-    views = truth_views(truth).shrunk(_SIZE)
+    views = truth_views(ground_truth).shrunk(_SIZE)
     prepared = prepare_views(scene, params, step)
     alignment = align(scene, params, prepared, views)
     rendered = render_aligned(scene, params, prepared, views, alignment)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)
-    lit = render_aligned(scene, params, prepared, views, alignment, truth.light)
+    lit = render_aligned(scene, params, prepared, views, alignment, ground_truth.light)
     albedo, shaded, true = (v[..., :3] + 1 - v[..., 3:] for v in (rendered, lit, views.rgba))
     return Scores(
         noun=noun,
         iou=_rounded(ious.mean()),
         psnr=_rounded(psnr(shaded, true).mean()),
         psnr_albedo=_rounded(psnr(albedo, true).mean()),
-        chamfer=_chamfer(scene, params, step, truth, alignment),
+        chamfer=_chamfer(scene, params, step, ground_truth, alignment),
         azimuth=_rounded(math.degrees(math.remainder(alignment.azimuth, 2 * math.pi))),
         scale=_rounded(alignment.scale),
         iou_per_view=[_rounded(x) for x in ious],
@@ -128,8 +128,8 @@ def score(candidate: Candidate, evaluator: RetrievalEvaluator | None = None) -> 
       UserError: there is no such object, or the scene is not finite.
     """
     noun = find_noun(candidate.prompt, names())
-    truth = load_ground_truth(noun)
-    scores = score_scene(candidate.scene, candidate.params, noun, truth, step=candidate.step)
+    ground_truth = load_ground_truth(noun)
+    scores = score_scene(candidate.scene, candidate.params, noun, ground_truth, step=candidate.step)
     retrieval_scores = None
     if evaluator is not None and candidate.look is not None:
         retrieval_scores = retrieve_scene(
@@ -140,7 +140,7 @@ def score(candidate: Candidate, evaluator: RetrievalEvaluator | None = None) -> 
             candidate.look,
             step=candidate.step,
         )
-        color, janus = retrieve_ground_truth(evaluator, truth)
+        color, janus = retrieve_ground_truth(evaluator, ground_truth)
         retrieval_scores = dataclasses.replace(retrieval_scores, true_color=color, true_janus=janus)
     where = candidate.workdir, candidate.prompt, candidate.step
     return RunScores(*where, scores, retrieval_scores, candidate.minutes)
@@ -207,7 +207,7 @@ def baseline(nouns: Iterable[str]) -> dict[str, float]:
     """Return means over nouns of what the nearest shipped picture of each true view scores."""
     found = [
         dataclasses.asdict(
-            nearest_picture(load_object_views(nouns=[noun]), load_ground_truth(noun), _SIZE)
+            nearest_image(load_object_views(nouns=[noun]), load_ground_truth(noun), _SIZE)
         )
         for noun in sorted(nouns)
     ]
@@ -284,27 +284,27 @@ def find_noun(prompt: str, known: dict[str, str]) -> str:
         ) from error
 
 
-def truth_views(truth: GroundTruth) -> Views:
+def truth_views(ground_truth: GroundTruth) -> Views:
     """Return the true pictures as premultiplied RGBA in [0, 1], one camera each."""
-    rgba = np.asarray(truth.rgba, np.float32) / 255
+    rgba = np.asarray(ground_truth.rgba, np.float32) / 255
     rgba = np.concatenate([rgba[..., :3] * rgba[..., 3:], rgba[..., 3:]], axis=-1)
 
     def each(value) -> np.ndarray:
         return np.broadcast_to(np.asarray(value, np.float32), (len(rgba),))
 
-    angles = each(truth.azimuth), each(truth.elevation)
-    return Views(rgba, *angles, each(truth.distance), each(truth.focal))
+    angles = each(ground_truth.azimuth), each(ground_truth.elevation)
+    return Views(rgba, *angles, each(ground_truth.distance), each(ground_truth.focal))
 
 
 def _chamfer(
-    scene: NerfScene, params: dict, step: int, truth: GroundTruth, alignment: Alignment
+    scene: NerfScene, params: dict, step: int, ground_truth: GroundTruth, alignment: Alignment
 ) -> float | None:
     try:
         mesh = extract_mesh(scene, params, _MESH_RESOLUTION, step=step)
     except NoSurface:
         return None
     points = normalized_surface_points(mesh, alignment.azimuth)
-    return _rounded(chamfer_distance(points, np.asarray(truth.points)))
+    return _rounded(chamfer_distance(points, np.asarray(ground_truth.points)))
 
 
 def _rounded(value: Any) -> float:

@@ -54,9 +54,9 @@ class ClipGuidance(Guidance):
         texts = embeddings["positive"].states[:, 0]
 
         def loss(x):
-            cut = jax.vmap(lambda picture, k: self._crop(picture, k, prior.model.image_size))
-            pictures = cut(to_image_range(x), keys)
-            vectors = prior.model.embed(prior_params, pictures.reshape(-1, *pictures.shape[2:]))
+            cut = jax.vmap(lambda whole, k: self._crop(whole, k, prior.model.image_size))
+            crops = cut(to_image_range(x), keys)
+            vectors = prior.model.embed(prior_params, crops.reshape(-1, *crops.shape[2:]))
             vectors = vectors.reshape(len(image), self.num_crops, -1)
             distance = 1 - jnp.einsum("bcd,bd->bc", vectors, texts).mean(1)
             return distance.sum(), distance
@@ -66,15 +66,15 @@ class ClipGuidance(Guidance):
         return gradient * scale, None, {"clip_distance": distance}
 
     def _crop(
-        self, picture: Float[Array, "height width 3"], key: Key[Array, ""], size: int
+        self, image: Float[Array, "height width 3"], key: Key[Array, ""], size: int
     ) -> Float[Array, "crops size size 3"]:
         """Return square cut-outs at random places, resized bilinearly."""
-        side = picture.shape[0]
+        side = image.shape[0]
         own = max(1, round(self.crop_fraction * side))
         corners = jax.random.randint(key, (self.num_crops, 2), 0, side - own + 1)
 
         def cut(corner):
-            found = jax.lax.dynamic_slice(picture, (corner[0], corner[1], 0), (own, own, 3))
+            found = jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (own, own, 3))
             return jax.image.resize(found, (size, size, 3), "linear")
 
         return jax.vmap(cut)(corners)

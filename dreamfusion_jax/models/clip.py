@@ -149,17 +149,17 @@ class Clip:
         return self.preprocessing.size
 
     def embed(
-        self, params: Any, pictures: Float[Array, "batch size size 3"]
+        self, params: Any, images: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
         """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
-        pixels = self.preprocessing.normalize(pictures).astype(self.network.vision_model.dtype)
+        pixels = self.preprocessing.normalize(images).astype(self.network.vision_model.dtype)
         vectors: Any = self.network.apply({"params": params}, pixels, method="encode_images")
         return vectors
 
-    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+    def images(self, images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of pictures in [0, 1] of any size, resized as published."""
-        pictures = np.asarray(pictures, np.float32)
-        parts = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+        images = np.asarray(images, np.float32)
+        parts = [images[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
         return np.concatenate([np.asarray(self._encode_images(self.params, p)) for p in parts])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:

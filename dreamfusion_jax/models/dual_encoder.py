@@ -190,18 +190,18 @@ class DualEncoder:
         return cls(network, params, tokenizer, config["image_size"], config["tokens"])
 
     def embed(
-        self, params: Any, pictures: Float[Array, "batch size size 3"]
+        self, params: Any, images: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
         """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
         vectors: Any = self.network.apply(
-            {"params": params}, 2 * pictures - 1, method="encode_images"
+            {"params": params}, 2 * images - 1, method="encode_images"
         )
         return vectors
 
-    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+    def images(self, images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of pictures in [0, 1] of any size."""
-        pictures = np.asarray(pictures, np.float32)
-        batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+        images = np.asarray(images, np.float32)
+        batches = [images[i : i + _BATCH] for i in range(0, len(images), _BATCH)]
         return np.concatenate([np.asarray(self._encode_images(self.params, b)) for b in batches])
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:
@@ -215,9 +215,9 @@ class DualEncoder:
     @functools.cached_property
     def _encode_images(self):
         @jax.jit
-        def encode(params, pictures):
-            size = (len(pictures), self.image_size, self.image_size, 3)
-            return self.embed(params, jax.image.resize(pictures, size, "linear"))
+        def encode(params, images):
+            size = (len(images), self.image_size, self.image_size, 3)
+            return self.embed(params, jax.image.resize(images, size, "linear"))
 
         return encode
 

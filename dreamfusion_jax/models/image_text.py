@@ -22,11 +22,11 @@ class ImageTextModel(Protocol):
         """Pixels a side that the network sees."""
 
     def embed(
-        self, params: Any, pictures: Float[Array, "batch size size 3"]
+        self, params: Any, images: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch width"]:
         """Return unit vectors of images in [0, 1] of the network's size; differentiable."""
 
-    def images(self, pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
+    def images(self, images: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n width"]:
         """Return unit vectors of pictures in [0, 1] of any size."""
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n width"]:

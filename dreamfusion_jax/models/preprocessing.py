@@ -26,23 +26,23 @@ class Preprocessing:
     std: tuple[float, float, float] = STD
 
     def resize(
-        self, pictures: Float[Array, "batch height width 3"]
+        self, images: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch size size 3"]:
         """Resized and cropped pictures in [0, 1]; resized ones in steps of 1/255, as PIL does."""
-        height, width = pictures.shape[1:3]
+        height, width = images.shape[1:3]
         short = min(height, width)
         # The longer side is cut off, not rounded (transformers' get_resize_output_image_size).
         sides = [int(self.shortest_edge * side / short) for side in (height, width)]
         for axis, side in ((2, sides[1]), (1, sides[0])):  # PIL goes along the rows first
-            if pictures.shape[axis] != side:
-                shape = (*pictures.shape[:axis], side, *pictures.shape[axis + 1 :])
-                pictures = jax.image.resize(pictures, shape, "cubic")
-                pictures = jnp.round(jnp.clip(pictures, 0, 1) * 255) / 255
-        top, left = ((side - self.size) // 2 for side in pictures.shape[1:3])
-        return pictures[:, top : top + self.size, left : left + self.size]
+            if images.shape[axis] != side:
+                shape = (*images.shape[:axis], side, *images.shape[axis + 1 :])
+                images = jax.image.resize(images, shape, "cubic")
+                images = jnp.round(jnp.clip(images, 0, 1) * 255) / 255
+        top, left = ((side - self.size) // 2 for side in images.shape[1:3])
+        return images[:, top : top + self.size, left : left + self.size]
 
     def normalize(
-        self, pictures: Float[Array, "batch size size 3"]
+        self, images: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch size size 3"]:
         """(x - mean) / std of each channel."""
-        return (pictures - jnp.array(self.mean)) / jnp.array(self.std)
+        return (images - jnp.array(self.mean)) / jnp.array(self.std)

@@ -124,10 +124,8 @@ def coco_captions(ids: Sequence[int]) -> list[str]:
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(str(prepared[-1].parent))
-        pictures = {"image": tfds.decode.SkipDecoding()}
-        sources = [
-            builder.as_data_source(s, decoders=pictures) for s in sorted(builder.info.splits)
-        ]
+        images = {"image": tfds.decode.SkipDecoding()}
+        sources = [builder.as_data_source(s, decoders=images) for s in sorted(builder.info.splits)]
         wanted, found = set(ids), {}
         for row in (row for source in sources for row in source):
             texts = row["captions"]["text"]

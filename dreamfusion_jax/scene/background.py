@@ -173,19 +173,19 @@ def _fourier_texture(key: PRNGKeyArray, size: int) -> Float[Array, "size size 3"
 
 
 def _blurred(
-    picture: Float[Array, "size size 3"], std: Float[Array, ""]
+    image: Float[Array, "size size 3"], std: Float[Array, ""]
 ) -> Float[Array, "size size 3"]:
     """Return a Gaussian blur of a standard deviation in pixels; the t_vals are continued."""
-    radius = max(1, round(_BLUR_RADIUS * len(picture)))
+    radius = max(1, round(_BLUR_RADIUS * len(image)))
     offsets = jnp.arange(-radius, radius + 1)
     kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(std, 1e-3)) ** 2)
     kernel /= kernel.sum()
     for axis in (0, 1):
         pads = [(radius, radius) if i == axis else (0, 0) for i in range(3)]
-        padded = jnp.pad(picture, pads, "edge")
+        padded = jnp.pad(image, pads, "edge")
         parts = (
-            jax.lax.slice_in_dim(padded, i, i + len(picture), axis=axis)
+            jax.lax.slice_in_dim(padded, i, i + len(image), axis=axis)
             for i in range(2 * radius + 1)
         )
-        picture = sum(weight * part for weight, part in zip(kernel, parts, strict=True))
-    return picture
+        image = sum(weight * part for weight, part in zip(kernel, parts, strict=True))
+    return image

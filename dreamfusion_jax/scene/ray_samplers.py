@@ -85,7 +85,7 @@ class Sampler(abc.ABC):
         """Steps between two looks at the field; 0 is never."""
         return 0
 
-    def for_pictures(self) -> "Sampler":
+    def for_images(self) -> "Sampler":
         """Return the sampler of finished pictures, whose rays are bounded by what is occupied."""
         return self
 
@@ -180,7 +180,7 @@ class DensityGridSampler(Sampler):
         """Steps between two looks at the field."""
         return self.every
 
-    def for_pictures(self) -> "DensityGridSampler":
+    def for_images(self) -> "DensityGridSampler":
         """Return the sampler without a budget; half the looks are enough within the bounds."""
         coarse = max(self.coarse_samples // 2, 1)
         return dataclasses.replace(self, budget=1.0, coarse_samples=coarse)

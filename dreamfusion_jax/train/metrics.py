@@ -47,7 +47,7 @@ class MetricsLog:
                 file.write(json.dumps({"step": step} | values) + "\n")
             self._add(step, *(summary.scalar(name, value) for name, value in values.items()))
 
-    def picture(self, step: int, image: PIL.Image.Image) -> None:
+    def image(self, step: int, image: PIL.Image.Image) -> None:
         """Add a preview to tensorboard/."""
         with _room_in(self._path):
             self._add(step, summary.image("preview", np.asarray(image), dataformats="HWC"))

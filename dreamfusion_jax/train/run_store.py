@@ -152,9 +152,9 @@ class RunStore:
         logs = dict(zip(self._jobs, self._logs or (), strict=False))
 
         def call(job: Job, own: Any) -> None:
-            picture = draw(job, own)
-            if picture is not None:
-                logs[job].picture(step, picture)
+            image = draw(job, own)
+            if image is not None:
+                logs[job].image(step, image)
 
         self.each(call, params)
 

@@ -252,13 +252,13 @@ class LiveViewer:
             began = time.perf_counter()
             before_chunk = None if moved else stop_if_moved
             try:
-                picture = self._picture(snapshot, handles[i].camera, SIDES[level], before_chunk)
+                image = self._image(snapshot, handles[i].camera, SIDES[level], before_chunk)
             except _Moved:
                 return True
             if i in self.server.get_clients():
                 if not self.sent:
                     self._status.content = f"Step {snapshot.step}"
-                handles[i].scene.set_background_image(picture, format="jpeg", jpeg_quality=90)
+                handles[i].scene.set_background_image(image, format="jpeg", jpeg_quality=90)
                 self.sent += 1
             seconds = time.perf_counter() - began
             if moved:
@@ -268,7 +268,7 @@ class LiveViewer:
             return True
         return False
 
-    def _picture(
+    def _image(
         self, snapshot: Snapshot, camera, side: int, before_chunk: Callable[[], None] | None
     ) -> UInt8[np.ndarray, "height width 3"]:
         kind, direction = self._kind.value, None

@@ -21,7 +21,7 @@ def make_prior(opaque: bool, **kwargs) -> EmpiricalPrior:
         for noun, synonyms in (("table", ()), ("coffee table", ("tea table",)))
         for i in range(3)
     ]
-    return EmpiricalPrior.from_pictures(rgba, captions, **kwargs)
+    return EmpiricalPrior.from_images(rgba, captions, **kwargs)
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ class Latents(EmpiricalPrior):
 
 @pytest.fixture
 def pixels():
-    pictures = np.ones((1, 16, 16, 4), np.float32)
-    return EmpiricalPrior.from_pictures(pictures, [Caption("ball", (), ())])
+    images = np.ones((1, 16, 16, 4), np.float32)
+    return EmpiricalPrior.from_images(images, [Caption("ball", (), ())])
 
 
 def test_latents_of_a_color_look_like_it():

@@ -12,9 +12,9 @@ from dreamfusion_jax.furniture.object_views import box_downsample, load_object_v
 
 
 def test_box_downsample_weights_color_by_opacity():
-    picture = np.zeros((1, 2, 2, 4), np.float32)
-    picture[0, 0, 0] = (1.0, 0.5, 0.0, 1.0)  # the other three pixels are clear
-    np.testing.assert_allclose(box_downsample(picture, 1)[0, 0, 0], (1.0, 0.5, 0.0, 0.25))
+    image = np.zeros((1, 2, 2, 4), np.float32)
+    image[0, 0, 0] = (1.0, 0.5, 0.0, 1.0)  # the other three pixels are clear
+    np.testing.assert_allclose(box_downsample(image, 1)[0, 0, 0], (1.0, 0.5, 0.0, 0.25))
 
 
 def test_unusable_priors_are_refused_with_a_sentence(tmp_path):

@@ -56,7 +56,7 @@ def turned_scene():
 
 
 @pytest.fixture(scope="session")
-def truth_pictures(truth_scene):
+def true_images(truth_scene):
     """16 views of the truth as the evaluation has them: 8 azimuths at 15 and 30 degrees."""
     azimuth = np.tile(np.arange(8) * math.pi / 4 + math.pi / 8, 2)
     elevation = np.repeat(np.radians([15.0, 30.0]), 8)

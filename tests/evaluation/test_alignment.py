@@ -21,9 +21,9 @@ def test_agreement_of_equal_pictures_is_one_and_color_counts():
 
 
 @pytest.mark.slow
-def test_aligned_cameras_undo_the_turn_and_the_scale(truth_pictures, turned_scene, params):
+def test_aligned_cameras_undo_the_turn_and_the_scale(true_images, turned_scene, params):
     prepared = prepare_views(turned_scene, params)
-    views = truth_pictures.take(slice(0, 16, 5)).shrunk(32)
+    views = true_images.take(slice(0, 16, 5)).shrunk(32)
     known = Alignment(-math.radians(130), 1 / 0.8)
     rendered = render_aligned(turned_scene, params, prepared, views, known)
     ious = silhouette_iou(rendered[..., 3] > 0.5, views.rgba[..., 3] > 0.5)

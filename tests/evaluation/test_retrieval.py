@@ -6,8 +6,8 @@ import PIL.Image
 import pytest
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.evaluation.image_folder import has_pictures, read_pictures
-from dreamfusion_jax.evaluation.retrieval import Shown, by_prompt, evaluate_retrieval, ranks
+from dreamfusion_jax.evaluation.image_folder import has_images, read_images
+from dreamfusion_jax.evaluation.retrieval import ResultImages, by_prompt, evaluate_retrieval, ranks
 
 COLORS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 CAPTIONS = [f"a {name} thing." for name in COLORS]
@@ -23,18 +23,18 @@ class ColorModel:
     def texts(self, texts):
         return np.array([COLORS[text.split()[1]] for text in texts], np.float32)
 
-    def embed(self, params, pictures):
+    def embed(self, params, images):
         raise NotImplementedError
 
-    def images(self, pictures):
-        mean = pictures.mean((1, 2))
+    def images(self, images):
+        mean = images.mean((1, 2))
         return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
 
     def architecture(self):
         return self
 
 
-def pictures(*names):
+def images(*names):
     return np.stack([np.full((4, 4, 3), COLORS[name], np.float32) * 0.8 + 0.1 for name in names])
 
 
@@ -51,9 +51,13 @@ def test_ranks_count_what_fits_better():
 
 def test_figures_are_means_over_captions_after_seeds(tmp_path, capsys):
     shown = [
-        Shown("a", "A red thing", {"color": pictures("red", "red"), "geo": pictures("blue")}, 0),
-        Shown("b", "a red thing.", {"color": pictures("red", "blue"), "geo": pictures("red")}, 1),
-        Shown("c", "a green thing", {"color": pictures("blue", "blue"), "geo": pictures("green")}),
+        ResultImages("a", "A red thing", {"color": images("red", "red"), "geo": images("blue")}, 0),
+        ResultImages(
+            "b", "a red thing.", {"color": images("red", "blue"), "geo": images("red")}, 1
+        ),
+        ResultImages(
+            "c", "a green thing", {"color": images("blue", "blue"), "geo": images("green")}
+        ),
     ]
     path = tmp_path / "scores.json"
     result = evaluate_retrieval(ColorModel(), CAPTIONS, shown, about={"model": "m"}, out=path)
@@ -74,8 +78,8 @@ def test_a_caption_without_a_kind_in_some_run_has_no_figure_of_it():
         ColorModel(),
         CAPTIONS,
         [
-            Shown("a", CAPTIONS[0], {"color": pictures("red")}),
-            Shown("b", CAPTIONS[1], {"color": pictures("red"), "geo": pictures("green")}),
+            ResultImages("a", CAPTIONS[0], {"color": images("red")}),
+            ResultImages("b", CAPTIONS[1], {"color": images("red"), "geo": images("green")}),
         ],
         about={},
     )
@@ -84,7 +88,7 @@ def test_a_caption_without_a_kind_in_some_run_has_no_figure_of_it():
 
 
 def test_unknown_captions_and_nothing_are_refused():
-    stray = [Shown("x", "a cat", {"color": pictures("red")})]
+    stray = [ResultImages("x", "a cat", {"color": images("red")})]
     with pytest.raises(UserError, match="'a cat' of x is not among the 3 captions"):
         evaluate_retrieval(ColorModel(), CAPTIONS, stray, about={})
     with pytest.raises(UserError, match="nothing to rank"):
@@ -98,38 +102,38 @@ def save(path, name, mode="RGB", size=(4, 4)):
 
 
 def test_pictures_are_found_by_their_names(tmp_path):
-    assert not has_pictures(tmp_path)
+    assert not has_images(tmp_path)
     save(tmp_path / "a-red-thing-001.png", "red")
     save(tmp_path / "a-red-thing_2.jpg", "red")
     save(tmp_path / "a-blue-thing" / "000.png", "blue", "RGBA")
     save(tmp_path / "geo" / "a-red-thing.png", "green")
-    (found,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS)
+    (found,) = read_images(tmp_path / "a-blue-thing", CAPTIONS)
     assert found.caption == "a blue thing."
     (tmp_path / "notes.txt").write_text("nothing to see")
-    assert has_pictures(tmp_path)
-    found = {shown.caption: shown.pictures for shown in read_pictures(tmp_path, CAPTIONS)}
+    assert has_images(tmp_path)
+    found = {shown.caption: shown.images for shown in read_images(tmp_path, CAPTIONS)}
     assert set(found) == {"a red thing.", "a blue thing."}
     assert {kind: len(p) for kind, p in found["a red thing."].items()} == {"color": 2, "geo": 1}
     np.testing.assert_allclose(found["a red thing."]["geo"][0, 0, 0], (0, 1, 0))
     np.testing.assert_allclose(found["a blue thing."]["color"], 1)  # transparent: white shows
-    (gray,) = read_pictures(tmp_path / "a-blue-thing", CAPTIONS, background=0.5)
-    np.testing.assert_allclose(gray.pictures["color"], 0.5)
+    (gray,) = read_images(tmp_path / "a-blue-thing", CAPTIONS, background=0.5)
+    np.testing.assert_allclose(gray.images["color"], 0.5)
 
 
 def test_pictures_that_cannot_be_used_are_named(tmp_path):
     save(tmp_path / "a" / "a-cat.png", "red")
     with pytest.raises(UserError, match="a-cat.png belongs to none of the 3 captions"):
-        list(read_pictures(tmp_path / "a", CAPTIONS))
+        list(read_images(tmp_path / "a", CAPTIONS))
     save(tmp_path / "run" / "previews" / "a-red-thing.png", "red")
     (tmp_path / "run" / "config.json").write_text("{}")
-    assert not has_pictures(tmp_path)  # previews of a run are no results
+    assert not has_images(tmp_path)  # previews of a run are no results
     with pytest.raises(UserError, match="1 of the captions are so alike"):
-        list(read_pictures(tmp_path, ["a cat", "a cat, on a mat", "a cat on a mat"]))
+        list(read_images(tmp_path, ["a cat", "a cat, on a mat", "a cat on a mat"]))
     save(tmp_path / "b" / "a-red-thing-1.png", "red")
     save(tmp_path / "b" / "a-red-thing-2.png", "red", size=(5, 4))
     with pytest.raises(UserError, match="another size"):
-        list(read_pictures(tmp_path / "b", CAPTIONS))
+        list(read_images(tmp_path / "b", CAPTIONS))
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "a-red-thing.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="cannot be read"):
-        list(read_pictures(tmp_path / "c", CAPTIONS))
+        list(read_images(tmp_path / "c", CAPTIONS))

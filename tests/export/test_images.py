@@ -35,6 +35,6 @@ def test_sheet_and_png():
     red, blue = np.zeros((2, 4, 4, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
     page = images.sheet([[red, blue], [blue, red], [red, red]])
-    picture = PIL.Image.open(io.BytesIO(images.png_bytes(PIL.Image.fromarray(page))))
-    assert picture.size == (8, 12)
-    assert picture.getpixel((6, 1)) == (0, 0, 255) and picture.getpixel((6, 5)) == (255, 0, 0)
+    image = PIL.Image.open(io.BytesIO(images.png_bytes(PIL.Image.fromarray(page))))
+    assert image.size == (8, 12)
+    assert image.getpixel((6, 1)) == (0, 0, 255) and image.getpixel((6, 5)) == (255, 0, 0)

@@ -1,6 +1,6 @@
 from tests.evaluation.conftest import (  # noqa: F401
     params,
-    truth_pictures,
+    true_images,
     truth_scene,
     turned_scene,
 )

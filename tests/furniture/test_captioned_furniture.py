@@ -57,10 +57,10 @@ def test_build_and_read_back(catalog, tmp_path):
     assert (row["noun"], row["synonyms"], row["color"]) == (b"crate", b"cupboard", b"red")
     assert row["image"].shape == (64, 64, 4)
     assert len({r["image"].tobytes() for r in train}) == len(train)
-    check_picture(row)
+    check_image(row)
 
 
-def check_picture(row):
+def check_image(row):
     """The center of the object lies where the stored camera says."""
     local = -row["position"] @ row["rotation"]
     expected = 64 * (0.5 + row["focal"] * local[:2] * [1, -1] / -local[2])

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from dreamfusion_jax.furniture.nearest_image import nearest_picture
+from dreamfusion_jax.furniture.nearest_image import nearest_image
 from dreamfusion_jax.furniture.object_views import GroundTruth, ObjectViews
 from dreamfusion_jax.types import CameraLight
 
 
 def square(width: int, color: int) -> np.ndarray:
-    picture = np.zeros((8, 8, 4), np.uint8)
-    picture[:width, :width] = (color, color, color, 255)
-    return picture
+    image = np.zeros((8, 8, 4), np.uint8)
+    image[:width, :width] = (color, color, color, 255)
+    return image
 
 
 def test_each_view_is_shown_the_nearest_picture():
@@ -24,7 +24,7 @@ def test_each_view_is_shown_the_nearest_picture():
         synonyms={"cube": ()},
         colors={"cube": ""},
     )
-    truth = GroundTruth(
+    ground_truth = GroundTruth(
         noun="cube",
         rgba=np.stack([square(4, 0), square(8, 0)]),
         azimuth=np.radians([5.0, 90.0]).astype(np.float32),
@@ -36,7 +36,7 @@ def test_each_view_is_shown_the_nearest_picture():
     )
     # The first view, 15 degrees off across 360, is the same picture: 100 dB. The second, 10 degrees
     # off, is too bright by 0.2: 14 dB.
-    bar = nearest_picture(library, truth, 4)
+    bar = nearest_image(library, ground_truth, 4)
     assert bar.iou == 1.0
     assert bar.psnr == pytest.approx((100 - 20 * np.log10(0.2)) / 2, abs=1e-3)
     assert bar.degrees == pytest.approx((15 + 10) / 2, abs=1e-2)

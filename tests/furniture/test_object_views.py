@@ -97,37 +97,40 @@ def test_the_front_is_at_azimuth_0():
 
 def test_truth_agrees_with_its_surface_points():
     for noun in ("teddy bear", "motorbike", "table"):
-        truth = load_ground_truth(noun)
-        assert truth.rgba.shape == (16, SIZE, SIZE, 4) and truth.points.shape == (4096, 3)
-        low, high = truth.points.min(0), truth.points.max(0)
+        ground_truth = load_ground_truth(noun)
+        assert ground_truth.rgba.shape == (16, SIZE, SIZE, 4) and ground_truth.points.shape == (
+            4096,
+            3,
+        )
+        low, high = ground_truth.points.min(0), ground_truth.points.max(0)
         np.testing.assert_allclose(low + high, 0, atol=0.03)
         assert 0.93 < np.linalg.norm(high - low) <= 1.001
-        assert set(np.degrees(truth.elevation).round().astype(int)) == {15, 30}
-        assert len(set(np.degrees(truth.azimuth).round(1))) == 8
+        assert set(np.degrees(ground_truth.elevation).round().astype(int)) == {15, 30}
+        assert len(set(np.degrees(ground_truth.azimuth).round(1))) == 8
         for view in range(16):
-            inside = truth.rgba[view, ..., 3]
-            hit = [inside[y, x] for y, x in pixels(truth, view)]
+            inside = ground_truth.rgba[view, ..., 3]
+            hit = [inside[y, x] for y, x in pixels(ground_truth, view)]
             assert np.mean(np.array(hit) > 0) > 0.995
 
 
-def pixels(truth, view):
-    azimuth, elevation = float(truth.azimuth[view]), float(truth.elevation[view])
+def pixels(ground_truth, view):
+    azimuth, elevation = float(ground_truth.azimuth[view]), float(ground_truth.elevation[view])
     back = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), 0])
     back[2] = np.sin(elevation)
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0])
-    depth = truth.distance - truth.points @ back
-    x = 0.5 + truth.focal * (truth.points @ right) / depth
-    y = 0.5 - truth.focal * (truth.points @ np.cross(back, right)) / depth
+    depth = ground_truth.distance - ground_truth.points @ back
+    x = 0.5 + ground_truth.focal * (ground_truth.points @ right) / depth
+    y = 0.5 - ground_truth.focal * (ground_truth.points @ np.cross(back, right)) / depth
     return (SIZE * np.stack([y, x], -1)).astype(int)
 
 
 def test_unseen_views_are_not_in_the_library(index):
     for entry in index["objects"]:
-        truth = load_ground_truth(entry["noun"])
-        turn = np.subtract.outer(truth.azimuth, np.array(entry["azimuth"]))
+        ground_truth = load_ground_truth(entry["noun"])
+        turn = np.subtract.outer(ground_truth.azimuth, np.array(entry["azimuth"]))
         apart = np.hypot(
             np.remainder(turn + np.pi, 2 * np.pi) - np.pi,
-            np.subtract.outer(truth.elevation, np.array(entry["elevation"])),
+            np.subtract.outer(ground_truth.elevation, np.array(entry["elevation"])),
         )
         assert apart.min() > np.radians(0.1), entry["noun"]
 

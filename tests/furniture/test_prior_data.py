@@ -11,7 +11,7 @@ from dreamfusion_jax.furniture.augmentation import (
     Augmentation,
     backgrounds,
     draw_batch,
-    place,
+    random_placement,
     to_device,
 )
 from dreamfusion_jax.furniture.build_object_views import write_sheet
@@ -29,7 +29,7 @@ from dreamfusion_jax.furniture.prior_data import (
 from dreamfusion_jax.prompts.word_tokenizer import train_tokenizer
 
 EXACT = Augmentation(batch=64, image_size=4, scale=0.0, shift=0.0, drop_caption=0.25)
-PLACE = jax.jit(place, static_argnums=2)
+PLACE = jax.jit(random_placement, static_argnums=2)
 
 
 def small_library():
@@ -141,10 +141,10 @@ def test_place_without_freedom_is_a_box_filter_at_half_size():
 
 @pytest.mark.slow
 def test_shift_moves_the_object():
-    picture = np.zeros((256, 8, 8, 4), np.float32)
-    picture[:, 3:5, 3:5] = 1.0
+    image = np.zeros((256, 8, 8, 4), np.float32)
+    image[:, 3:5, 3:5] = 1.0
     how = Augmentation(batch=256, image_size=8, scale=0.0, shift=0.25, drop_caption=0.0)
-    placed = np.asarray(PLACE(jax.random.key(0), jnp.asarray(picture), how))[..., 3]
+    placed = np.asarray(PLACE(jax.random.key(0), jnp.asarray(image), how))[..., 3]
     center = (placed * np.arange(8)).sum((1, 2)) / placed.sum((1, 2)) - 3.5
     assert -2.05 < center.min() < -1.7 and 1.7 < center.max() < 2.05  # a quarter of 8 pixels
     np.testing.assert_allclose(placed.sum((1, 2)), 4.0, rtol=1e-4)

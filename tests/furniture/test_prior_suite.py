@@ -21,9 +21,9 @@ def test_frechet_distance_is_that_of_gaussians():
 
 
 def test_main_color_is_that_of_the_middle():
-    picture = np.zeros((16, 16, 3), np.float32)
-    picture[4:12, 4:12, 2] = 0.9
-    assert quality.main_color(picture) == "blue"
+    image = np.zeros((16, 16, 3), np.float32)
+    image[4:12, 4:12, 2] = 0.9
+    assert quality.main_color(image) == "blue"
 
 
 @pytest.mark.parametrize("nouns", [2, 24, 128])
@@ -55,13 +55,13 @@ def test_renders_are_captioned_by_their_cameras(seen):
 @pytest.mark.slow
 def test_a_denoiser_of_half_the_pictures_scores_as_it_should(seen, tmp_path, capsys):
     captions = [Caption(n, (), (v,)) for n, v in zip(seen.nouns, seen.views, strict=True)]
-    prior = EmpiricalPrior.from_pictures(seen.rgba[::2], captions[::2])
+    prior = EmpiricalPrior.from_images(seen.rgba[::2], captions[::2])
     figures = quality.evaluate_prior(
         prior,
         NOUNS,
         RetrievalEvaluator.load(),
         samples=32,
-        pictures=16,
+        images=16,
         steps=8,
         guidance_weight=0.0,
         out=tmp_path / "prior.json",

@@ -166,7 +166,7 @@ def test_model_config_is_plain_json():
 
 
 def test_tile():
-    pictures = np.zeros((3, 2, 2, 3))
-    sheet = tile(pictures, 2)
+    images = np.zeros((3, 2, 2, 3))
+    sheet = tile(images, 2)
     assert sheet.shape == (6, 6, 3)
     assert sheet[0, 0].max() == 0 and sheet[2, 0].min() == 255 and sheet[4, 4].min() == 255

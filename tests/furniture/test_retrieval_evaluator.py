@@ -29,11 +29,11 @@ def evaluator():
 @pytest.fixture(scope="module")
 def truths():
     """True renders over gray, cut as the evaluator wants them, and their nouns."""
-    pictures, names = [], []
+    images, names = [], []
     for noun in SOME:
-        pictures.append(on_gray(load_ground_truth(noun).rgba[:, 14:-14, 14:-14]))
-        names += [noun] * len(pictures[-1])
-    return np.concatenate(pictures), names
+        images.append(on_gray(load_ground_truth(noun).rgba[:, 14:-14, 14:-14]))
+        names += [noun] * len(images[-1])
+    return np.concatenate(images), names
 
 
 def test_it_knows_the_library(evaluator):
@@ -67,10 +67,10 @@ def test_it_is_not_fooled_by_another_name(evaluator, truths):
 @pytest.mark.parametrize("noun", ["laptop", "microwave", "washing machine", "radio"])
 def test_it_tells_fronts_from_backs(evaluator, noun):
     """Of objects whose back is another than their front."""
-    truth = load_ground_truth(noun)
-    images = on_gray(truth.rgba[:, 14:-14, 14:-14])
+    ground_truth = load_ground_truth(noun)
+    images = on_gray(ground_truth.rgba[:, 14:-14, 14:-14])
     seen = evaluator.seen_from(images, noun, ("front view", "back view"))
-    front, back = np.cos(truth.azimuth) > 0.7, np.cos(truth.azimuth) < -0.7
+    front, back = np.cos(ground_truth.azimuth) > 0.7, np.cos(ground_truth.azimuth) < -0.7
     assert np.mean(seen[front] == 0) > 0.7 and np.mean(seen[back] == 1) > 0.7
 
 

@@ -21,9 +21,9 @@ from dreamfusion_jax.types import CameraLight
 
 
 @pytest.fixture(scope="module")
-def truth(truth_pictures, truth_scene, params):
+def ground_truth(true_images, truth_scene, params):
     """The rendered truth in the form in which the library ships it."""
-    v = truth_pictures
+    v = true_images
     alpha = v.rgba[..., 3:]
     straight = np.concatenate([v.rgba[..., :3] / np.maximum(alpha, 1e-6), alpha], -1)
     points = normalized_surface_points(extract_mesh(truth_scene, params, 48), 0.0)
@@ -40,8 +40,8 @@ def truth(truth_pictures, truth_scene, params):
 
 
 @pytest.mark.slow
-def test_a_turned_and_shrunk_copy_scores_well(truth, turned_scene, params):
-    scores = suite.score_scene(turned_scene, params, "lamp", truth)
+def test_a_turned_and_shrunk_copy_scores_well(ground_truth, turned_scene, params):
+    scores = suite.score_scene(turned_scene, params, "lamp", ground_truth)
     assert scores.iou > 0.92 and min(scores.iou_per_view) > 0.85
     assert scores.psnr > 18
     assert scores.chamfer < 0.02
@@ -76,8 +76,8 @@ def test_scenes_are_scored_by_their_prompt(ball, tmp_path, capsys):
 @pytest.mark.slow
 def test_gallery_has_four_pictures_a_scene(ball, tmp_path):
     write_gallery([ball, ball, ball], tmp_path / "gallery.png", size=16, columns=2)
-    with PIL.Image.open(tmp_path / "gallery.png") as picture:
-        assert picture.size == (32, 2 * 4 * 16)
+    with PIL.Image.open(tmp_path / "gallery.png") as image:
+        assert image.size == (32, 2 * 4 * 16)
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ class MeanColor:
     params: float = 1.0
     image_size: int = 6
 
-    def embed(self, params, pictures):
-        assert pictures.shape[1:] == (self.image_size, self.image_size, 3)
-        return unit(params * pictures.mean((1, 2)))
+    def embed(self, params, images):
+        assert images.shape[1:] == (self.image_size, self.image_size, 3)
+        return unit(params * images.mean((1, 2)))
 
-    def images(self, pictures):
+    def images(self, images):
         raise NotImplementedError
 
     def texts(self, texts):
@@ -71,8 +71,8 @@ def test_gradient_is_that_of_the_cosine_of_whole_images():
     prior = ImageTextPrior(MeanColor(image_size=12), (12, 12, 3))
     grad, aux = gradient(ClipGuidance(num_crops=3, crop_fraction=1.0), x, prior=prior)
 
-    def cosine(picture, color):
-        mean = (picture / 2 + 0.5).mean((0, 1))
+    def cosine(image, color):
+        mean = (image / 2 + 0.5).mean((0, 1))
         return mean[color] / jnp.linalg.norm(mean)
 
     for i in range(2):

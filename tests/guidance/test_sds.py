@@ -155,7 +155,7 @@ def test_sds_in_image_space_reaches_a_mode_of_the_empirical_prior():
     rgba = rng.random((4, 8, 8, 4)).astype(np.float32)
     rgba[..., 3] = 1
     nouns = ("cat", "cat", "dog", "dog")
-    prior = EmpiricalPrior.from_pictures(rgba, [Caption(n, (), ("front view",)) for n in nouns])
+    prior = EmpiricalPrior.from_images(rgba, [Caption(n, (), ("front view",)) for n in nouns])
     embeddings = encode_rows(prior, positive=["a cat", "a cat", "a dog"], empty=[""] * 3)
     x = sds_sample(
         prior, prior.params, embeddings, KEY, steps=200, learning_rate=0.1, guidance_weight=0.0
@@ -172,10 +172,10 @@ def test_mirrored_images_equal_their_mirror_image(width):
     rng = np.random.default_rng(4)
     rgba = rng.random((1, width, width, 4)).astype(np.float32)
     rgba[..., 3] = 1
-    prior = EmpiricalPrior.from_pictures(rgba, [Caption("cat", (), ("front view",))])
+    prior = EmpiricalPrior.from_images(rgba, [Caption("cat", (), ("front view",))])
     embeddings = encode_rows(prior, positive=["a cat"], empty=[""])
     settings = {"steps": 200, "learning_rate": 0.1, "guidance_weight": 0.0}
     x = sds_sample(prior, prior.params, embeddings, KEY, mirrored=True, **settings)
     np.testing.assert_array_equal(x, x[:, :, ::-1])
-    picture = 2 * rgba[..., :3] - 1
-    np.testing.assert_allclose(x, (picture + picture[:, :, ::-1]) / 2, atol=0.1)
+    image = 2 * rgba[..., :3] - 1
+    np.testing.assert_allclose(x, (image + image[:, :, ::-1]) / 2, atol=0.1)

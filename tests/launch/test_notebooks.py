@@ -42,10 +42,10 @@ def test_outputs_are_those_of_the_code(path, renderer):
     assert notebook.metadata.outputs_of == renderer.checksum(notebook), "launch/render_notebooks.py"
     assert path.stat().st_size <= renderer.LARGEST
     shown = [out for cell in notebook.cells for out in cell.get("outputs", ())]
-    pictures = [out.data["image/png"] for out in shown if "image/png" in out.get("data", ())]
-    assert pictures
-    for picture in pictures:
-        PIL.Image.open(io.BytesIO(base64.b64decode(picture))).load()
+    images = [out.data["image/png"] for out in shown if "image/png" in out.get("data", ())]
+    assert images
+    for image in images:
+        PIL.Image.open(io.BytesIO(base64.b64decode(image))).load()
     texts = str([out for out in shown if "image/png" not in out.get("data", ())])
     assert not re.search(r"/home/|/root/|/tmp/|Traceback", texts)
 

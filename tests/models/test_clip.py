@@ -86,14 +86,14 @@ def test_pictures_are_resized_as_by_pil(size):
     rng = np.random.default_rng(sum(size))
     noise = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     smooth = PIL.Image.fromarray(noise[:4, :4]).resize(size[::-1], PIL.Image.Resampling.BICUBIC)
-    for picture in (noise, np.asarray(smooth)):
+    for image in (noise, np.asarray(smooth)):
         height, width = size
         short = min(size)
         sides = int(32 * width / short), int(32 * height / short)
-        resized = PIL.Image.fromarray(picture).resize(sides, PIL.Image.Resampling.BICUBIC)
+        resized = PIL.Image.fromarray(image).resize(sides, PIL.Image.Resampling.BICUBIC)
         left, top = ((side - 32) // 2 for side in sides)
         expected = np.asarray(resized.crop((left, top, left + 32, top + 32))) / 255
-        ours = Preprocessing(32, 32).resize(jnp.asarray(picture[None] / 255, jnp.float32))[0]
+        ours = Preprocessing(32, 32).resize(jnp.asarray(image[None] / 255, jnp.float32))[0]
         difference = np.abs(np.asarray(ours) - expected)
         assert difference.max() < 1.01 / 255
         assert (difference > 0.5 / 255).mean() < 0.02
@@ -110,14 +110,14 @@ def test_pictures_and_texts_become_unit_vectors(golden, tmp_path, caplog):
     # The tokenizer of the folder has more words than this small model.
     clip.tokenizer.__dict__.update(split=lambda text: [len(w) for w in text.split()], start=0)
     clip.tokenizer.__dict__.update(end=95, pad=95)
-    pictures = np.random.default_rng(0).random((35, 40, 48, 3), np.float32)
-    images, texts = clip.images(pictures), clip.texts(["a cat", "a " * 20, *["dog"] * 40])
+    renders = np.random.default_rng(0).random((35, 40, 48, 3), np.float32)
+    images, texts = clip.images(renders), clip.texts(["a cat", "a " * 20, *["dog"] * 40])
     assert images.shape == (35, 24) and texts.shape == (42, 24)
     for vectors in (images, texts):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert "has 22 tokens, of which the text encoder reads 13" in caplog.text
     # `embed` is what `images` does after resizing.
-    resized = clip.preprocessing.resize(jnp.asarray(pictures[:2]))
+    resized = clip.preprocessing.resize(jnp.asarray(renders[:2]))
     np.testing.assert_allclose(clip.embed(clip.params, resized), images[:2], atol=1e-5)
 
 
@@ -135,8 +135,8 @@ def test_openai_models_in_openclip_folders_have_their_activation(golden, tmp_pat
 @pytest.mark.slow
 def test_embedding_has_a_gradient(golden, tmp_path):
     clip = load_clip(write_folder(golden, tmp_path, "open_clip"))
-    picture = jnp.full((1, 32, 32, 3), 0.5).at[:, 8:20, 8:20].set(0.9)
-    grad = jax.grad(lambda x: clip.embed(clip.params, x)[0, 0])(picture)
+    image = jnp.full((1, 32, 32, 3), 0.5).at[:, 8:20, 8:20].set(0.9)
+    grad = jax.grad(lambda x: clip.embed(clip.params, x)[0, 0])(image)
     assert np.isfinite(grad).all() and np.abs(grad).max() > 0
 
 

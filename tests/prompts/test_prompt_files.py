@@ -75,10 +75,10 @@ def coco(tmp_path, monkeypatch):
             return {"train": self._generate_examples(10), "val": self._generate_examples(20)}
 
         def _generate_examples(self, first):
-            picture = tmp_path / "picture.png"
-            PIL.Image.new("RGB", (4, 4)).save(picture)
+            image = tmp_path / "picture.png"
+            PIL.Image.new("RGB", (4, 4)).save(image)
             captions = [{"id": first + i, "text": f"Caption {first + i}. "} for i in range(2)]
-            yield first, {"image": str(picture), "captions": captions}
+            yield first, {"image": str(image), "captions": captions}
 
     CocoCaptions(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

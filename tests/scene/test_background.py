@@ -52,9 +52,9 @@ def test_fourier_textures_have_more_of_the_low_frequencies():
 
 @pytest.mark.parametrize("std", [0.4, 1.1])
 def test_blur_is_gaussian(std):
-    picture = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
-    ours = background._blurred(jnp.asarray(picture), jnp.float32(std))
-    expected = ndimage.gaussian_filter(picture, (std, std, 0), mode="nearest", radius=(2, 2, 0))
+    image = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
+    ours = background._blurred(jnp.asarray(image), jnp.float32(std))
+    expected = ndimage.gaussian_filter(image, (std, std, 0), mode="nearest", radius=(2, 2, 0))
     np.testing.assert_allclose(ours, expected, atol=1e-5)
-    unblurred = background._blurred(jnp.asarray(picture), jnp.float32(0))
-    np.testing.assert_allclose(unblurred, picture, atol=1e-6)
+    unblurred = background._blurred(jnp.asarray(image), jnp.float32(0))
+    np.testing.assert_allclose(unblurred, image, atol=1e-6)

@@ -62,16 +62,16 @@ def ball_prior(size: int = 8) -> EmpiricalPrior:
     """Red discs of different radii, a ball from all sides, and green squares, a cube."""
     axis = (np.arange(size) + 0.5) / size - 0.5
     x, y = np.meshgrid(axis, axis)
-    pictures, captions = [], []
+    images, captions = [], []
     for noun, distance, color in (
         ("ball", np.hypot(x, y), (1.0, 0.1, 0.1)),
         ("cube", np.maximum(abs(x), abs(y)), (0.1, 0.8, 0.2)),
     ):
         for radius, word in zip((0.2, 0.22, 0.24, 0.26), VIEW_WORDS, strict=True):
             alpha = np.clip((radius - distance) * size + 0.5, 0, 1)
-            pictures.append(np.dstack([np.full_like(alpha, c) for c in color] + [alpha]))
+            images.append(np.dstack([np.full_like(alpha, c) for c in color] + [alpha]))
             captions.append(Caption(noun, (), (word,)))
-    return EmpiricalPrior.from_pictures(np.stack(pictures), captions)
+    return EmpiricalPrior.from_images(np.stack(images), captions)
 
 
 def train_one(config, prior, workdir, **how) -> TrainState:

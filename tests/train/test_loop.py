@@ -355,7 +355,7 @@ for noun in sys.argv[2:]:
 
 @pytest.mark.slow
 def test_the_runs_of_a_process_need_the_memory_of_one(tmp_path):
-    """No run leaves its prior, its programs or its pictures behind (1.13 to 1.16 measured of ten)."""
+    """No run leaves its prior, programs or pictures behind (1.13 to 1.16 measured for ten)."""
     nouns = "table teapot chair laptop sofa".split()
     command = [sys.executable, "-W", "ignore", "-c", _CALLS, str(tmp_path), *nouns]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=True)

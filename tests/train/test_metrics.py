@@ -36,7 +36,7 @@ def test_tensorboard_gets_numbers_and_pictures(tmp_path):
     log = MetricsLog(tmp_path)
     log.write(10, {"loss": 0.5})
     log.write(20, {"loss": 0.25})
-    log.picture(20, PIL.Image.new("RGB", (6, 4), (255, 0, 0)))
+    log.image(20, PIL.Image.new("RGB", (6, 4), (255, 0, 0)))
     log.close()
     again = MetricsLog(tmp_path, resume_step=10)
     again.write(20, {"loss": 0.125})
@@ -45,8 +45,8 @@ def test_tensorboard_gets_numbers_and_pictures(tmp_path):
     values = [(e.step, v) for e in events for v in e.summary.value]
     scalars = [(step, v.simple_value) for step, v in values if v.tag == "loss"]
     assert scalars == [(10, 0.5), (20, 0.25), (20, 0.125)]
-    (picture,) = (v.image for _, v in values if v.tag == "preview")
-    assert (picture.height, picture.width) == (4, 6)
+    (image,) = (v.image for _, v in values if v.tag == "preview")
+    assert (image.height, image.width) == (4, 6)
     # What a resumed run repeats is dropped from step 11 on.
     assert [e.step for e in events if e.HasField("session_log")][-1] == 11
 
@@ -56,7 +56,7 @@ def test_a_full_disk_is_a_sentence(tmp_path, file_limit):
     log.write(10, {"loss": 0.5})
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     with file_limit(2000), pytest.raises(UserError, match="make room"):
-        log.picture(10, PIL.Image.fromarray(noise))
+        log.image(10, PIL.Image.fromarray(noise))
     log.close()
     assert [row["step"] for row in read_metrics(tmp_path)] == [10]
 

@@ -84,8 +84,8 @@ def test_a_prompt_goes_through_what_a_plugin_brings(own_registry, tmp_path, caps
     }  # fmt: skip
     assert "each step has 2" in capsys.readouterr().err  # as the prior looks at pairs of views
     assert read_metrics(tmp_path / "run")[-1]["phi_loss"] > 0
-    picture = np.asarray(PIL.Image.open(tmp_path / "run" / "previews" / "000080.png"), float)
-    red, green = picture[..., :3].reshape(-1, 3).mean(0)[:2]
+    image = np.asarray(PIL.Image.open(tmp_path / "run" / "previews" / "000080.png"), float)
+    red, green = image[..., :3].reshape(-1, 3).mean(0)[:2]
     assert red > green + 10  # a ball of `discs` is red, a cube green
     with pytest.raises(UserError, match="knows no 'sphere', .* that it knows are ball, cube"):
         dreamfusion_jax.generate("a sphere", workdir=tmp_path / "other", **how)

@@ -37,7 +37,7 @@ def hit(rays, box):
     return np.where(near < far, near, np.inf)
 
 
-def pictures(cameras):
+def images(cameras):
     """The table from each camera, legs red and top brown, with straight alpha."""
     rays = jax.vmap(lambda camera: cast_rays(camera, SIZE, 0.52))(cameras)
     distance = np.stack([hit(rays, box) for box in BOXES])
@@ -49,14 +49,14 @@ def pictures(cameras):
 @pytest.mark.slow
 def test_a_table_has_its_legs(train_one, tmp_path):
     cameras = cameras_around()
-    truth = pictures(cameras)
-    legs = truth[..., 0] * truth[..., 3] > 0.7
+    ground_truth = images(cameras)
+    legs = ground_truth[..., 0] * ground_truth[..., 3] > 0.7
     assert 0.02 < legs.mean() < 0.15  # thin, and there
 
     seen_as = fine_view_index(cameras.azimuth, cameras.elevation)
     captions = [Caption("table", (), (FINE_WORDS[i],)) for i in seen_as]
     poses = jax.tree.map(np.asarray, cameras)
-    prior = EmpiricalPrior.from_pictures(truth, captions, poses=poses)
+    prior = EmpiricalPrior.from_images(ground_truth, captions, poses=poses)
     config = load_config("quick")
     override(
         config,
@@ -77,11 +77,13 @@ def test_a_table_has_its_legs(train_one, tmp_path):
     ready = prepare_with_grid(scene, state.params, FINISHED, 32)
     rays = jax.vmap(lambda camera: cast_rays(camera, SIZE, scene.radius))(cameras)
     shape = (*rays.directions.shape[:-1], 3)
-    lights = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(truth), *x.shape)), albedo_light())
+    lights = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (len(ground_truth), *x.shape)), albedo_light()
+    )
     image = render_prepared(scene, ready, rays, lights, jnp.zeros(shape), None, normals=False)
-    opacity = np.asarray(image.opacity).reshape(truth.shape[:3])
-    seen, there = opacity > 0.5, truth[..., 3] > 0.5
+    opacity = np.asarray(image.opacity).reshape(ground_truth.shape[:3])
+    seen, there = opacity > 0.5, ground_truth[..., 3] > 0.5
     assert (seen & there).sum() / (seen | there).sum() > 0.9
     assert seen[legs].mean() > 0.9
-    rgb = np.asarray(image.rgb).reshape(*truth.shape[:3], 3)
+    rgb = np.asarray(image.rgb).reshape(*ground_truth.shape[:3], 3)
     np.testing.assert_allclose(rgb[legs].mean(0), RED, atol=0.15)
