@@ -13,7 +13,7 @@ import safetensors.flax
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import shown
-from dreamfusion_jax.pretrained.tensors import Tensors
+from dreamfusion_jax.tensors import Tensors
 
 _SCALE = ":scale"  # what the name of an 8-bit tensor's scales ends with
 _SMALL = 4096  # tensors of fewer numbers keep 16 bits: they cost little

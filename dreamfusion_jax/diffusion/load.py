@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from dreamfusion_jax import registry
-from dreamfusion_jax.diffusion.pretrained_prior import load_pretrained
+from dreamfusion_jax.diffusion.pretrained_prior import check_kind, load_pretrained
 from dreamfusion_jax.diffusion.prior import FrozenModel
 from dreamfusion_jax.diffusion.text_to_image import TextToImagePrior
 from dreamfusion_jax.errors import UserError
@@ -69,7 +69,10 @@ def find_prior(
         _check_folder(folder)
         return TextToImagePrior.load(folder, jnp.dtype(dtype))
     is_folder = os.path.isdir(name_or_path)
-    path = resolved(Path(name_or_path)) if is_folder else fetch(name_or_path, jnp.dtype(dtype))
+    if is_folder:
+        path = resolved(Path(name_or_path))
+    else:
+        path = fetch(name_or_path, jnp.dtype(dtype), check_kind)
     return load_pretrained(path, jnp.dtype(dtype), encodes=encodes)
 
 

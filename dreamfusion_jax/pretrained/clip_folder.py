@@ -23,7 +23,7 @@ from dreamfusion_jax.model_files import (
     shown,
     whole,
 )
-from dreamfusion_jax.models.clip import Clip, CLIPNetwork, CLIPVisionEncoder
+from dreamfusion_jax.models.clip import CLIPNetwork, CLIPVisionEncoder
 from dreamfusion_jax.models.clip_text import (
     KINDS,
     check_heads,
@@ -32,10 +32,11 @@ from dreamfusion_jax.models.clip_text import (
     part_config,
 )
 from dreamfusion_jax.models.preprocessing import MEAN, STD, Preprocessing
+from dreamfusion_jax.pretrained.clip_model import Clip
 from dreamfusion_jax.pretrained.convert import load_pretrained_params
 from dreamfusion_jax.pretrained.folder import resolved, weight_files
-from dreamfusion_jax.pretrained.tensors import Tensors
 from dreamfusion_jax.pretrained.tokenizers import load_hf_tokenizer
+from dreamfusion_jax.tensors import Tensors
 
 _OPEN_CLIP = "open_clip_config.json"
 _SIDE = whole(1, 2048)  # pixels

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.pretrained.tensors import Tensors
+from dreamfusion_jax.tensors import Tensors
 
 _TABLES = (
     "shared",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import read_text
 from dreamfusion_jax.model_files import names_in, read_config, shown
-from dreamfusion_jax.pretrained.tensors import Tensors
+from dreamfusion_jax.tensors import Tensors
 
 INDEX = "model_index.json"
 _STEMS = ("diffusion_pytorch_model", "model")

@@ -1,11 +1,11 @@
 """Models of the Hugging Face hub, by their id."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dreamfusion_jax import registry
-from dreamfusion_jax.diffusion.pretrained_prior import check_kind
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.model_files import read_config
 from dreamfusion_jax.pretrained.folder import INDEX, ModelFolder, choose_files
@@ -29,11 +29,11 @@ def is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) is not None
 
 
-def fetch(name: str, dtype: Any) -> Path:
+def fetch(name: str, dtype: Any, check: Callable[[ModelFolder], Any]) -> Path:
     """Return the folder of a model of the hub, which is downloaded if it is not here yet.
 
     Only the files that are read are fetched, in the variant that suits the dtype. A token is
-    taken from HF_TOKEN or `hf auth login`.
+    taken from HF_TOKEN or `hf auth login`. `check` refuses a folder of configs without weights.
 
     Raises:
       UserError: there is no such model, it is gated or of a kind that is not supported (which is
@@ -53,7 +53,7 @@ def fetch(name: str, dtype: Any) -> Path:
     try:
         wanted = wanted_files(huggingface_hub.list_repo_files(name), dtype, name)
         small = [file for file in wanted if file.endswith(_SMALL)]
-        check_kind(ModelFolder(Path(huggingface_hub.snapshot_download(name, allow_patterns=small))))
+        check(ModelFolder(Path(huggingface_hub.snapshot_download(name, allow_patterns=small))))
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except errors.GatedRepoError as error:
         raise UserError(

@@ -37,12 +37,12 @@ from dreamfusion_jax.pretrained.convert import (
 )
 from dreamfusion_jax.pretrained.embedding_cache import EmbeddingCache, file_digest
 from dreamfusion_jax.pretrained.folder import ModelFolder
-from dreamfusion_jax.pretrained.tensors import Tensors
 from dreamfusion_jax.pretrained.tokenizers import (
     HFTokenizer,
     load_hf_tokenizer,
 )
 from dreamfusion_jax.prompts.word_tokenizer import check_ids
+from dreamfusion_jax.tensors import Tensors
 from dreamfusion_jax.types import Conditioning
 
 IF_TOKENS = 77  # DeepFloyd IF reads so many of T5's, which itself has no limit

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.pretrained.convert import from_pretrained
-from dreamfusion_jax.pretrained.tensors import Tensors
+from dreamfusion_jax.tensors import Tensors
 
 
 def test_reads_what_the_library_writes(tmp_path):
