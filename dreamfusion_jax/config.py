@@ -19,11 +19,13 @@ RUN_PARTS = ("prompt", "prior", "scene", "guidance", "train", "export")
 PRIOR_PARTS = ("model", "data", "sheet")
 # Keys that choose a class by its name -> its kind in the registry.
 PARTS = {
+    "prior.name": "prior",
     "scene.background.name": "background",
     "scene.field.name": "field",
     "scene.sampler.name": "sampler",
     "guidance.name": "guidance",
 }
+_OF_ALL_PRIORS = ("dtype", "replace_unknown_nouns")
 EVALUATOR_PARTS = ("model", "view_weight")
 
 
@@ -90,7 +92,9 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
     """
     for key, value in values.items():
         if key in PARTS and key in _flat(config):
-            choose_part(config, key, value)
+            # What is no name is refused below, with the type that it must have.
+            if isinstance(value, str | Path) or PARTS[key] != "prior":
+                choose_part(config, key, str(value) if isinstance(value, Path) else value)
     known = _flat(config)
     for key, value in values.items():
         if key not in known:
@@ -102,16 +106,20 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
 def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
     """Change the name of a part in place; where it is another, its keys get their defaults.
 
+    A prior keeps those that all priors have; its name may be that of a folder or of the hub.
+
     Raises:
       UserError: there is no such name.
     """
     parent, _, part = key.removesuffix(".name").rpartition(".")
-    owner = config[parent] if parent else config
-    if owner[part].name != name:
-        with owner.unlocked():
-            owner[part] = ml_collections.ConfigDict(
-                {"name": name, **registry.defaults(PARTS[key], name)}
-            )
+    owner, kind = config[parent] if parent else config, PARTS[key]
+    if owner[part].name == name:
+        return
+    kept = {k: owner[part][k] for k in _OF_ALL_PRIORS if kind == "prior" and k in owner[part]}
+    is_known = kind != "prior" or name in registry.names("prior")
+    keys = registry.defaults(kind, name) if is_known else {}
+    with owner.unlocked():
+        owner[part] = ml_collections.ConfigDict({**keys, **kept, "name": name})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -303,7 +303,8 @@ def _asked(config: ml_collections.ConfigDict, prompts: Sequence[str]) -> Sequenc
     words = ViewPrompts("none")
     guidance = build_guidance(config)
     rows = [rows for p in prompts for rows in guidance.prompts(words, p).values()]
-    return () if any(not text for group in rows for text in group) else prompts
+    texts = dict.fromkeys(text for group in rows for text in group)
+    return () if "" in texts else tuple(texts)
 
 
 def _read_prompts(

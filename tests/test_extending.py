@@ -9,7 +9,8 @@ import PIL.Image
 import pytest
 
 from dreamfusion_jax import cli
-from dreamfusion_jax.config import load_config
+from dreamfusion_jax.config import load_config, override
+from dreamfusion_jax.generation import _asked
 from dreamfusion_jax.scene.fields import GridField
 from dreamfusion_jax.train.checkpoint import restore_run
 
@@ -53,6 +54,21 @@ def test_the_page_is_a_file_that_runs(parts, capsys):
     assert cli.main([*sample, "--method=ancestral", "--count=1", "--out=red.png"]) == 0
     image = np.asarray(PIL.Image.open("red.png"), float)[:32, :32, :3]
     assert image[..., 0].mean() > 128 > image[..., 1].mean()
+
+
+def test_a_prior_is_told_of_every_prompt_that_a_guidance_asks_for(parts):
+    config = load_config("my_parts.py")
+    assert _asked(config, ["a sofa", "a chair"]) == ("a sofa", "a gray ball", "a chair")
+    assert _asked(load_config("quick"), ["a sofa"]) == ("a sofa",)
+    assert _asked(load_config("paper"), ["a sofa"]) == ()  # with the empty prompt it is anything
+
+
+def test_keys_of_a_prior_are_set_as_all_others(parts):
+    config = load_config("my_parts.py")
+    assert config.prior.spread == 0.5 and config.prior.dtype == "float32"
+    override(config, {"prior.spread": 0.2})
+    override(config, {"prior.name": "some/folder"})
+    assert set(config.prior) == {"name", "dtype", "replace_unknown_nouns"}
 
 
 def test_values_of_the_parts_are_checked(parts, capsys):

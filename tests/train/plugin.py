@@ -107,6 +107,7 @@ def get_config():
         "scene.sampler.fine_samples": 8,
         "guidance.name": "toy_vsd",
         "prior.name": "discs",
+        "prior.softness": 2.0,
         "train.image_size": 8,
         "train.batch_size": 4,
         "train.steps": 8,
@@ -117,6 +118,4 @@ def get_config():
         "optim.name": "adam",
     }
     override(config, changes)
-    with config.unlocked():
-        config.prior.softness = 2.0
     return config
