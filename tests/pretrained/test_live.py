@@ -15,7 +15,7 @@ import pytest
 from dreamfusion_jax.diffusion.pretrained_prior import load_pretrained
 from dreamfusion_jax.pretrained.tokenizers import load_hf_tokenizer
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "golden"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "golden"))
 from make_tokenizers import train_both  # noqa: E402
 from odd_strings import odd_strings  # noqa: E402
 
