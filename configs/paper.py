@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
 
     config.scene = ml_collections.ConfigDict()
-    config.scene.name = "nerf"  # a field that rays are sampled in
+    config.scene.name = "nerf"  # a field that rays are sampled in; or "mesh", a surface
     # Or "latent", for Stable Diffusion: rendered as latents, without encoding every view.
     config.scene.space = "rgb"
     config.scene.radius = 1.4  # of the bounding sphere: nothing is dense outside
@@ -142,6 +142,26 @@ def get_config() -> ml_collections.ConfigDict:
                 "target_start": 0.4,  # the mean transmittance that is asked for at first
                 "target_end": 0.88,  # and at the end
                 "target_steps": 500,  # where the target is reached
+            },
+            "normal_consistency": {
+                "start": 0.0,  # weight of the bends of a mesh; the last four are of meshes alone
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
+            },
+            "laplacian": {
+                "start": 0.0,  # weight of how far a mesh's vertices are from their neighbors' mean
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
+            },
+            "edge_length": {
+                "start": 0.0,  # weight of how unequal a mesh's edges are
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
+            },
+            "eikonal": {
+                "start": 0.0,  # weight of |gradient of a mesh's distances| != 1
+                "end": 0.0,  # where it goes linearly
+                "steps": 1,  # within so many
             },
         }
     )

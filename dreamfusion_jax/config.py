@@ -20,12 +20,17 @@ PRIOR_PARTS = ("model", "data", "sheet")
 # Keys that choose a class by its name -> its kind in the registry.
 PARTS = {
     "prior.name": "prior",
+    "scene.name": "scene",
     "scene.background.name": "background",
     "scene.field.name": "field",
     "scene.sampler.name": "sampler",
     "guidance.name": "guidance",
 }
-_OF_ALL_PRIORS = ("dtype", "replace_unknown_nouns")
+# What parts of a kind keep where another is chosen.
+_KEPT = {
+    "prior": ("dtype", "replace_unknown_nouns"),
+    "scene": ("space", "radius", "field", "background", "lambda_sigma"),
+}
 EVALUATOR_PARTS = ("model", "view_weight")
 
 
@@ -106,7 +111,8 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
 def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
     """Change the name of a part in place; where it is another, its keys get their defaults.
 
-    A prior keeps those that all priors have; its name may be that of a folder or of the hub.
+    A prior and a scene keep those that all of their kind have; a prior's name may be that of a
+    folder or of the hub.
 
     Raises:
       UserError: there is no such name.
@@ -115,7 +121,7 @@ def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
     owner, kind = config[parent] if parent else config, PARTS[key]
     if owner[part].name == name:
         return
-    kept = {k: owner[part][k] for k in _OF_ALL_PRIORS if kind == "prior" and k in owner[part]}
+    kept = {k: owner[part][k] for k in _KEPT.get(kind, ()) if k in owner[part]}
     is_known = kind != "prior" or name in registry.names("prior")
     keys = registry.defaults(kind, name) if is_known else {}
     with owner.unlocked():

@@ -35,7 +35,6 @@ from dreamfusion_jax.prompts.text import check_prompt, check_prompts, slug
 from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.base import Scene, build_scene
-from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, train
@@ -176,7 +175,7 @@ def _write_index(folder: Path) -> None:
 
 
 def _open_page(config: ml_collections.ConfigDict, prompt: str, port: int) -> LiveViewer:
-    scene = field_scene(build_scene(config.scene))
+    scene = build_scene(config.scene)
     page = open_viewer(scene, config, prompt, port, training=not multi_host())
     print(f"Watch at {page.url}; later: dreamfusion view WORKDIR.", file=sys.stderr)
     return page
@@ -382,6 +381,6 @@ def _config_of(config: ml_collections.ConfigDict, job: Job) -> ml_collections.Co
 def _save_preview(view: dict, job: Job, step: int, scene: Scene, params: Any) -> PIL.Image.Image:
     folder = job.workdir / "previews"
     folder.mkdir(exist_ok=True)
-    image = preview_grid(field_scene(scene), params, step=step, **view)
+    image = preview_grid(scene, params, step=step, **view)
     save_png(image, folder / f"{step:06d}.png")
     return image

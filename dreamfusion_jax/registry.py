@@ -34,10 +34,10 @@ _PARTS: dict[str, dict[str, Any]] = {}
 _SHIPPED = {
     "background": "dreamfusion_jax.scene.background",
     "field": "dreamfusion_jax.scene.fields",
-    "convert": "dreamfusion_jax.scene.convert",
+    "convert": "dreamfusion_jax.scene.kinds",
     "guidance": "dreamfusion_jax.guidance",
-    "regularizer": "dreamfusion_jax.scene.regularizers",
-    "scene": "dreamfusion_jax.scene.nerf",
+    "regularizer": "dreamfusion_jax.scene.kinds",
+    "scene": "dreamfusion_jax.scene.kinds",
     "sampler": "dreamfusion_jax.scene.ray_samplers",
     "suite": "dreamfusion_jax.suites",
 }

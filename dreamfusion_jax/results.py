@@ -34,7 +34,7 @@ from dreamfusion_jax.export.view_settings import (
     view_settings,
 )
 from dreamfusion_jax.io import local_path
-from dreamfusion_jax.scene.nerf import NerfScene, field_scene
+from dreamfusion_jax.scene.base import Scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, restore_run, saved_steps
 from dreamfusion_jax.train.metrics import read_metrics
@@ -88,7 +88,7 @@ def export_all(workdir: str | Path, *, progress: bool = False) -> Result:
         print("Rendering the turntable and extracting the mesh ...", file=sys.stderr)
     settings = run.config.export
     write_turntable(
-        field_scene(run.scene),
+        run.scene,
         run.params,
         workdir / "turntable.mp4",
         frames=settings.turntable_frames,
@@ -172,7 +172,7 @@ def render(
     direction = None if light is None else (math.radians(light[0]), math.radians(light[1]))
     lighting = Lighting(direction, light_color, ambient_color)
     rendered = render_frames(
-        field_scene(run.scene),
+        run.scene,
         run.params,
         cameras,
         size,
@@ -239,7 +239,7 @@ def export_mesh(
     if progress:
         need = mesh_memory(resolution, texture_size if textured else 0)
         print(f"Extracting the mesh takes about {need:.1f} GB of memory.", file=sys.stderr)
-    scene, params = field_scene(run.scene), run.params
+    scene, params = run.scene, run.params
     how: dict[str, Any] = {"step": run.step, "progress": progress}
     mesh = extract_mesh(scene, params, resolution, triangles, level=threshold, **how)
     if textured:
@@ -264,11 +264,11 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
     workdir = local_path(workdir)
     prepare_jax()
     run = restore_run(workdir, step)
-    page = open_viewer(field_scene(run.scene), run.config, run.config.prompt.text, port)
+    page = open_viewer(run.scene, run.config, run.config.prompt.text, port)
     print(f"{workdir} is shown at {page.url}; Ctrl-C ends it.", file=sys.stderr)
     try:
         while True:
-            page.show(run.params, run.step, scene=field_scene(run.scene))
+            page.show(run.params, run.step, scene=run.scene)
             while step or max(saved_steps(workdir / FOLDER), default=run.step) == run.step:
                 time.sleep(_NEWER)
             run = restore_run(workdir)
@@ -279,7 +279,7 @@ def view(workdir: str | Path, port: int = 8080, *, step: int | None = None) -> N
 
 
 def open_viewer(
-    scene: NerfScene,
+    scene: Scene,
     config: ml_collections.ConfigDict,
     prompt: str,
     port: int,

@@ -25,7 +25,6 @@ from dreamfusion_jax.evaluation.retrieval import (
 from dreamfusion_jax.export.mesh_files import read_glb
 from dreamfusion_jax.pretrained.clip_folder import load_clip
 from dreamfusion_jax.prompts.prompt_files import read_captions
-from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import FOLDER, read_config, restore_run, saved_steps
 from dreamfusion_jax.train.workdir import runs_in
@@ -56,7 +55,7 @@ def evaluate_meshes(
 def _mesh_agreement(workdir: Path) -> MeshAgreement:
     run, mesh = restore_run(workdir), read_glb(workdir / "mesh.glb")
     camera = run.config.eval_camera
-    scene, where = field_scene(run.scene), (camera.distance, camera.focal)
+    scene, where = run.scene, (camera.distance, camera.focal)
     psnr, iou = compare_mesh(scene, run.params, mesh, *where, step=run.step)
     figures = round(psnr, 3), round(iou, 4), len(mesh.faces), is_closed(mesh)
     return MeshAgreement(str(workdir), *figures)
@@ -159,7 +158,7 @@ def _run_shown(
     look = ViewConfig.from_config(run.config)
     look = dataclasses.replace(look, focal=look.focal * zoom)
     images = scene_renders(
-        field_scene(run.scene),
+        run.scene,
         run.params,
         look,
         size,

@@ -86,6 +86,21 @@ class FieldOutput:
 
 
 @flax.struct.dataclass
+class SurfaceMesh:
+    """Triangles of a surface, with static sizes: what is not used is padded.
+
+    `faces` are counterclockwise seen from outside; padded ones have three equal corners. `edges`
+    are pairs of vertices, `edge_faces` the faces on their two sides: -1 where the surface ends,
+    twice -1 in padding.
+    """
+
+    vertices: Float[Array, "*batch vertices 3"]
+    faces: Int[Array, "*batch faces 3"]
+    edges: Int[Array, "*batch edges 2"]
+    edge_faces: Int[Array, "*batch edges 2"]
+
+
+@flax.struct.dataclass
 class RenderOutput:
     """One value per ray.
 
@@ -94,7 +109,8 @@ class RenderOutput:
     unlit color of the object alone (premultiplied by opacity), `opacity` in [0, 1],
     `depth` the expected distance along the ray (premultiplied by opacity), `normals`
     the expected normal (premultiplied by opacity), `orientation` the paper's
-    orientation penalty sum_i w_i max(0, n_i . v)^2.
+    orientation penalty sum_i w_i max(0, n_i . v)^2. Of a scene that is a surface, `surface` is the
+    mesh that was rendered, and `distance` the signed distances in cells that it was made of.
     """
 
     rgb: Float[Array, "*batch channels"]
@@ -103,6 +119,8 @@ class RenderOutput:
     depth: Float[Array, "*batch"]
     normals: Float[Array, "*batch 3"]
     orientation: Float[Array, "*batch"]
+    surface: SurfaceMesh | None = None
+    distance: Float[Array, "*scenes n n n"] | None = None
 
 
 @flax.struct.dataclass

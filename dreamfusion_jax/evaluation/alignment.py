@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import ndimage
 
-from dreamfusion_jax.export.view_renderer import render_views
+from dreamfusion_jax.export.view_renderer import Ready, render_views
+from dreamfusion_jax.scene.base import Scene
 from dreamfusion_jax.scene.cameras import look_at, spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.nerf import NerfScene, Prepared
 from dreamfusion_jax.types import Camera, CameraLight, Light
 
 _ROTATIONS = 24
@@ -62,9 +62,9 @@ class Views:
 
 
 def render_aligned(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
-    prepared: Prepared,
+    prepared: Ready,
     views: Views,
     alignment: Alignment,
     light: CameraLight | None = None,
@@ -121,7 +121,7 @@ def agreement(
 
 
 def align(
-    scene: NerfScene, params: dict, prepared: Prepared, ground_truth: Views, size: int = 32
+    scene: Scene, params: dict, prepared: Ready, ground_truth: Views, size: int = 32
 ) -> Alignment:
     """Find the alignment that maximizes the agreement with the true views.
 
@@ -153,7 +153,7 @@ def align(
     return best[1]
 
 
-def _raster(scene: NerfScene, params: dict, prepared: Prepared, views: Views) -> list[Alignment]:
+def _raster(scene: Scene, params: dict, prepared: Ready, views: Views) -> list[Alignment]:
     """Return the best few of all rotations and zooms, no two of them neighbors in rotation."""
     rotations = np.arange(_ROTATIONS) * 2 * math.pi / _ROTATIONS
     wanted = np.mod(views.azimuth[None] - rotations[:, None], 2 * math.pi)

@@ -19,9 +19,8 @@ from dreamfusion_jax.evaluation.geometry import psnr, silhouette_iou
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.view_renderer import render_views
 from dreamfusion_jax.io import write_json
-from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.base import FINISHED, Scene
 from dreamfusion_jax.scene.cameras import orbit_camera
-from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import Camera
 
 _AZIMUTHS, _ELEVATIONS = 8, (15.0, 30.0)
@@ -43,7 +42,7 @@ class MeshAgreement:
 
 
 def compare_mesh(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     mesh: trimesh.Trimesh,
     distance: float,

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import over
 from dreamfusion_jax.export.view_renderer import prepare_views, render_views
-from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.base import FINISHED, Scene
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.nerf import NerfScene
 
 _WHITE_AMBIENT, _WHITE_DIFFUSE = 0.2, 0.8  # of textureless renders
 
@@ -49,7 +48,7 @@ class EvalCameras:
 
 
 def scene_renders(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     look: ViewConfig,
     size: int,

@@ -1,6 +1,8 @@
 """The colors of a scene on a mesh: at its vertices, or in a texture."""
 
 import functools
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 from tqdm.auto import tqdm
 
 from dreamfusion_jax.export.images import to_uint8
-from dreamfusion_jax.scene.base import FINISHED
-from dreamfusion_jax.scene.nerf import NerfScene, Prepared, prepare_once
+from dreamfusion_jax.scene.base import FINISHED, Scene, Step
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared, in_chunks, prepare_once
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 
 # Where a point takes its color from, along the normal, out to in, in units of _DEPTH.
@@ -24,13 +26,18 @@ _CHART_MARGIN = 4  # texels between charts
 _CELLS_PER_BATCH = 2**20
 
 
+# Points and their normals -> colors.
+Painter: TypeAlias = Callable[
+    [Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 3"]
+]
+
+
 def with_vertex_colors(
-    scene: NerfScene, params: dict, mesh: trimesh.Trimesh, *, step: int = FINISHED
+    scene: Scene, params: dict, mesh: trimesh.Trimesh, *, step: int = FINISHED
 ) -> trimesh.Trimesh:
     """Return a copy of a mesh of the scene with the albedo at its vertices (sRGB, as rendered)."""
-    depth = _DEPTH * float(mesh.extents.max())
-    ready = prepare_once(scene, params, step)
-    colors = surface_colors(scene, ready, mesh.vertices, mesh.vertex_normals, depth)
+    paint = _painter(scene, params, step, mesh)
+    colors = paint(mesh.vertices, mesh.vertex_normals)
     alpha = np.full((len(colors), 1), 255, np.uint8)
     return trimesh.Trimesh(
         mesh.vertices,
@@ -42,7 +49,7 @@ def with_vertex_colors(
 
 
 def with_texture(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     mesh: trimesh.Trimesh,
     size: int = 1024,
@@ -65,9 +72,7 @@ def with_texture(
     """
     vertex, faces, uv = unwrap(mesh, size)
     normals = mesh.vertex_normals[vertex]
-    image = _texture(
-        scene, prepare_once(scene, params, step), mesh, (vertex, faces, uv), size, progress
-    )
+    image = _texture(_painter(scene, params, step, mesh), mesh, (vertex, faces, uv), size, progress)
     material = trimesh.visual.material.PBRMaterial(
         name="albedo",
         baseColorTexture=PIL.Image.fromarray(image),
@@ -100,6 +105,27 @@ def unwrap(
     atlas.generate(xatlas.ChartOptions(), packing)
     vertex, faces, uv = atlas[0]
     return vertex.astype(np.int64), faces.astype(np.int64), uv.astype(np.float64)
+
+
+def _painter(scene: Scene, params: dict, step: int, mesh: trimesh.Trimesh) -> Painter:
+    """Return what gives the colors in [0, 1] of points on a mesh, of them and their normals."""
+    if isinstance(scene, NerfScene):
+        depth = _DEPTH * float(mesh.extents.max())
+        return functools.partial(
+            surface_colors, scene, prepare_once(scene, params, step), depth=depth
+        )
+
+    def paint(points, normals):
+        return in_chunks(functools.partial(_albedo, scene, params, step), points, _RAYS_PER_CALL)
+
+    return paint
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _albedo(
+    scene: Scene, params: dict, step: Step, points: Float[Array, "n 3"]
+) -> Float[Array, "n 3"]:
+    return scene.at_points(params, points, step).albedo[:, :3]
 
 
 def surface_colors(
@@ -150,8 +176,7 @@ def _ray_colors(
 
 
 def _texture(
-    scene: NerfScene,
-    ready: Prepared,
+    paint: Painter,
     mesh: trimesh.Trimesh,
     charts: tuple[np.ndarray, np.ndarray, np.ndarray],
     size: int,
@@ -161,7 +186,6 @@ def _texture(
     vertex, faces, uv = charts
     vertices, normals = mesh.vertices[vertex], mesh.vertex_normals[vertex]
     triangles = uv[faces] * size
-    depth = _DEPTH * float(mesh.extents.max())
     owner = covering(triangles, size)
     image = np.zeros((size, size, 3), np.uint8)
     rows = max(1, _CELLS_PER_BATCH // size)
@@ -174,7 +198,7 @@ def _texture(
             points = np.einsum("nk,nkd->nd", weights, vertices[faces[face]])
             outward = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
             outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-            colors = surface_colors(scene, ready, points, outward, depth)
+            colors = paint(points, outward)
             image[size - 1 - y, x] = to_uint8(colors)
             bar.update(min(rows, size - start))
     fill(image, owner[::-1] >= 0)

@@ -19,10 +19,9 @@ from dreamfusion_jax.export.images import (
     to_uint8,
 )
 from dreamfusion_jax.export.view_renderer import RenderedImages, prepare_views, render_views
-from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.base import FINISHED, Scene
 from dreamfusion_jax.scene.cameras import spherical_to_cartesian
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.types import Camera
 
 KINDS = ("color", "shaded", "textureless", "normals", "depth", "opacity")
@@ -68,7 +67,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def render_frames(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     cameras: Camera,
     size: int,

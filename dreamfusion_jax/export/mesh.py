@@ -3,16 +3,17 @@
 import fast_simplification
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from dreamfusion_jax.errors import NoSurface
+from dreamfusion_jax.errors import NoSurface, UserError
 from dreamfusion_jax.export.level_set import Lattice
 from dreamfusion_jax.export.surface import surface_level
 from dreamfusion_jax.export.view_renderer import occupied_cells, prepare_views
-from dreamfusion_jax.scene.base import FINISHED
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.base import FINISHED, Scene
+from dreamfusion_jax.scene.nerf import NerfScene, Prepared
+from dreamfusion_jax.types import SurfaceMesh
 
 # A piece with less than this share of the whole area is a floater.
 _FLOATER_SHARE = 0.01
@@ -21,7 +22,7 @@ _LEVEL_RESOLUTION = 192  # more points tell no more of the level
 
 
 def extract_mesh(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     resolution: int = 96,
     triangles: int = 0,
@@ -32,10 +33,13 @@ def extract_mesh(
 ) -> trimesh.Trimesh:
     """Return the visible surface of the scene, in the world frame (z up, front +x).
 
+    A scene that is a mesh is taken as it is, without what cannot be seen.
+
     Args:
       scene: modules and sampling numbers.
       params: the scene's parameters.
-      resolution: grid points along the longest side of the object's bounding box.
+      resolution: grid points along the longest side of the object's bounding box; a mesh has its
+        own.
       triangles: how many it may have, see `simplify`; 0 leaves all.
       step: of the run, for what is annealed.
       level: density of the surface; None takes that of `surface_level`.
@@ -45,11 +49,41 @@ def extract_mesh(
       A closed mesh with outward vertex normals.
 
     Raises:
-      NoSurface: nothing in the scene is opaque, or the field is not finite.
+      NoSurface: nothing in the scene is opaque.
+      UserError: the scene is not finite, or is neither a field nor a mesh.
     """
-    grid = prepare_views(scene, params, step).grid
-    assert grid is not None  # as `prepare_views` makes one
-    occupied = occupied_cells(scene, grid)
+    ready = prepare_views(scene, params, step)
+    surface = scene.surface(params)
+    if surface is not None:
+        mesh = _of_surface(surface)
+    elif isinstance(scene, NerfScene) and isinstance(ready, Prepared) and ready.grid is not None:
+        occupied = occupied_cells(scene, ready.grid)
+        mesh = _of_field(scene, params, step, occupied, resolution, level, progress)
+    else:
+        raise UserError(f"A {type(scene).__name__} has no surface that could be exported.")
+    return simplify(mesh, triangles) if triangles else mesh
+
+
+def _of_surface(surface: SurfaceMesh) -> trimesh.Trimesh:
+    """Return the triangles of a surface that can be seen."""
+    faces = np.asarray(surface.faces)
+    used, index = np.unique(faces[faces[:, 0] != faces[:, 1]], return_inverse=True)
+    if not len(used):
+        raise NoSurface(_NOTHING)
+    vertices = np.asarray(surface.vertices, np.float64)[used]
+    return _drop_hidden(vertices, index.reshape(-1, 3))
+
+
+def _of_field(
+    scene: NerfScene,
+    params: dict,
+    step: int,
+    occupied: Bool[np.ndarray, "n n n"],
+    resolution: int,
+    level: float | None,
+    progress: bool,
+) -> trimesh.Trimesh:
+    """Return the level set of a field's density that can be seen."""
     if not occupied.any():
         raise NoSurface(_NOTHING)
     if level is None:
@@ -59,8 +93,7 @@ def extract_mesh(
     if level is None:
         raise NoSurface(_NOTHING)
     lattice = Lattice.around(scene, params, step, occupied, resolution)
-    mesh = _drop_hidden(*lattice.triangles(level, progress=progress))
-    return simplify(mesh, triangles) if triangles else mesh
+    return _drop_hidden(*lattice.triangles(level, progress=progress))
 
 
 def simplify(mesh: trimesh.Trimesh, triangles: int) -> trimesh.Trimesh:

@@ -8,16 +8,15 @@ import PIL.Image
 from dreamfusion_jax.export.frames import head_light
 from dreamfusion_jax.export.images import normal_colors, over, sheet, to_uint8
 from dreamfusion_jax.export.view_renderer import render_views
-from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.base import FINISHED, Scene
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.lights import point_light
-from dreamfusion_jax.scene.nerf import NerfScene
 
 _CLAY = 0.85  # a little darker than the white background
 
 
 def preview_grid(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     *,
     step: int = FINISHED,

@@ -18,8 +18,7 @@ from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Frame, panels, render_frames
 from dreamfusion_jax.export.images import save_png, to_uint8
 from dreamfusion_jax.io import replacing, write_bytes
-from dreamfusion_jax.scene.base import FINISHED
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.base import FINISHED, Scene
 from dreamfusion_jax.types import Camera
 
 TURNTABLE = ("color", "normals", "depth")
@@ -28,7 +27,7 @@ _DEPTH_UNIT = 1e-4  # of 16-bit depth, in scene units
 
 
 def write_turntable(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     path: str | os.PathLike,
     *,

@@ -7,7 +7,7 @@ rays of these are rendered, each between its first and last occupied cell.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.base import FINISHED
+from dreamfusion_jax.scene.base import FINISHED, Scene, Step
 from dreamfusion_jax.scene.lights import albedo_light
 from dreamfusion_jax.scene.nerf import NerfScene, Prepared, prepare_with_grid, render_prepared
 from dreamfusion_jax.scene.occupancy import DensityGrid, occupied, of_cells
@@ -23,6 +23,7 @@ from dreamfusion_jax.scene.rays import along, cast_rays, pixel_rays
 from dreamfusion_jax.types import Camera, Light
 
 _BLOCKS = (8, 4, 2, 1)  # pixels a side
+_PIXELS_PER_DRAWING = 2**18  # of scenes that draw views themselves, in one call
 _MARGIN = 2  # cells around what is occupied that count as occupied
 
 
@@ -34,21 +35,37 @@ def grid_points(
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def prepare_views(
-    scene: NerfScene, params: dict, step: int = FINISHED, *, cells: int = 64
-) -> Prepared:
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """A scene that draws its views itself, as it is at a step."""
+
+    params: Any
+    step: int
+
+
+Ready: TypeAlias = Prepared | Moment
+
+
+def prepare_views(scene: Scene, params: dict, step: int = FINISHED, *, cells: int = 64) -> Ready:
     """Make a scene ready for all renderings of it, as it is at a step.
 
     Raises:
-      UserError: the field holds numbers that are not finite.
+      UserError: it holds numbers that are not finite.
     """
+    if not isinstance(scene, NerfScene):
+        _check_finite(jax.tree.leaves(jax.device_get(params)))
+        return Moment(params, step)
     ready = prepare_with_grid(scene, params, step, cells)
-    if not np.isfinite(ready.grid.log_density).all():
+    _check_finite([ready.grid.log_density])
+    return ready
+
+
+def _check_finite(arrays: Sequence[Any]) -> None:
+    if not all(np.isfinite(x).all() for x in arrays):
         raise UserError(
             "The scene holds numbers that are not finite; go back to an older checkpoint "
             "or run again with a smaller config.optim.learning_rate."
         )
-    return ready
 
 
 def occupied_cells(scene: NerfScene, grid: DensityGrid) -> Bool[np.ndarray, "n n n"]:
@@ -75,13 +92,13 @@ class RenderedImages:
 
 
 def render_views(
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     cameras: Camera,
     size: int,
     *,
     step: int = FINISHED,
-    prepared: Prepared | None = None,
+    prepared: Ready | None = None,
     lights: Light | None = None,
     normals: bool = True,
     chunk: int = 8192,
@@ -103,10 +120,12 @@ def render_views(
       before_chunk: called before each of them; what it raises ends the rendering.
     """
     ready = prepare_views(scene, params, step) if prepared is None else prepared
-    scene = dataclasses.replace(scene, sampler=scene.sampler.for_images())
     count = cameras.focal.shape[0]
     lights = albedo_light((count,)) if lights is None else lights
-    assert ready.grid is not None  # as `prepare_views` makes one
+    if isinstance(ready, Moment):
+        return _drawn(scene, ready, cameras, lights, size, normals, before_chunk)
+    assert isinstance(scene, NerfScene) and ready.grid is not None  # as `prepare_views` makes them
+    scene = dataclasses.replace(scene, sampler=scene.sampler.for_images())
     pixels, near, far = _pixels_to_render(scene, cameras, size, ready.grid)
     parts: list[Any] = []
     for start in range(0, max(len(pixels), 1), chunk):
@@ -120,6 +139,43 @@ def render_views(
     parts = jax.device_get(parts)
     shape = (count, size, size)
     return RenderedImages(*(_scatter(pieces, pixels, shape) for pieces in zip(*parts, strict=True)))
+
+
+def _drawn(
+    scene: Scene,
+    moment: Moment,
+    cameras: Camera,
+    lights: Light,
+    size: int,
+    normals: bool,
+    before_chunk: Callable[[], None] | None,
+) -> RenderedImages:
+    """Return views that the scene draws itself, several at a time."""
+    count = cameras.focal.shape[0]
+    together = min(count, max(1, _PIXELS_PER_DRAWING // size**2))
+    parts = []
+    for start in range(0, count, together):
+        if before_chunk is not None:
+            before_chunk()
+        index = np.minimum(np.arange(start, start + together), count - 1)
+        some = jax.tree.map(lambda x, i=index: x[i], (cameras, lights))
+        out = _draw(scene, moment.params, *some, moment.step, size)
+        kept = jax.device_get(out)
+        parts.append([x[: count - start] for x in kept])
+    rgb, albedo, opacity, depth, directions = (
+        np.concatenate(pieces) for pieces in zip(*parts, strict=True)
+    )
+    if not normals:
+        rgb, directions = albedo, np.zeros_like(directions)
+    return RenderedImages(rgb, albedo, opacity, depth, directions)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _draw(
+    scene: Scene, params: Any, cameras: Camera, lights: Light, step: Step, size: int
+) -> tuple[Array, ...]:
+    out = scene.draw(params, cameras, lights, image_size=size, step=step)
+    return out.rgb[..., :3], out.albedo[..., :3], out.opacity, out.depth, out.normals
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

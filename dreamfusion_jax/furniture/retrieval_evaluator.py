@@ -24,8 +24,7 @@ from dreamfusion_jax.io import read_json
 from dreamfusion_jax.models.dual_encoder import DualEncoder
 from dreamfusion_jax.prompts.known_nouns import with_article
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS, view_index
-from dreamfusion_jax.scene.base import FINISHED
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.base import FINISHED, Scene
 
 BACKGROUND = 0.5  # a gray, on which white and black objects are seen
 _CROP = 7 / 64  # of each side: the evaluator learnt from pictures that are cut as closely
@@ -114,7 +113,7 @@ def embedded_retrieval_model() -> RetrievalModel:
 
 def retrieve_scene(
     evaluator: RetrievalEvaluator,
-    scene: NerfScene,
+    scene: Scene,
     params: dict,
     noun: str,
     look: ViewConfig,

@@ -18,7 +18,6 @@ from dreamfusion_jax.furniture.object_views import SIZE, nouns
 from dreamfusion_jax.furniture.retrieval_evaluator import RetrievalEvaluator
 from dreamfusion_jax.furniture.suite import Candidate, evaluate_furniture, find_noun, names
 from dreamfusion_jax.io import write_json
-from dreamfusion_jax.scene.nerf import field_scene
 from dreamfusion_jax.startup import prepare_jax
 from dreamfusion_jax.train.checkpoint import read_config, restore_run
 from dreamfusion_jax.train.metrics import minutes_of, read_metrics
@@ -139,7 +138,7 @@ def _candidate(workdir: Path) -> Candidate:
         workdir=str(workdir),
         prompt=run.config.prompt.text,
         step=run.step,
-        scene=field_scene(run.scene),
+        scene=run.scene,
         params=run.params,
         look=ViewConfig.from_config(run.config),
         minutes=minutes_of(read_metrics(workdir)),

@@ -36,8 +36,7 @@ from dreamfusion_jax.furniture.retrieval_evaluator import (
 )
 from dreamfusion_jax.io import write_json
 from dreamfusion_jax.prompts.known_nouns import read_prompt
-from dreamfusion_jax.scene.base import FINISHED
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.base import FINISHED, Scene
 
 _MESH_RESOLUTION = 96
 _SIZE = 64  # pixels of the views that are compared
@@ -53,7 +52,7 @@ class Candidate:
     workdir: str
     prompt: str
     step: int
-    scene: NerfScene
+    scene: Scene
     params: dict
     look: ViewConfig | None = None
     minutes: float | None = None
@@ -99,7 +98,7 @@ class RunScores:
 
 
 def score_scene(
-    scene: NerfScene, params: dict, noun: str, ground_truth: GroundTruth, *, step: int = FINISHED
+    scene: Scene, params: dict, noun: str, ground_truth: GroundTruth, *, step: int = FINISHED
 ) -> Scores:
     """Align a scene with a true object and measure their agreement."""
     views = truth_views(ground_truth).shrunk(_SIZE)
@@ -297,7 +296,7 @@ def truth_views(ground_truth: GroundTruth) -> Views:
 
 
 def _chamfer(
-    scene: NerfScene, params: dict, step: int, ground_truth: GroundTruth, alignment: Alignment
+    scene: Scene, params: dict, step: int, ground_truth: GroundTruth, alignment: Alignment
 ) -> float | None:
     try:
         mesh = extract_mesh(scene, params, _MESH_RESOLUTION, step=step)

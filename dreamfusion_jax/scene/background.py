@@ -96,6 +96,19 @@ class Textures(Background):
         return random_texture(key, directions.shape[0])
 
 
+def in_front(
+    color: Float[Array, "*batch channels"],
+    opacity: Float[Array, "*batch"],
+    background: Float[Array, "*batch some"],
+) -> Float[Array, "*batch channels"]:
+    """Return premultiplied colors over a background; channels that it lacks are 0.5."""
+    lacking = color.shape[-1] - background.shape[-1]
+    if lacking:
+        fill = [(0, 0)] * (background.ndim - 1) + [(0, lacking)]
+        background = jnp.pad(background, fill, constant_values=0.5)
+    return color + (1.0 - opacity[..., None]) * background
+
+
 class EnvironmentMap(nn.Module):
     """An MLP from ray direction to color (paper section 3.1).
 

@@ -51,7 +51,13 @@ class Fit(Convert):
     def __call__(self, old: Scene, params: Any, new: Scene, step: Step, key: Key[Array, ""]) -> Any:
         """Return parameters of the new scene that look like those of the old one."""
         init_key, points_key = jax.random.split(key)
-        start = _taken_over(params, new.init(init_key))
+        start = taken_over(params, new.init(init_key))
+        return self.fitted(old, params, new, start, step, points_key)
+
+    def fitted(
+        self, old: Scene, params: Any, new: Scene, start: Any, step: Step, key: Key[Array, ""]
+    ) -> Any:
+        """Return parameters of the new scene, of those where the fit begins."""
         optimizer = optax.adam(optax.cosine_decay_schedule(self.learning_rate, self.steps))
 
         def loss(params, points, wanted):
@@ -63,7 +69,7 @@ class Fit(Convert):
 
         def body(carry, i):
             own, opt_state = carry
-            points = _in_ball(jax.random.fold_in(points_key, i), self.points, old.radius)
+            points = _in_ball(jax.random.fold_in(key, i), self.points, old.radius)
             wanted = old.at_points(params, points, step)
             updates, opt_state = optimizer.update(jax.grad(loss)(own, points, wanted), opt_state)
             return (optax.apply_updates(own, updates), opt_state), None
@@ -72,12 +78,17 @@ class Fit(Convert):
         return fitted
 
 
-def _taken_over(old: Any, fresh: Any) -> Any:
+def taken_over(old: Any, fresh: Any) -> Any:
     """Return fresh parameters, at the top level the old ones wherever they have the same shapes."""
     if not (isinstance(old, dict) and isinstance(fresh, dict)):
         return fresh
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (old, fresh)]
-    return {k: old[k] if shapes[0].get(k) == shapes[1][k] else v for k, v in fresh.items()}
+    olds, news = shapes(old), shapes(fresh)
+    return {k: old[k] if olds.get(k) == news[k] else v for k, v in fresh.items()}
+
+
+def shapes(tree: Any) -> Any:
+    """Return the shapes of a tree's arrays."""
+    return jax.tree.map(jnp.shape, tree)
 
 
 def _in_ball(key: Key[Array, ""], count: int, radius: float) -> Float[Array, "points 3"]:

@@ -13,10 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax import registry
-from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.registry import check_within, register
-from dreamfusion_jax.scene.background import Background, FlatColor
-from dreamfusion_jax.scene.base import FINISHED, Scene, Step
+from dreamfusion_jax.scene.background import Background, FlatColor, in_front
+from dreamfusion_jax.scene.base import FINISHED, Scene, Step, scene_of_parts
 from dreamfusion_jax.scene.compaction import most_important, spread
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.occupancy import DensityGrid, fit_density_grid
@@ -27,8 +26,6 @@ from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.scene.volume import composite, rendering_weights
 from dreamfusion_jax.schedules import Ramp
 from dreamfusion_jax.types import Camera, FieldOutput, Light, Rays, RenderOutput
-
-SPACES = ("rgb", "latent")
 
 
 @register("scene", "nerf")
@@ -59,17 +56,7 @@ class NerfScene(Scene):
         Raises:
           UserError: a value makes no sense.
         """
-        keys = {key: value for key, value in config.items() if key not in ("name", "space")}
-        needed = (*(field.name for field in dataclasses.fields(cls)), "space")
-        if missing := [key for key in needed if key not in config]:
-            raise UserError(f"scene has no {missing[0]!r}; it must have {', '.join(needed)}.")
-        space = config["space"]
-        if space not in SPACES:
-            raise UserError(f"scene.space is {space!r}; choose one of {', '.join(SPACES)}.")
-        channels = {"channels": 4 if space == "latent" else 3}
-        for part, more in (("field", channels), ("background", channels), ("sampler", {})):
-            keys[part] = registry.build(part, config[part], f"scene.{part}", **more)
-        return registry.make(cls, keys, "scene")
+        return scene_of_parts(cls, config, ("field", "background", "sampler"))
 
     @property
     def channels(self) -> int:
@@ -102,6 +89,20 @@ class NerfScene(Scene):
         background = jax.vmap(colors)(rays.directions, background_keys)
         return render_rays(self, params, rays, lights, background, sample_keys, step, grid=state)
 
+    def draw(
+        self,
+        params: dict[str, Any],
+        cameras: Camera,
+        lights: Light,
+        *,
+        image_size: int,
+        step: Step = FINISHED,
+    ) -> RenderOutput:
+        """Return views over black, see `Scene`."""
+        rays = jax.vmap(lambda camera: cast_rays(camera, image_size, self.radius))(cameras)
+        black = jnp.zeros_like(rays.origins)
+        return render_rays(self, params, rays, lights, black, None, step)
+
     def at_points(
         self, params: dict[str, Any], points: Float[Array, "points 3"], step: Step = FINISHED
     ) -> FieldOutput:
@@ -129,17 +130,6 @@ class NerfScene(Scene):
     def refresh_every(self) -> int:
         """Steps between two looks of the sampler at the field."""
         return self.sampler.refresh_every
-
-
-def field_scene(scene: Scene) -> NerfScene:
-    """Return a scene that is a field in a volume.
-
-    Raises:
-      UserError: it is of another kind, which cannot be shown or exported.
-    """
-    if not isinstance(scene, NerfScene):
-        raise UserError(f"A {type(scene).__name__} has no field that could be shown or exported.")
-    return scene
 
 
 @flax.struct.dataclass
@@ -251,12 +241,8 @@ def _composite_all(
     opacity, normals = jnp.sum(weights, axis=-1), field.normals
     assert normals is not None  # as they were asked for, or made
     color = composite(weights, shade(field, points, light))
-    lacking = color.shape[-1] - background.shape[-1]
-    if lacking:
-        fill = [(0, 0)] * (background.ndim - 1) + [(0, lacking)]
-        background = jnp.pad(background, fill, constant_values=0.5)
     return RenderOutput(
-        rgb=color + (1.0 - opacity[..., None]) * background,
+        rgb=in_front(color, opacity, background),
         albedo=composite(weights, field.albedo),
         opacity=opacity,
         depth=jnp.sum(weights * distances, axis=-1),
@@ -282,7 +268,7 @@ def density_at(
 ) -> Float[np.ndarray, "n"]:
     """Return the density at points, 0 outside the bounding sphere; bounded memory."""
     ready = prepare_once(scene, params, step)
-    density = _in_chunks(functools.partial(_density, scene.field, ready), points, chunk)
+    density = in_chunks(functools.partial(_density, scene.field, ready), points, chunk)
     return np.where(np.linalg.norm(points, axis=-1) < scene.radius, density, 0.0)
 
 
@@ -296,7 +282,7 @@ def field_at(
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n 3"]]:
     """Return the density as in `density_at`, and albedo in [0, 1], at points; bounded memory."""
     ready = prepare_once(scene, params, step)
-    both = _in_chunks(functools.partial(_field, scene.field, ready), points, chunk)
+    both = in_chunks(functools.partial(_field, scene.field, ready), points, chunk)
     inside = np.linalg.norm(points, axis=-1) < scene.radius
     return np.where(inside, both[:, 0], 0.0), both[:, 1:]
 
@@ -315,7 +301,10 @@ def _field(field: Field, ready: Prepared, points: Float[Array, "n 3"]) -> Float[
     return jnp.concatenate([out.density[:, None], out.albedo[:, :3]], 1)
 
 
-def _in_chunks(function, points: np.ndarray, chunk: int) -> np.ndarray:
+def in_chunks(
+    function: Callable[[Any], Array], points: Float[np.ndarray, "n 3"], chunk: int
+) -> np.ndarray:
+    """Return function(points), of at most `chunk` points at a time: what it compiles to is one."""
     chunk = min(chunk, len(points))
     padded = np.pad(points, [(0, math.ceil(len(points) / chunk) * chunk - len(points)), (0, 0)])
     parts = [

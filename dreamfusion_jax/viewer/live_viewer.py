@@ -19,8 +19,8 @@ from dreamfusion_jax.export.baking import with_texture
 from dreamfusion_jax.export.frames import KINDS, Lighting, panels, render_frames
 from dreamfusion_jax.export.mesh import extract_mesh
 from dreamfusion_jax.export.mesh_files import glb_bytes
-from dreamfusion_jax.export.view_renderer import prepare_views
-from dreamfusion_jax.scene.nerf import NerfScene, Prepared
+from dreamfusion_jax.export.view_renderer import Ready, prepare_views
+from dreamfusion_jax.scene.base import Scene
 from dreamfusion_jax.types import Camera
 from dreamfusion_jax.viewer.guarded_server import HOST, start_guarded_server
 
@@ -36,10 +36,10 @@ _CURVE_POINTS = 200
 class Snapshot:
     """A scene at a step, and where in it something is."""
 
-    scene: NerfScene
+    scene: Scene
     params: dict
     step: int
-    prepared: Prepared
+    prepared: Ready
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ class LiveViewer:
 
     def __init__(
         self,
-        scene: NerfScene,
+        scene: Scene,
         title: str,
         *,
         distance: float,
@@ -92,7 +92,7 @@ class LiveViewer:
         _import_viser()
         _check_port(port)
         self._scene, self._mesh, self._texture_size = scene, dict(mesh or {}), texture_size
-        self._latest: tuple[NerfScene, dict, int] | None = None
+        self._latest: tuple[Scene, dict, int] | None = None
         self._snapshot: Snapshot | None = None
         self._looked_at: int | None = None  # the step that is, or cannot be, in the snapshot
         self._settings, self._paused, self._closed = 0, False, False
@@ -119,7 +119,7 @@ class LiveViewer:
         step: int,
         metrics: Mapping[str, float] | None = None,
         *,
-        scene: NerfScene | None = None,
+        scene: Scene | None = None,
     ) -> None:
         """Show a newer state of the scene, which may be another than before, and its loss."""
         self._scene = scene or self._scene

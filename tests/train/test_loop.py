@@ -17,6 +17,7 @@ import pytest
 from dreamfusion_jax.diffusion.empirical import EmpiricalPrior
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.scene.fields import GridField, MlpField
+from dreamfusion_jax.scene.mesh.scene import MeshScene
 from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.train.checkpoint import (
     FOLDER,
@@ -24,8 +25,9 @@ from dreamfusion_jax.train.checkpoint import (
     scene_to_start_from,
     write_config,
 )
-from dreamfusion_jax.train.loop import Callbacks
+from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.metrics import read_metrics
+from dreamfusion_jax.train.run_store import Job
 from dreamfusion_jax.train.stage import make_stages, scene_of
 
 
@@ -273,6 +275,43 @@ def test_stages_of_different_scenes(tiny_config, ball_prior, train_one, tmp_path
     assert equal_bits(train_one(config, ball_prior, tmp_path / "broken"), whole)
     write_config(tmp_path / "whole", config)
     assert restore_run(tmp_path / "whole").scene == fine and scene_of(config, 6) == coarse
+
+
+@pytest.mark.slow
+def test_a_stage_that_goes_on_with_the_surface(tiny_config, ball_prior, tmp_path):
+    """Two scenes, whose surfaces have lengths of their own; interrupted, the run is the same."""
+    later = {
+        "begin": 0.5,
+        "convert": {"name": "surface"},
+        "scene": {"name": "mesh", "cells": 12},
+        "regularizers": {"normal_consistency": {"start": 1e-2, "end": 1e-2}},
+    }
+    settings = {"scene__field__cells": 16, "train__steps": 60, "train__steps_per_call": 10}
+    settings |= {"train__checkpoint_every": 10, "train__preview_every": 10}
+    config = tiny_config("grid", stages={"later": later}, **settings)
+    stages = make_stages(config, lambda size: ball_prior, 1)
+    assert isinstance(stages[1].scene, MeshScene)
+
+    def run(folder, **how):
+        jobs = [Job(noun, 0, tmp_path / folder / noun) for noun in ("a ball", "a cube")]
+        return train(config, stages, lambda size: ball_prior, jobs, progress=False, **how)
+
+    whole = run("whole")
+    for last in (20, 40):
+
+        def interrupt(job, step, metrics, scene, params, last=last):
+            if step == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run("broken", callbacks=Callbacks(None, interrupt))
+    assert equal_bits(run("broken"), whole)
+    rows = read_metrics(tmp_path / "whole" / "a ball")
+    assert ["loss/normal_consistency" in row for row in rows] == [False] * 3 + [True] * 3
+    assert all(0.01 < row["opacity"] < 0.9 for row in rows)
+    assert 0 < rows[-1]["gradient_norm"] < 10
+    write_config(tmp_path / "whole" / "a ball", config)
+    assert restore_run(tmp_path / "whole" / "a ball").scene == stages[1].scene
 
 
 @pytest.mark.parametrize(

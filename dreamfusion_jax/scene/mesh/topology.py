@@ -1,0 +1,28 @@
+"""Edges of a mesh of fixed faces, and which faces meet there."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from dreamfusion_jax.types import Array, SurfaceMesh
+
+
+def surface_mesh(
+    vertices: Float[Array, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> SurfaceMesh:
+    """Return a mesh with its edges. Three or more faces at an edge are taken two by two."""
+    faces = np.asarray(faces, np.int32)
+    ends = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    owner = np.repeat(np.arange(len(faces), dtype=np.int32), 3)
+    order = np.lexsort(ends.T[::-1])
+    ends, owner = ends[order], owner[order]
+    is_new = np.r_[True, (ends[1:] != ends[:-1]).any(1)]
+    # A side's number among those of its edge: even ones begin a pair, odd ones end it.
+    start = np.maximum.accumulate(np.where(is_new, np.arange(len(ends)), 0))
+    number = np.arange(len(ends)) - start
+    begins = np.flatnonzero(number % 2 == 0)
+    partner = np.minimum(begins + 1, len(ends) - 1)
+    paired = (partner > begins) & (number[partner] % 2 == 1)
+    second = np.where(paired, owner[partner], -1).astype(np.int32)
+    pairs = np.stack([owner[begins], second], axis=1)
+    return SurfaceMesh(*(jnp.asarray(x) for x in (vertices, faces, ends[begins], pairs)))
