@@ -51,6 +51,7 @@ OTHERS = {
     "uniform": ("w(t) = 1, not sigma^2", {"guidance.weighting": "uniform"}),
     "full_gradient": ("full diffusion-loss gradient", {"guidance.name": "diffusion_loss"}),
     "random_cameras": ("cameras between the prior's own", {"camera.name": "random"}),
+    "surface": ("then a surface: the default", {}),
     "small": ("32 pixels, not 64", {"train.image_size": 32}),
     "mlp": ("an MLP, not the grid", _MLP),
     # Its steps are ten times Adam's at the same rate: 1 an entry, and a momentum that sums.
@@ -95,7 +96,15 @@ ROWS = FIGURE_6 | OTHERS | CLAIM
 
 
 def get_config(row: str = "lighting") -> ml_collections.ConfigDict:
-    """Return the locked config of a row; "lighting" is `quick` as it is."""
+    """Return the locked config of a row; "surface" is `quick` as it is.
+
+    The others are fields to the end, of half as many steps: "lighting" is the first half of
+    `quick`.
+    """
     config = load_config("quick")
+    if row != "surface":
+        with config.unlocked():
+            config.stages = ml_collections.ConfigDict()
+        override(config, {"train.steps": config.train.steps // 2})
     override(config, ROWS[row][1])
     return config

@@ -16,6 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """Return the locked config; what is not set here is as in the default."""
     config = load_config("quick").unlock()
     config.prior.name = "furniture-unet"
+    config.stages = ml_collections.ConfigDict()  # a field to the end: there are no details to carve
     config.guidance.omega = 5.0
     # A network's gradients are noisy: cells as large as its pixels, smaller steps, and finer levels
     # that fade in during the whole run.

@@ -1,4 +1,4 @@
-"""The default: a grid of density and color, and the prior that ships with the package.
+"""The default: a grid of density and color, then a surface, with the prior that ships.
 
 Command:   dreamfusion generate "a teddy bear"
 Hardware:  2 CPU cores, 2 GB.
@@ -93,9 +93,28 @@ def get_config() -> ml_collections.ConfigDict:
         {"name": "adam", "learning_rate": 1e-2, "warmup_steps": 50, "final_learning_rate": 1e-3}
     )
     config.optim.tables.update({"learning_rate": 0.2, "final_learning_rate": 5e-3})
+    # The second half goes on with the surface itself, at twice the size (64 cells are 128 pixels):
+    # what is fog in the field is no longer there, so that its penalties are not needed, and bends
+    # that no picture asks for cost a little.
+    config.stages = ml_collections.ConfigDict(
+        {
+            "surface": {
+                "begin": 0.5,
+                "convert": {"name": "surface"},
+                "scene": {"name": "mesh", "cells": 64},
+                "train": {"image_size": 128},
+                "optim": {"tables": {"learning_rate": 0.05, "final_learning_rate": 5e-3}},
+                "regularizers": {
+                    "opacity": {"start": 0.0, "end": 0.0},
+                    "entropy": {"end": 0.0},
+                    "normal_consistency": {"start": 1e-2, "end": 1e-2},
+                },
+            }
+        }
+    )
     config.train.update(
         {
-            "steps": 300,
+            "steps": 600,
             "image_size": 64,
             "batch_size": 2,
             "scenes_per_batch": 2,

@@ -160,7 +160,8 @@ def stage_configs(config: ml_collections.ConfigDict) -> list[StageConfig]:
     begins = {name: _begin(name, stage) for name, stage in config.get("stages", {}).items()}
     stages = [StageConfig(config, 0, steps)]
     for name, share in sorted(begins.items(), key=lambda item: item[1]):
-        begin = min(round(steps * share / call) * call, steps)
+        # What begins later has something before it, however short the run is.
+        begin = min(max(round(steps * share / call), int(share > 0)) * call, steps)
         changes = config.stages[name]
         stages[-1] = dataclasses.replace(stages[-1], until=begin)
         changed = _changed(stages[-1].config, changes, f"stages.{name}")

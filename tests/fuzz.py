@@ -72,6 +72,7 @@ def kinds(folder: Path) -> dict[str, Kind]:
     run = folder / "run"
     small = {
         "train.steps": 4,
+        "stages.surface.begin": 1.0,
         "train.steps_per_call": 2,
         "train.batch_size": 1,
         "train.image_size": 8,

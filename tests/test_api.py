@@ -24,6 +24,8 @@ SMALL = {
     "train.steps_per_call": 10,
     "train.checkpoint_every": 20,
     "train.preview_every": 20,
+    "stages.surface.train.image_size": 32,
+    "stages.surface.scene.cells": 16,
     "scene.field.cells": 32,
     "scene.sampler.cells": 32,
     "scene.sampler.coarse_samples": 16,

@@ -24,4 +24,4 @@ def test_configs_are_read_from_a_checkout(tmp_path):
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": ""},
     )
-    assert done.stdout == "300\n", done.stderr
+    assert done.stdout == "600\n", done.stderr

@@ -104,7 +104,7 @@ def test_configs_from_files(tmp_path):
 @pytest.mark.parametrize("row", ABLATIONS.ROWS)
 def test_rows_of_the_ablation_table_differ_from_the_default(row):
     config, default = load_config(f"ablations.{row}"), load_config("quick")
-    assert config.is_locked and (config.to_dict() != default.to_dict()) == (row != "lighting")
+    assert config.is_locked and (config.to_dict() != default.to_dict()) == (row != "surface")
 
 
 def test_figure_6_adds_to_the_row_before():

@@ -15,6 +15,7 @@ from dreamfusion_jax.train.checkpoint import restore_run
 SETTINGS = {
     "train.image_size": 8,
     "train.steps": 4,
+    "stages.surface.begin": 1.0,  # a field to the end
     "train.steps_per_call": 2,
     "train.checkpoint_every": 4,
     "train.preview_every": 4,

@@ -51,9 +51,8 @@ def tiny_config(field: str = "mlp", **changes) -> ml_collections.ConfigDict:
         "light.albedo_steps": 2,
         "prompt.view_words": "paper",
     }
-    if stages := changes.pop("stages", None):
-        with config.unlocked():
-            config.stages = ml_collections.ConfigDict(stages)
+    with config.unlocked():
+        config.stages = ml_collections.ConfigDict(changes.pop("stages", {}))
     override(config, values | {k.replace("__", "."): v for k, v in changes.items()})
     return config
 

@@ -22,6 +22,8 @@ SETTINGS = {
     "train.steps_per_call": 5,
     "train.checkpoint_every": 10,
     "train.preview_every": 20,
+    "stages.surface.train.image_size": 16,
+    "stages.surface.scene.cells": 8,
     "scene.field.cells": 16,
     "scene.sampler.cells": 16,
     "scene.sampler.coarse_samples": 8,

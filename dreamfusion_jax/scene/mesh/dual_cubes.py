@@ -22,9 +22,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.scene.fields.interpolation import weighted_rows
+from dreamfusion_jax.scene.mesh.work_list import running_total, select
 from dreamfusion_jax.types import SurfaceMesh
 
 _PIECES = 4  # of the surface in one cell, at most
+_LONGER = 1 + 1e-4
 _OUTSIDE = 1e-3  # the least distance at the border of the grid: the surface ends within it
 
 # Corners of a cell, x changing slowest, and its edges: pairs of corners, four along each axis.
@@ -135,17 +137,16 @@ def dual_marching_cubes(
     mask = _masks(inside)
     tables = _tables()
     active = (mask > 0) & (mask < 255)
-    (index,) = jnp.nonzero(active.reshape(-1), size=room, fill_value=0)
-    place = _places(active, room)
-    cells = jnp.stack(jnp.unravel_index(index, mask.shape), -1)
-    own_mask = mask.reshape(-1)[index]
+    index, place = select(active, room)
+    cells = jnp.stack(jnp.unravel_index(jnp.minimum(index, active.size - 1), mask.shape), -1)
+    own_mask = mask.reshape(-1).at[index].get(mode="fill", fill_value=0)
     first_vertex, cell, piece = _pieces(own_mask, room)
     vertices = _vertices(cells[cell], own_mask[cell], piece, distance, corners)
 
     crossed = _crossed_edges(inside)
-    (edge,) = jnp.nonzero(crossed.reshape(-1), size=room, fill_value=3 * n**3)
-    number_of = _places(crossed, room).reshape(-1)
-    exists = edge < 3 * n**3
+    edge, number_of = select(crossed, room)
+    number_of = number_of.reshape(-1)
+    exists = edge < crossed.size
     edge = jnp.where(exists, edge, 0)
     axis, *begin = jnp.unravel_index(edge, crossed.shape)
     low = jnp.stack(begin, -1)
@@ -184,13 +185,6 @@ def _masks(inside: Bool[Array, "n n n"]) -> Int[Array, "m m m"]:
     return masks
 
 
-def _places(chosen: Bool[Array, "*shape"], room: int) -> Int[Array, "*shape"]:
-    """Return the number of each chosen one among them, `room` where there is none for it."""
-    flat = chosen.reshape(-1)
-    number = jnp.cumsum(flat) - 1
-    return jnp.where(flat & (number < room), number, room).reshape(chosen.shape)
-
-
 def _crossed_edges(inside: Bool[Array, "n n n"]) -> Bool[Array, "3 n n n"]:
     """Return which edges of the grid are crossed: by axis and the corner where they begin."""
     crossed = []
@@ -209,7 +203,7 @@ def _pieces(
     What there is no room for is piece -1 of cell 0, of which no edge is.
     """
     counts = jnp.asarray(_tables().piece.max(1) + 1)[mask]
-    first = jnp.cumsum(counts) - counts
+    first = running_total(counts) - counts
     cell, piece = jnp.zeros(room, jnp.int32), jnp.full(room, -2)
     for k in range(_PIECES):
         place = jnp.where(counts > k, first + k, room)
@@ -265,7 +259,8 @@ def _with_edges(
     quads = jnp.where(exists[:, None], quads, 0)
     places = jax.lax.stop_gradient(vertices)[quads]
     lengths = jnp.sum((places[:, :2] - places[:, 2:]) ** 2, -1)
-    first = (lengths[:, 0] > lengths[:, 1]).astype(jnp.int32)  # where the diagonal begins
+    # Where the diagonal begins; of equally long ones rounding does not choose.
+    first = (lengths[:, 0] > _LONGER * lengths[:, 1]).astype(jnp.int32)
     turned = (jnp.arange(4) + first[:, None]) % 4
     cut = jnp.take_along_axis(quads, turned, axis=1)
     triangles = jnp.stack([cut[:, (0, 1, 2)], cut[:, (0, 2, 3)]], axis=1)
@@ -281,7 +276,7 @@ def _with_edges(
     has_both = jnp.all(jnp.any(theirs[..., None, :] == ends[..., :, None], -1), -1)
     other = 2 * near + has_both
     once = exists[:, None] & (numbers[:, None] < neighbors) & (neighbors < room)
-    (kept,) = jnp.nonzero(once.reshape(-1), size=2 * room, fill_value=4 * room)
+    kept, _ = select(once, 2 * room)
     there = kept < 4 * room
     kept = jnp.minimum(kept, 4 * room - 1)
     sides = jnp.stack([own, other], -1).reshape(-1, 2)[kept]
