@@ -121,9 +121,11 @@ def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
     owner, kind = config[parent] if parent else config, PARTS[key]
     if owner[part].name == name:
         return
-    kept = {k: owner[part][k] for k in _KEPT.get(kind, ()) if k in owner[part]}
     is_known = kind != "prior" or name in registry.names("prior")
     keys = registry.defaults(kind, name) if is_known else {}
+    kept = {k: owner[part][k] for k in _KEPT.get(kind, ()) if k in owner[part]}
+    if kind == "scene":
+        kept = {k: value for k, value in kept.items() if k in keys or k == "space"}
     with owner.unlocked():
         owner[part] = ml_collections.ConfigDict({**keys, **kept, "name": name})
 

@@ -9,6 +9,7 @@ from dreamfusion_jax.scene.mesh.regularizers import (
     NormalConsistency,
 )
 from dreamfusion_jax.scene.mesh.scene import MeshScene
+from dreamfusion_jax.scene.mesh.sphere import SphereScene
 from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.scene.regularizers import Entropy, Opacity, Orientation, Transmittance
 
@@ -23,6 +24,7 @@ __all__ = [
     "NormalConsistency",
     "Opacity",
     "Orientation",
+    "SphereScene",
     "ToSurface",
     "Transmittance",
 ]

@@ -119,7 +119,9 @@ def scene_of(config: ml_collections.ConfigDict, step: int) -> Scene:
 
 
 def _restarts(before: StageConfig, after: StageConfig) -> bool:
-    return after.convert is not None or before.config.optim != after.config.optim
+    """Return whether a stage's optimizer begins anew: old momentum would move what is now fixed."""
+    changes = (before.config[part] != after.config[part] for part in ("optim", "scene"))
+    return after.convert is not None or any(changes)
 
 
 def _shapes(scene: Scene) -> Any:

@@ -1,8 +1,14 @@
 import pytest
 
-from dreamfusion_jax.config import config_module, config_names, load_config, override
+from dreamfusion_jax.config import (
+    config_module,
+    config_names,
+    load_config,
+    override,
+    stage_configs,
+)
 from dreamfusion_jax.errors import UserError
-from dreamfusion_jax.scene.nerf import NerfScene
+from dreamfusion_jax.scene.base import build_scene
 
 ABLATIONS = config_module("ablations")
 
@@ -20,8 +26,11 @@ def test_configs_are_locked_and_documented(name):
     docstring = config_module(name).__doc__
     for word in ("Command:", "Hardware:", "Time:", "Expected:"):
         assert word in docstring
-    if "scene" in config:
-        hash(NerfScene.from_config(config.scene))
+    if "stages" in config:
+        stages = stage_configs(config)
+        assert len(stages) == 1 + len(config.stages)
+        for stage in stages:
+            hash(build_scene(stage.config.scene))
 
 
 def test_overrides_take_the_type_of_the_value():

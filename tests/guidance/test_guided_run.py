@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import trimesh
 
 from dreamfusion_jax import cli
 from dreamfusion_jax.furniture.shipped import asset_folder
@@ -71,6 +72,25 @@ def test_dream_fields_from_prompt_to_r_precision(folder, tmp_path, capsys):
     command += [str(tmp_path / "runs"), "--azimuths=1", "--elevation=45"]
     assert cli.main([*command, f"--out={tmp_path / 'scores.json'}"]) == 0
     assert "mean of 1 among 2" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_clip_mesh_from_prompt_to_a_mesh(folder, tmp_path, capsys):
+    """Vertices, texture and normals move towards the text; the mesh is the sphere's."""
+    workdir, values = tmp_path / "run", {k: v for k, v in SMALL.items() if "scene." not in k}
+    values |= {"scene.halvings": 2, "scene.texture_size": 16, "guidance.num_crops": 1}
+    values |= {"prior.name": folder, "train.image_size": 32}
+    command = ["generate", "a chair", "--config=clip_mesh", f"--workdir={workdir}"]
+    command += [f"--config.{key}={value}" for key, value in values.items()]
+    assert cli.main(command) == 0, capsys.readouterr().err
+    distances = [row["clip_distance"] for row in read_metrics(workdir)]
+    assert distances[-1] < distances[0] - 0.01, distances
+    run = restore_run(workdir)
+    start = run.scene.init(jax.random.key(0))
+    for name in ("vertices", "normal_map"):
+        assert np.abs(run.params[name] - start[name]).max() > 0.01
+    mesh = trimesh.load(workdir / "mesh.glb", force="mesh")
+    assert len(mesh.faces) == 320
 
 
 def test_models_are_told_apart(folder):

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.registry import register
+from dreamfusion_jax.scene.mesh.drawing import unit
 from dreamfusion_jax.scene.mesh.rasterizer import dot
-from dreamfusion_jax.scene.mesh.scene import unit
 from dreamfusion_jax.scene.regularizers import Regularizer
 from dreamfusion_jax.types import RenderOutput, SurfaceMesh
 

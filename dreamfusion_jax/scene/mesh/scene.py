@@ -15,15 +15,13 @@ from dreamfusion_jax.scene.background import Background, FlatColor, in_front
 from dreamfusion_jax.scene.base import FINISHED, Scene, Step, scene_of_parts
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.fields.interpolation import gather_trilinear, grid_coordinates
-from dreamfusion_jax.scene.mesh.antialiasing import antialias
+from dreamfusion_jax.scene.mesh.drawing import draw_mesh
 from dreamfusion_jax.scene.mesh.dual_cubes import Used, dual_marching_cubes
-from dreamfusion_jax.scene.mesh.rasterizer import dot, interpolate, rasterize
+from dreamfusion_jax.scene.mesh.rasterizer import dot
 from dreamfusion_jax.scene.rays import cast_rays
-from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.schedules import Ramp
 from dreamfusion_jax.types import Camera, FieldOutput, Light, RenderOutput, SurfaceMesh
 
-_NO_AREA = 1e-3  # of the mean: what has less has no direction
 SHOWN = COLORS, NORMALS = ("colors", "normals")
 _BORDER = 4.0  # cells at most that a distance says: further away it has no meaning
 
@@ -127,34 +125,14 @@ class MeshScene(Scene):
     ) -> RenderOutput:
         """Return views over black, see `Scene`."""
         mesh, _ = self.mesh(params)
-        fragments = rasterize(mesh.vertices, mesh.faces, cameras, image_size, cull=True)
-        normals = vertex_normals(mesh)
-        found = interpolate(fragments, mesh.faces, jnp.concatenate([mesh.vertices, normals], -1))
-        points, normals = found[..., :3], unit(found[..., 3:], _NO_AREA)
         tables = self.field.prepare(params["field"], self.variance(step), step)
-        field = self.field.query(tables, points, normals=False)
-        field = dataclasses.replace(field, normals=normals)
-        there = fragments.hit[..., None].astype(points.dtype)
-        layers = [
-            there,
-            shade(field, points, lights) * there,
-            field.albedo * there,
-            fragments.depth[..., None],
-            normals * there,
-        ]
-        blended = antialias(jnp.concatenate(layers, -1), fragments, mesh, cameras)
-        ends = [1, 1 + self.channels, 1 + 2 * self.channels, 2 + 2 * self.channels]
-        opacity, rgb, albedo, depth, normals = jnp.split(blended, ends, axis=-1)
-        return RenderOutput(
-            rgb=rgb,
-            albedo=albedo,
-            opacity=opacity[..., 0],
-            depth=depth[..., 0],
-            normals=normals,
-            orientation=jnp.zeros_like(opacity[..., 0]),
-            surface=mesh,
-            distance=params["surface"]["level_distance"],
-        )
+
+        def look(points, normals, _, fragments):
+            field = self.field.query(tables, points, normals=False)
+            return dataclasses.replace(field, normals=normals)
+
+        views = draw_mesh(mesh, look, cameras, lights, image_size)
+        return dataclasses.replace(views, distance=params["surface"]["level_distance"])
 
     def render(
         self,
@@ -219,24 +197,3 @@ def _counted(scene: MeshScene, params: Any) -> tuple[SurfaceMesh, Used]:
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _whole(scene: MeshScene, params: Any, room: int) -> SurfaceMesh:
     return scene.mesh(params, room)[0]
-
-
-def vertex_normals(mesh: SurfaceMesh) -> Float[Array, "vertices 3"]:
-    """Return the means of the normals of the faces around vertices, weighted by their areas."""
-    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
-    normals = jnp.cross(b - a, c - a)
-    sums = jnp.zeros_like(mesh.vertices)
-    for k in range(3):
-        sums = sums.at[mesh.faces[:, k]].add(normals)
-    return unit(sums, _NO_AREA)
-
-
-def unit(vectors: Float[Array, "*batch 3"], share: float) -> Float[Array, "*batch 3"]:
-    """Return vectors of nearly length 1.
-
-    Those that are shorter than a share of what they are in the mean stay shorter: so their
-    directions, which are uncertain, have no gradients without bound.
-    """
-    squared = dot(vectors, vectors)[..., None]
-    floor = share**2 * jnp.mean(jax.lax.stop_gradient(squared)) + 1e-20
-    return vectors * jax.lax.rsqrt(squared + floor)

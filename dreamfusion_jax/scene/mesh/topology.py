@@ -10,8 +10,18 @@ from dreamfusion_jax.types import Array, SurfaceMesh
 def surface_mesh(
     vertices: Float[Array, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> SurfaceMesh:
-    """Return a mesh with its edges. Three or more faces at an edge are taken two by two."""
-    faces = np.asarray(faces, np.int32)
+    """Return a mesh with its edges, see `edges_of`."""
+    arrays = (vertices, np.asarray(faces, np.int32), *edges_of(faces))
+    return SurfaceMesh(*(jnp.asarray(x) for x in arrays))
+
+
+def edges_of(
+    faces: Int[np.ndarray, "faces 3"],
+) -> tuple[Int[np.ndarray, "edges 2"], Int[np.ndarray, "edges 2"]]:
+    """Return the edges of faces, and the two faces at each, -1 where there is only one.
+
+    Three or more faces at an edge are taken two by two.
+    """
     ends = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     owner = np.repeat(np.arange(len(faces), dtype=np.int32), 3)
     order = np.lexsort(ends.T[::-1])
@@ -24,5 +34,4 @@ def surface_mesh(
     partner = np.minimum(begins + 1, len(ends) - 1)
     paired = (partner > begins) & (number[partner] % 2 == 1)
     second = np.where(paired, owner[partner], -1).astype(np.int32)
-    pairs = np.stack([owner[begins], second], axis=1)
-    return SurfaceMesh(*(jnp.asarray(x) for x in (vertices, faces, ends[begins], pairs)))
+    return ends[begins].astype(np.int32), np.stack([owner[begins], second], axis=1)

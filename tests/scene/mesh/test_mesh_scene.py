@@ -16,8 +16,9 @@ from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.scene.fields import GridField, MlpField
 from dreamfusion_jax.scene.lights import albedo_light, point_light
 from dreamfusion_jax.scene.mesh import regularizers
+from dreamfusion_jax.scene.mesh.drawing import vertex_normals
 from dreamfusion_jax.scene.mesh.from_density import ToSurface, seen_from_outside
-from dreamfusion_jax.scene.mesh.scene import MeshScene, vertex_normals
+from dreamfusion_jax.scene.mesh.scene import MeshScene
 from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.scene.ray_samplers import HierarchicalSampler
 from dreamfusion_jax.scene.rays import along, cast_rays
