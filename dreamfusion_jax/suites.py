@@ -119,9 +119,9 @@ class ClipSuite:
 
 @registry.register("suite", "mesh")
 class MeshSuite:
-    """The mesh.glb of runs against their fields."""
+    """The mesh.glb of runs against their scenes."""
 
-    SUMMARY = "the runs' mesh.glb against their fields"
+    SUMMARY = "the runs' mesh.glb against their scenes"
 
     @staticmethod
     def add_arguments(parser: argparse._ActionsContainer) -> None:

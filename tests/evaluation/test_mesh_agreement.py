@@ -1,10 +1,7 @@
-import sys
-
 import numpy as np
 import pytest
 import trimesh
 
-from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.mesh_agreement import (
     MeshAgreement,
     compare_mesh,
@@ -38,12 +35,6 @@ def test_report_names_the_lowest(tmp_path, capsys):
     assert "lowest" in capsys.readouterr().out
 
 
-def test_missing_pyvista_is_a_sentence(truth_scene, params, mesh, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dreamfusion_jax.evaluation.mesh_renderer", None)
-    with pytest.raises(UserError, match=r"dreamfusion_jax\[data\]"):
-        compare_mesh(truth_scene, params, mesh, 1.5, 1.2)
-
-
 def test_a_file_is_closed_also_where_two_sheets_touch(mesh, tmp_path):
     """Two vertices of this mesh differ by 1e-16 before it is closed: in a file they are one."""
     write_mesh(mesh, tmp_path / "mesh.glb")
@@ -54,7 +45,6 @@ def test_a_file_is_closed_also_where_two_sheets_touch(mesh, tmp_path):
 def test_a_file_looks_like_its_field_and_not_like_another(
     truth_scene, turned_scene, params, mesh, tmp_path
 ):
-    pytest.importorskip("pyvista")
     write_mesh(mesh, tmp_path / "mesh.glb")
     written = read_glb(tmp_path / "mesh.glb")
     psnr, iou = compare_mesh(truth_scene, params, written, 1.5, 1.2)
