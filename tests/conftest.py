@@ -5,6 +5,7 @@ time is compilation.
 """
 
 import contextlib
+import gc
 import os
 import pathlib
 import resource
@@ -21,10 +22,28 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Before any module of the package is imported.
 install_import_hook("dreamfusion_jax", "typechecker.check")
 
+import jax  # noqa: E402
+
 from dreamfusion_jax import registry  # noqa: E402
 from dreamfusion_jax.xla_flags import prefer_fast_convolutions  # noqa: E402
 
 prefer_fast_convolutions()  # as the command does: a test may start JAX before it calls that
+
+
+_MANY_MAPS = 20_000  # of the 65,530 that Linux gives a process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs():
+    """Programs are forgotten now and then: each takes mappings of memory, which are limited.
+
+    Without any left the compiler aborts the process.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

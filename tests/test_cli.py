@@ -180,7 +180,7 @@ def test_a_page_has_the_port_of_view(flags, port, monkeypatch, tmp_path):
         (("generate", "a cat", "--init=/no/such/run"), "no config.json"),
         (("generate", "a cat", "--profile=20"), "--profile takes N:M"),
         (("generate", "a cat", "--profile=5:5"), "not '5:5'"),
-        (("generate", "a cat", "--profile=290:301"), "the 300 steps of the run, not '290:301'"),
+        (("generate", "a cat", "--profile=590:601"), "the 600 steps of the run, not '590:601'"),
         (("generate", "a cat", "--seeds=0,1", "--profile=0:5"), "give one prompt and one seed"),
         (("train-prior", "--profile=-1:5"), "--profile takes N:M"),
         (("render", "s3://bucket/cat"), "s3://bucket/cat is an address"),
@@ -363,7 +363,7 @@ def test_what_file_managers_leave_is_nothing(tmp_path):
 def test_more_steps_are_another_run(tmp_path):
     config = load_config("quick")
     create_or_check_workdir(tmp_path, config)
-    override(config, {"train.steps": 600})
+    override(config, {"train.steps": 1200})
     with pytest.raises(UserError, match=f"--init={tmp_path}"):
         create_or_check_workdir(tmp_path, config)
 

@@ -111,6 +111,7 @@ def get_config():
         "train.image_size": 8,
         "train.batch_size": 4,
         "train.steps": 8,
+        "stages.surface.begin": 1.0,  # a field to the end
         "train.steps_per_call": 2,
         "train.checkpoint_every": 4,
         "train.preview_every": 4,

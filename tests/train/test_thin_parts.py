@@ -69,6 +69,7 @@ def test_a_table_has_its_legs(train_one, tmp_path):
             "light.diffuse": 0.0,
             "train.image_size": SIZE,
             "train.steps": 100,
+            "stages.surface.begin": 1.0,  # a field to the end
         },
     )
     state = train_one(config, prior, tmp_path)

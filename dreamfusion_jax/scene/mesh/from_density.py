@@ -31,7 +31,7 @@ class ToSurface(Fit):
     background are taken over; a field of another shape is fitted to the old colors as "fit" does.
     """
 
-    thickness: float = 0.33
+    thickness: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
