@@ -2,9 +2,9 @@
 
 Command:   dreamfusion generate "a teddy bear"
 Hardware:  2 CPU cores, 2 GB.
-Time:      70 seconds on 2 cores of an AMD EPYC, 37 of them optimization; 96 the first time, when
+Time:      59 seconds on 2 cores of an AMD EPYC, 45 of them optimization; 66 the first time, when
            programs are compiled.
-Expected:  a silhouette IoU of 0.978 and a PSNR of 31.4 dB over the README's eight prompts.
+Expected:  a silhouette IoU of 0.987 and a PSNR of 34.8 dB over the README's eight prompts.
 
 Cameras and light are those of the prior's own pictures. That makes sharp results of few steps, and
 brings the method nearer to fitting these pictures than the paper's random cameras are

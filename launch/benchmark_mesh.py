@@ -43,7 +43,7 @@ def measure(triangles: int, size: int, views: int, repeats: int) -> dict[str, An
     from dreamfusion_jax.scene.mesh.rasterizer import interpolate, rasterize
     from dreamfusion_jax.scene.mesh.topology import surface_mesh
 
-    rings = math.ceil(math.sqrt(triangles / 2)) + 1
+    rings = math.ceil(math.sqrt(triangles) / 2) + 1
     ball = trimesh.creation.uv_sphere(0.5, [rings, rings])
     places = np.array(ball.vertices)
     places *= 1 + 0.1 * np.sin(9 * places[:, :1]) * np.cos(7 * places[:, 1:2])
