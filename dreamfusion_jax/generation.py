@@ -36,7 +36,7 @@ from dreamfusion_jax.prompts.view_prompts import ViewPrompts
 from dreamfusion_jax.results import Result, export_all, open_viewer, read_result
 from dreamfusion_jax.scene.base import Scene, build_scene
 from dreamfusion_jax.startup import prepare_jax
-from dreamfusion_jax.train.checkpoint import read_config, scene_to_start_from
+from dreamfusion_jax.train.checkpoint import read_config, run_to_start_from
 from dreamfusion_jax.train.loop import Callbacks, train
 from dreamfusion_jax.train.parallel import (
     check_devices,
@@ -224,7 +224,7 @@ def _optimize(
     for job in jobs:
         check_seed(job.seed)
     if config.get("init"):  # before the folders are taken
-        on_primary(lambda: scene_to_start_from(config.init, build_scene(config.scene)))
+        on_primary(lambda: run_to_start_from(config.init, build_scene(config.scene)))
     on_primary(claim)
     model = prior if isinstance(prior, FrozenModel) else on_every_host(lambda: _load(config))
     jobs = on_every_host(lambda: _read_prompts(config, model, jobs))

@@ -210,13 +210,14 @@ def export_mesh(
       workdir: folder of a run.
       out: the file to write. In .glb and .obj y is up and the front is +z, as glTF asks; in .ply
         and .stl z is up.
-      resolution: grid points along an edge of the bounding box, 8 to 1024.
+      resolution: grid points along an edge of the bounding box, 8 to 1024; of a field, as a surface
+        is exported as it is.
       triangles: how many the mesh may have, at least 100; 0 leaves all, and where so few would
         tear the surface open there are more.
       texture_size: pixels of the texture's side, 64 to 8192.
       millimeters: length of the longest side in an .stl file.
-      threshold: density of the surface; by default that which agrees best with the renderings, see
-        `export.surface`.
+      threshold: density of a field's surface; by default that which agrees best with the
+        renderings, see `export.surface`.
       centered: keep the scene's origin, the middle of the object. Else it stands on 0, as slicers
         and viewers expect: in .glb and .obj y is 0 at its lowest point, in .stl z.
       step: of the checkpoint; by default the newest.

@@ -21,6 +21,8 @@ from dreamfusion_jax.config import load_config
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.io import is_number, local_path, read_json, write_bytes
 from dreamfusion_jax.scene.base import Scene
+from dreamfusion_jax.scene.convert import Fit, shapes
+from dreamfusion_jax.scene.nerf import NerfScene
 from dreamfusion_jax.train.stage import scene_of
 
 FOLDER = "checkpoints"
@@ -257,21 +259,39 @@ def _params_like(config: ml_collections.ConfigDict, step: int) -> Any:
     return jax.eval_shape(scene_of(config, step).init, jax.random.key(0))
 
 
-def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
-    """Read the newest parameters of another run, for a scene with fields of the same shapes.
+def run_to_start_from(workdir: str | Path, scene: Scene) -> Run:
+    """Read another run whose newest scene this one can start from.
 
     Raises:
-      UserError: there is no such run, or its scene is of another kind.
+      UserError: there is no such run, or its scene is of another kind; but what is no field, as the
+        surface that a run ended with, a field can begin as.
     """
     run = restore_run(workdir)
-    wanted = jax.eval_shape(scene.init, jax.random.key(0))
-    have, want = (jax.tree.map(np.shape, tree) for tree in (run.params, wanted))
-    if have != want:
+    to_field = isinstance(scene, NerfScene) and not isinstance(run.scene, NerfScene)
+    if not to_field and not _fits(run.params, scene):
         raise UserError(
             f"The scene in {workdir} cannot be started from: its config.scene is of another kind "
             "or size than this run's."
         )
-    return run.params
+    return run
+
+
+def scene_to_start_from(workdir: str | Path, scene: Scene) -> Any:
+    """Return the newest parameters of another run, fitted where its scene is no field.
+
+    Raises:
+      UserError: as `run_to_start_from`.
+    """
+    run = run_to_start_from(workdir, scene)
+    if _fits(run.params, scene):
+        return run.params
+    fit = jax.jit(lambda params, key: Fit()(run.scene, params, scene, run.step, key))
+    return jax.device_get(fit(run.params, jax.random.key(0)))
+
+
+def _fits(params: Any, scene: Scene) -> bool:
+    wanted = jax.eval_shape(scene.init, jax.random.key(0))
+    return bool(shapes(params) == shapes(wanted))
 
 
 def _newest_params(folder: Path, like: Callable[[int], Any]) -> tuple[Any, int]:

@@ -311,7 +311,20 @@ def test_a_stage_that_goes_on_with_the_surface(tiny_config, ball_prior, tmp_path
     assert all(0.01 < row["opacity"] < 0.9 for row in rows)
     assert 0 < rows[-1]["gradient_norm"] < 10
     write_config(tmp_path / "whole" / "a ball", config)
-    assert restore_run(tmp_path / "whole" / "a ball").scene == stages[1].scene
+    run = restore_run(tmp_path / "whole" / "a ball")
+    assert run.scene == stages[1].scene
+    # Another run may start from it: with a field, fitted to the surface.
+    field = stages[0].scene
+    start = jax.tree.map(jnp.asarray, scene_to_start_from(tmp_path / "whole" / "a ball", field))
+    points = jax.random.uniform(jax.random.key(1), (500, 3), minval=-0.3, maxval=0.3)
+    wanted = jnp.log1p(run.scene.at_points(run.params, points).density)
+    near, far = (
+        float(jnp.mean(jnp.abs(jnp.log1p(field.at_points(params, points).density) - wanted)))
+        for params in (start, field.init(jax.random.key(0)))
+    )
+    assert near < 0.4 * far, (near, far)
+    with pytest.raises(UserError, match="another kind or size"):
+        scene_to_start_from(tmp_path / "whole" / "a ball", MeshScene(cells=8))
 
 
 @pytest.mark.parametrize(

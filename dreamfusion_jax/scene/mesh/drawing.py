@@ -1,13 +1,18 @@
 """From a mesh to pixels: what is visible, what it looks like there, light, outlines."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from dreamfusion_jax.scene.background import Background, in_front
 from dreamfusion_jax.scene.mesh.antialiasing import antialias
 from dreamfusion_jax.scene.mesh.rasterizer import Fragments, dot, interpolate, rasterize
+from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.types import Camera, FieldOutput, Light, RenderOutput, SurfaceMesh
 
@@ -71,6 +76,31 @@ def draw_mesh(
         orientation=jnp.zeros_like(opacity[..., 0]),
         surface=mesh,
     )
+
+
+def over_background(
+    views: RenderOutput,
+    background: Background,
+    params: Any,
+    cameras: Camera,
+    keys: Key[Array, "views"],
+    radius: float,
+) -> RenderOutput:
+    """Return views with their backgrounds behind them; the key of a view draws its own.
+
+    Args:
+      views: over black.
+      background: of the scene.
+      params: the background's.
+      cameras: of the views.
+      keys: one for each view.
+      radius: of the scene.
+    """
+    size = views.opacity.shape[-1]
+    rays = jax.vmap(lambda camera: cast_rays(camera, size, radius))(cameras)
+    own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
+    behind = jax.vmap(functools.partial(background.colors, params))(rays.directions, own_keys)
+    return dataclasses.replace(views, rgb=in_front(views.rgb, views.opacity, behind))
 
 
 def vertex_normals(mesh: SurfaceMesh) -> Float[Array, "vertices 3"]:

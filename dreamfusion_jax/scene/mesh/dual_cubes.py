@@ -200,7 +200,7 @@ def _pieces(
 ) -> tuple[Int[Array, "room"], Int[Array, "room"], Int[Array, "room"]]:
     """Return the first vertex of each cell; and of each vertex the cell and which piece it is of.
 
-    What there is no room for is piece -1 of cell 0, of which no edge is.
+    Where there are fewer vertices they are of piece -2 of cell 0, which no edge has.
     """
     counts = jnp.asarray(_tables().piece.max(1) + 1)[mask]
     first = running_total(counts) - counts

@@ -13,6 +13,9 @@ from dreamfusion_jax.scene.mesh.rasterizer import dot
 from dreamfusion_jax.scene.regularizers import Regularizer
 from dreamfusion_jax.types import RenderOutput, SurfaceMesh
 
+_NEAR = 2.0  # cells
+_SLIVER = 0.05  # of the mean area
+
 
 class MeshRegularizer(Regularizer):
     """A term of the surface alone, whatever views show of it."""
@@ -115,10 +118,6 @@ class Eikonal(Regularizer):
         squared = sum(step**2 for step in steps)
         near = (jnp.abs(low) < _NEAR) & (squared > 0)
         return _mean((jnp.sqrt(jnp.where(near, squared, 1.0)) - 1) ** 2, near)
-
-
-_NEAR = 2.0  # cells
-_SLIVER = 0.05  # of the mean area
 
 
 def _mean(values: Float[Array, "*batch"], there: Bool[Array, "*batch"]) -> Float[Array, ""]:

@@ -11,14 +11,13 @@ from jaxtyping import Array, Float, Key
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.registry import check_within, register
-from dreamfusion_jax.scene.background import Background, FlatColor, in_front
+from dreamfusion_jax.scene.background import Background, FlatColor
 from dreamfusion_jax.scene.base import FINISHED, Scene, Step, scene_of_parts
 from dreamfusion_jax.scene.fields import Field, MlpField
 from dreamfusion_jax.scene.fields.interpolation import gather_trilinear, grid_coordinates
-from dreamfusion_jax.scene.mesh.drawing import draw_mesh
+from dreamfusion_jax.scene.mesh.drawing import draw_mesh, over_background
 from dreamfusion_jax.scene.mesh.dual_cubes import Used, dual_marching_cubes
 from dreamfusion_jax.scene.mesh.rasterizer import dot
-from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.schedules import Ramp
 from dreamfusion_jax.types import Camera, FieldOutput, Light, RenderOutput, SurfaceMesh
 
@@ -151,11 +150,8 @@ class MeshScene(Scene):
         views = self.draw(params, cameras, lights, image_size=image_size, step=step)
         if self.shows == NORMALS:
             views = dataclasses.replace(views, rgb=self._normal_colors(views, cameras))
-        rays = jax.vmap(lambda camera: cast_rays(camera, image_size, self.radius))(cameras)
-        background_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
-        colors = functools.partial(self.background.colors, params["background"])
-        background = jax.vmap(colors)(rays.directions, background_keys)
-        return dataclasses.replace(views, rgb=in_front(views.rgb, views.opacity, background))
+        behind = self.background, params["background"]
+        return over_background(views, *behind, cameras, keys, self.radius)
 
     def _normal_colors(self, views: RenderOutput, cameras: Camera) -> Array:
         """Return normals as premultiplied colors; a fourth channel is 0.5."""

@@ -11,16 +11,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from dreamfusion_jax import registry
 from dreamfusion_jax.registry import check_within, register
-from dreamfusion_jax.scene.background import Background, FlatColor, in_front
+from dreamfusion_jax.scene.background import Background, FlatColor
 from dreamfusion_jax.scene.base import FINISHED, Scene, Step, scene_of_parts
 from dreamfusion_jax.scene.mesh import subdivision
-from dreamfusion_jax.scene.mesh.drawing import draw_mesh, unit
+from dreamfusion_jax.scene.mesh.drawing import draw_mesh, over_background, unit
 from dreamfusion_jax.scene.mesh.rasterizer import dot, in_camera, project
 from dreamfusion_jax.scene.mesh.texture import blurred, look_up, octahedral
 from dreamfusion_jax.scene.mesh.topology import edges_of
-from dreamfusion_jax.scene.rays import cast_rays
 from dreamfusion_jax.types import Camera, FieldOutput, Light, RenderOutput, SurfaceMesh
 
+_BLUR_WIDTH = 5  # texels
 _DENSE = 100.0  # the density inside, per radius of the scene
 
 
@@ -116,7 +116,7 @@ class SphereScene(Scene):
             found = found.reshape(*points.shape[:-1], -1)
             albedo, bump = found[..., : self.channels], found[..., self.channels :]
             bent = _bent(normals, bump)
-            return FieldOutput(density=points[..., 0] * 0, albedo=albedo, normals=bent)
+            return FieldOutput(jnp.ones(points.shape[:-1]), albedo, bent)
 
         return draw_mesh(mesh, look, cameras, lights, image_size, directions)
 
@@ -140,11 +140,8 @@ class SphereScene(Scene):
     ) -> RenderOutput:
         """Return training views, see `Scene`; the key of a view draws its background."""
         views = self.draw(params, cameras, lights, image_size=image_size, step=step)
-        rays = jax.vmap(lambda camera: cast_rays(camera, image_size, self.radius))(cameras)
-        background_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
-        colors = functools.partial(self.background.colors, params["background"])
-        background = jax.vmap(colors)(rays.directions, background_keys)
-        return dataclasses.replace(views, rgb=in_front(views.rgb, views.opacity, background))
+        behind = self.background, params["background"]
+        return over_background(views, *behind, cameras, keys, self.radius)
 
     def at_points(
         self, params: dict[str, Any], points: Float[Array, "points 3"], step: Step = FINISHED
@@ -159,9 +156,6 @@ class SphereScene(Scene):
         texture, _ = self._pictures(params)
         albedo = look_up(texture, octahedral(direction), jnp.ones(len(points)))
         return FieldOutput(inside * (_DENSE / self.radius), albedo, None)
-
-
-_BLUR_WIDTH = 5
 
 
 @functools.lru_cache(maxsize=4)
