@@ -92,6 +92,8 @@ def _folder() -> Path:
 def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
     """Set dotted keys in place; strings are read as the type that the key has.
 
+    A stage of the config takes keys that it has not set yet; `stage_configs` checks them.
+
     Raises:
       UserError: an unknown key (the nearest known ones are named), or a value of a wrong type.
     """
@@ -102,10 +104,21 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
                 choose_part(config, key, str(value) if isinstance(value, Path) else value)
     known = _flat(config)
     for key, value in values.items():
-        if key not in known:
-            raise UserError(f"There is no config key {key!r}.{_suggest(key, list(known))}")
+        if key not in known and not _is_of_a_stage(config, key):
+            part = key.partition(".")[0]
+            of_stages = part == "stages" or part not in config
+            near = [k for k in known if of_stages or not k.startswith("stages.")]
+            raise UserError(f"There is no config key {key!r}.{_suggest(key, near)}")
         with config.unlocked():
-            config.update_from_flattened_dict({key: _converted(key, value, known[key])})
+            config.update_from_flattened_dict({key: _converted(key, value, known.get(key))})
+
+
+def _is_of_a_stage(config: ml_collections.ConfigDict, key: str) -> bool:
+    first, *names = key.split(".")
+    if first != "stages" or len(names) < 3 or names[0] not in config.get("stages", {}):
+        return False
+    parents = {".".join([first, *names[:n]]) for n in range(1, len(names))}
+    return "" not in names and parents.isdisjoint(_flat(config))
 
 
 def choose_part(config: ml_collections.ConfigDict, key: str, name: str) -> None:
@@ -190,7 +203,8 @@ def _changed(
         if key == "begin" or key.startswith("convert."):
             continue
         part, _, rest = key.partition(".")
-        if part not in _STAGE_PARTS or (part == "train" and rest not in _STAGE_TRAIN):
+        fixed = part == "train" and rest in config.train and rest not in _STAGE_TRAIN
+        if part not in _STAGE_PARTS or fixed:
             raise UserError(f"{where}.{key} cannot be set: it is the same in all stages.")
     flat = {k: v for k, v in _flat(changes).items() if k.partition(".")[0] in _STAGE_PARTS}
     try:

@@ -65,6 +65,20 @@ def test_overrides_take_the_type_of_the_value():
     assert config.data.nouns == () and config.model.unet.encoder_hid_dim == 16
 
 
+def test_stages_take_keys_that_they_have_not_set():
+    config = load_config("quick")
+    override(config, {"stages.surface.train.batch_size": "3", "stages.surface.convert.fade": "0.5"})
+    first, second = stage_configs(config)
+    assert second.config.train.batch_size == 3 != first.config.train.batch_size
+    assert second.convert.to_dict() == {"name": "surface", "fade": 0.5}
+    for key in ("stages.other.train.batch_size", "stages.surface.begin.x.y", "stages.surface.x"):
+        with pytest.raises(UserError, match=f"no config key '{key}'"):
+            override(config, {key: "3"})
+    override(config, {"stages.surface.train.batch_sise": "3"})
+    with pytest.raises(UserError, match="stages.surface: .*Did you mean train.batch_size"):
+        stage_configs(config)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -79,7 +79,12 @@ def test_clip_mesh_from_prompt_to_a_mesh(folder, tmp_path, capsys):
     """Vertices, texture and normals move towards the text; the mesh is the sphere's."""
     workdir, values = tmp_path / "run", {k: v for k, v in SMALL.items() if "scene." not in k}
     values |= {"scene.halvings": 2, "scene.texture_size": 16, "guidance.num_crops": 1}
-    values |= {"prior.name": folder, "train.image_size": 32}
+    values |= {"prior.name": folder, "train.image_size": 32, "train.batch_size": 4}
+    values |= {f"train.{key}": 250 for key in ("steps", "checkpoint_every", "preview_every")}
+    values |= {"train.steps_per_call": 50}
+    # A model of random weights sees a small sphere over patterns as nothing but the patterns.
+    values |= {"camera.distance_range": (2.5, 2.5), "camera.focal_range": (1.8, 1.8)}
+    values |= {"camera.look_at_std": 0.0, "scene.background.name": "color"}
     command = ["generate", "a chair", "--config=clip_mesh", f"--workdir={workdir}"]
     command += [f"--config.{key}={value}" for key, value in values.items()]
     assert cli.main(command) == 0, capsys.readouterr().err
