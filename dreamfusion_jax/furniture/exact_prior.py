@@ -1,6 +1,5 @@
 """The exact denoiser of the shipped object views, at any size that divides theirs."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,8 +127,7 @@ def _poses(index: dict[str, Any]) -> Camera:
         np.concatenate([entry[name] for entry in index["objects"]]).astype(np.float32)
         for name in ("azimuth", "elevation")
     )
-    lens = {"distance": index["distance"], "focal": index["focal"]}
-    return jax.jit(functools.partial(orbit_camera, **lens))(azimuth, elevation)
+    return orbit_camera(azimuth, elevation, index["distance"], index["focal"])
 
 
 def _captions(entry: dict[str, Any]) -> list[Caption]:

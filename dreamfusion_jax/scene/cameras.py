@@ -99,11 +99,12 @@ def choose(key: PRNGKeyArray, cameras: Camera) -> Camera:
     return jax.tree.map(lambda x: x[index], cameras)
 
 
+@jax.jit
 def orbit_camera(
     azimuth: Float[Array, "*batch"],
-    elevation: float | Float[Array, "*batch"],
-    distance: float | Float[Array, "*batch"],
-    focal: float | Float[Array, "*batch"],
+    elevation: float | Float[Array, "*#batch"],
+    distance: float | Float[Array, "*#batch"],
+    focal: float | Float[Array, "*#batch"],
 ) -> Camera:
     """Return cameras that look at the origin; angles in radians, focal length in image widths."""
     azimuth = jnp.asarray(azimuth, jnp.float32)

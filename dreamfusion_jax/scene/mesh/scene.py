@@ -81,6 +81,11 @@ class MeshScene(Scene):
         """The length of a cell's side."""
         return 2 * self.radius / self.cells
 
+    @property
+    def room(self) -> int:
+        """How many vertices, and how many quads, there is room for."""
+        return math.ceil(self.budget * self.cells**2)
+
     def grid(self) -> Float[Array, "n n n 3"]:
         """Return the corners of the cells, not moved."""
         axis = jnp.linspace(-self.radius, self.radius, self.cells + 1)
@@ -105,13 +110,15 @@ class MeshScene(Scene):
         """Return the surface in the world frame, and how much of its room it has taken."""
         surface = params["surface"]
         corners = self.grid() + 0.5 * self.cell * jnp.tanh(surface["level_offset"])
-        room = math.ceil(self.budget * self.cells**2) if room is None else room
-        return dual_marching_cubes(surface["level_distance"], corners, room)
+        return dual_marching_cubes(surface["level_distance"], corners, room or self.room)
 
     def surface(self, params: dict[str, Any]) -> SurfaceMesh:
         """Return the whole surface, whatever the budget is: not within a compiled program."""
-        _, used = _counted(self, params)
-        return _whole(self, params, max(int(used.vertices), int(used.quads), 1))
+        mesh, used = _mesh(self, params, self.room)
+        vertices, quads = max(int(used.vertices), 1), int(used.quads)
+        if max(vertices, quads) > self.room:
+            mesh, _ = _mesh(self, params, max(vertices, quads))
+        return mesh.replace(vertices=mesh.vertices[:vertices], faces=mesh.faces[: 2 * quads])
 
     def draw(
         self,
@@ -185,11 +192,6 @@ class MeshScene(Scene):
         return jnp.asarray(self.lambda_sigma(step), jnp.float32) ** 2
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _counted(scene: MeshScene, params: Any) -> tuple[SurfaceMesh, Used]:
-    return scene.mesh(params)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _whole(scene: MeshScene, params: Any, room: int) -> SurfaceMesh:
-    return scene.mesh(params, room)[0]
+def _mesh(scene: MeshScene, params: Any, room: int) -> tuple[SurfaceMesh, Used]:
+    return scene.mesh(params, room)
