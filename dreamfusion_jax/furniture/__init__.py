@@ -9,6 +9,7 @@ _HERE = "dreamfusion_jax.furniture"
 # The default is the prior with the better scores: see the README.
 declare("prior", "embedded", f"{_HERE}.exact_prior:FurnitureViews")
 declare("prior", "furniture-views", f"{_HERE}.exact_prior:FurnitureViews")
+declare("prior", "furniture-objects", f"{_HERE}.exact_prior:FurnitureObjects")
 declare("prior", "furniture-unet", f"{_HERE}.network_prior:furniture_unet")
 declare("command", "train-prior", f"{_HERE}.commands.train_prior")
 declare("command", "train-evaluator", f"{_HERE}.commands.train_evaluator")

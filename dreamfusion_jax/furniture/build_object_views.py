@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import re
 import sys
 import zlib
 from typing import Any
@@ -125,7 +124,7 @@ def _add(
 
     entry = entries[choice.uid]
     obj = studio.show(entry, choice.turn)
-    views, file = view_angles(choice.noun), _slug(choice.noun) + ".webp"
+    views, file = view_angles(choice.noun), f"{choice.slug}.webp"
     shots = studio.render(views)
     write_sheet(folder / file, shots, **VIEWS_QUALITY)
     write_sheet(ground_truth / file, studio.render(truth_views()), **TRUTH_QUALITY)
@@ -177,10 +176,6 @@ def _existing_points(folder: pathlib.Path) -> dict[str, np.ndarray]:
         return {}
     with np.load(folder / "points.npz") as stored:
         return dict(stored)
-
-
-def _slug(noun: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", noun.lower().replace("'", ""))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ turn in degrees counter-clockwise where the catalog's front is not the object's.
 """
 
 import dataclasses
+import re
 
 _FOLDERS = {"Z": "BlendSwap-CC-0", "B": "BlendSwap-CC-BY", "K": "KatorLegaz", "S": "Scopia"}
 
@@ -148,6 +149,11 @@ class Choice:
     uid: str
     synonyms: tuple[str, ...]
     turn: float
+
+    @property
+    def slug(self) -> str:
+        """The noun as the name of a file, without an ending."""
+        return re.sub(r"[^a-z0-9]+", "_", self.noun.lower().replace("'", ""))
 
 
 def _choice(line: str) -> Choice:

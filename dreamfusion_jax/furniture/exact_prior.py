@@ -11,7 +11,9 @@ from jaxtyping import UInt8
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.prior import FrozenModel
 from dreamfusion_jax.errors import UserError
+from dreamfusion_jax.evaluation.photographs import Look
 from dreamfusion_jax.furniture.colors import recolored
+from dreamfusion_jax.furniture.object_pictures import object_pictures
 from dreamfusion_jax.furniture.object_views import (
     OBJECT_VIEWS,
     SIZE,
@@ -27,7 +29,9 @@ from dreamfusion_jax.types import Camera, Conditioning
 
 
 class FurnitureViews(FrozenModel):
-    """The shipped object views; `at` reads them and gives their exact denoiser."""
+    """The shipped pictures of objects; `at` reads them and gives their exact denoiser."""
+
+    looks: tuple[Look, ...] = (Look(),)  # of each view there is a picture in each
 
     @property
     def known_nouns(self) -> tuple[str, ...]:  # type: ignore[override]  # it is frozen
@@ -35,9 +39,29 @@ class FurnitureViews(FrozenModel):
         objects = read_index(OBJECT_VIEWS)["objects"]
         return tuple(name for entry in objects for name in (entry["noun"], *entry["synonyms"]))
 
+    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
+        """Return the pictures of an object: of a size, or of a multiple of it.
+
+        Raises:
+          UserError: there are none of that size.
+        """
+        if size < 1 or SIZE % size:
+            raise UserError(
+                f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
+                "does not divide that."
+            )
+        return load_object_views(nouns=[noun]).rgba
+
     def at(self, image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
-        """Return the denoiser of views of a size, see `furniture_views`."""
-        return furniture_views(image_size, prompts)
+        """Return the closed-form denoiser of the pictures at a size.
+
+        Where `prompts` are given, of the objects that these name only, from all sides, and in the
+        colors that they say of them.
+
+        Raises:
+          UserError: there are no pictures of the size, or an object cannot have a color.
+        """
+        return _denoiser(self, image_size, prompts)
 
     def reads_colors(self, prompts: Sequence[str]) -> bool:
         """Return whether it is known what will be asked for: only then are views dyed."""
@@ -45,18 +69,51 @@ class FurnitureViews(FrozenModel):
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Raise a ValueError: `at` says of which views."""
-        raise ValueError("ask for it at a size first: furniture-views is read by .at(image_size)")
+        raise ValueError("ask for it at a size first: it is read by .at(image_size)")
+
+
+class FurnitureObjects(FurnitureViews):
+    """The shipped meshes of the same objects, of which pictures are made when they are needed.
+
+    Args:
+      ambient: share of the albedo that is always seen.
+      diffuse: weight of the light, which stands beside the camera.
+      textureless: whether there are also pictures in which everything is white.
+      albedo: whether there are also pictures without light.
+
+    Raises:
+      ValueError: the light is too dark or too bright.
+    """
+
+    def __init__(
+        self,
+        ambient: float = 0.7,
+        diffuse: float = 0.4,
+        textureless: bool = False,
+        albedo: bool = False,
+    ):
+        for name, value in (("ambient", ambient), ("diffuse", diffuse)):
+            if not 0 <= value <= 10:
+                raise ValueError(f"{name} is {value!r}; it must be within [0, 10].")
+        self.looks = (Look(ambient, diffuse),)
+        self.looks += (Look(1.0, 0.0),) if albedo else ()
+        self.looks += (Look(ambient, diffuse, textureless=True),) if textureless else ()
+
+    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
+        """Return pictures of an object, see `FurnitureViews`: there are some of any size."""
+        if not 1 <= size <= 1024:
+            raise UserError(f"An image size of {size} is not within [1, 1024].")
+        return object_pictures(noun, size if SIZE % size else SIZE, self.looks)
 
 
 def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
-    """Return the closed-form denoiser of the shipped object views at a size that divides 128.
+    """Return the denoiser of the shipped pictures, see `FurnitureViews.at`."""
+    return FurnitureViews().at(image_size, prompts)
 
-    Where `prompts` are given, of the objects that these name only, from all sides, and in the
-    colors that they say of them.
 
-    Raises:
-      UserError: the size does not divide 128, or an object cannot have a color.
-    """
+def _denoiser(
+    source: FurnitureViews, image_size: int, prompts: Sequence[str] = ()
+) -> EmpiricalPrior:
     index = read_index(OBJECT_VIEWS)
     objects = index["objects"]
     captions = [caption for entry in objects for caption in _captions(entry)]
@@ -65,7 +122,6 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
         wanted = np.any([matching(prompt, captions) for prompt in prompts], axis=0)
         named = wanted.reshape(len(objects), -1).any(axis=1)
         wanted = np.repeat(named, len(captions) // len(objects))
-    _check_size(image_size)
     dyed = _dyed(prompts, objects)
     # Of each object the pictures that are wanted, by their place among all, and their colors.
     places = np.arange(len(captions)).reshape(len(objects), -1)
@@ -76,17 +132,19 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
         if wanted[where].any()
     ]
     # One object at a time: the whole library in float32 would be five gigabytes.
-    count = sum(len(where) for _, where, _ in parts)
+    count = len(source.looks) * sum(len(where) for _, where, _ in parts)
     images = np.empty((count, image_size, image_size, 4), np.float32)
     filled = 0
     for noun, where, word in parts:
-        views = load_object_views(nouns=[noun]).rgba[0, where % places.shape[1]]
-        shown = _in_color(views, word, noun) if word else views
-        added = slice(filled, filled := filled + len(where))
-        images[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
-    kept = [_of_color(captions[i], word) for _, where, word in parts for i in where]
-    index_of = np.concatenate([where for _, where, _ in parts])
-    poses = jax.tree.map(lambda x: np.asarray(x)[index_of], _poses(index))
+        for look, views in zip(source.looks, source.pictures(noun, image_size), strict=True):
+            shown = views[where % places.shape[1]]
+            dye = word and not look.textureless
+            shown = _in_color(shown, word, noun) if dye else shown
+            added = slice(filled, filled := filled + len(where))
+            images[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
+    each = [(i, word) for _, where, word in parts for _ in source.looks for i in where]
+    kept = [_of_color(captions[i], word) for i, word in each]
+    poses = jax.tree.map(lambda x: np.asarray(x)[[i for i, _ in each]], _poses(index))
     return EmpiricalPrior.from_images(images, kept, poses=poses)
 
 
@@ -139,11 +197,3 @@ def _captions(entry: dict[str, Any]) -> list[Caption]:
     )
     noun, synonyms = entry["noun"], tuple(entry["synonyms"])
     return [Caption(noun, synonyms, (VIEW_WORDS[i], FINE_WORDS[j])) for i, j in views]
-
-
-def _check_size(size: int) -> None:
-    if size < 1 or SIZE % size:
-        raise UserError(
-            f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
-            "does not divide that."
-        )

@@ -99,23 +99,42 @@ def _fragments(
     face: Int[Array, "views size size"],
     cameras: Camera,
 ) -> Fragments:
-    hit = face >= 0
     directions = world_directions(cameras, face.shape[1])
     corners = seen_from(cameras, vertices, faces[jnp.maximum(face, 0)])
+    weights, t, met = where_met(corners, directions)
+    hit = (face >= 0) & met
+    length = jnp.linalg.norm(directions, axis=-1)
+    return Fragments(
+        jnp.where(hit, face, NOTHING),
+        jnp.where(hit[..., None], weights, 0.0),
+        jnp.where(hit, t * length, 0.0),
+    )
+
+
+def where_met(
+    corners: Float[Array, "*batch 3 3"], directions: Float[Array, "*batch 3"]
+) -> tuple[Float[Array, "*batch 3"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
+    """Return where rays meet the planes of triangles: barycentrics, multiples of the directions.
+
+    The last is whether they do; both are 0 where not.
+
+    Args:
+      corners: from the camera's position.
+      directions: of any length.
+    """
     a, b, c = (corners[..., k, :] for k in range(3))
     normal = jnp.cross(b - a, c - a)
     slope, plane = dot(directions, normal), dot(a, normal)
     # Division by zero would poison gradients even of pixels that are left out.
-    hit &= slope != 0
-    t = plane / jnp.where(hit, slope, 1.0)
+    met = slope != 0
+    t = plane / jnp.where(met, slope, 1.0)
     point = directions * t[..., None]
     # From the visible point: differences of nearby places keep their digits.
     a, b, c = a - point, b - point, c - point
     parts = jnp.stack([dot(normal, jnp.cross(*pair)) for pair in ((b, c), (c, a), (a, b))], -1)
-    area = jnp.where(hit, dot(normal, normal), 1.0)
-    weights = jnp.where(hit[..., None], parts / area[..., None], 0.0)
-    length = jnp.linalg.norm(directions, axis=-1)
-    return Fragments(jnp.where(hit, face, NOTHING), weights, jnp.where(hit, t * length, 0.0))
+    area = jnp.where(met, dot(normal, normal), 1.0)
+    weights = jnp.where(met[..., None], parts / area[..., None], 0.0)
+    return weights, jnp.where(met, t, 0.0), met
 
 
 def world_directions(cameras: Camera, size: int) -> Float[Array, "views size size 3"]:
