@@ -18,7 +18,7 @@ from dreamfusion_jax.export.camera_paths import camera_path
 from dreamfusion_jax.export.frames import Lighting, check_kinds, panels, render_frames
 from dreamfusion_jax.export.images import save_png, sheet
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, write_mesh
+from dreamfusion_jax.export.mesh_files import SUFFIXES, TEXTURED, size_in_file, write_mesh
 from dreamfusion_jax.export.report import mesh_html, video_html, write_report
 from dreamfusion_jax.export.video import (
     TURNTABLE,
@@ -221,7 +221,8 @@ def export_mesh(
       centered: keep the scene's origin, the middle of the object. Else it stands on 0, as slicers
         and viewers expect: in .glb and .obj y is 0 at its lowest point, in .stl z.
       step: of the checkpoint; by default the newest.
-      progress: whether to say how much memory it takes, and to show progress bars.
+      progress: whether to say how much memory it takes and how large the mesh is, and to show
+        progress bars.
 
     Raises:
       UserError: an argument is out of its range, `workdir` is no run, or the scene has no surface.
@@ -248,6 +249,8 @@ def export_mesh(
     elif out.suffix.lower() == ".ply":
         mesh = with_vertex_colors(scene, params, mesh, step=run.step)
     write_mesh(mesh, out, millimeters=millimeters, centered=centered)
+    if progress:
+        print(f"The mesh is {size_in_file(mesh, out, millimeters)}.", file=sys.stderr)
     return out
 
 

@@ -58,6 +58,16 @@ def write_mesh(
         raise UserError(f"{path} must end in {', '.join(SUFFIXES)}.")
 
 
+def size_in_file(mesh: trimesh.Trimesh, path: str | os.PathLike, millimeters: float = 100.0) -> str:
+    """Return the size of what `write_mesh` writes, in the unit that readers of the file assume."""
+    depth, width, height = mesh.extents  # x is the front
+    scale, unit = 1.0, {".glb": " meters", ".stl": " mm"}.get(Path(path).suffix.lower(), "")
+    if unit == " mm":
+        scale = millimeters / max(mesh.extents)
+    sides = (f"{scale * side:.3g}" for side in (width, depth, height))
+    return f"{' x '.join(sides)}{unit} (width, depth, height)"
+
+
 def glb_bytes(mesh: trimesh.Trimesh, *, centered: bool = False) -> bytes:
     """Return a textured mesh in the world frame as the bytes of a GLB file, see `write_mesh`."""
     scene = trimesh.Scene()

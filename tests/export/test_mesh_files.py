@@ -12,7 +12,7 @@ import trimesh
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.export.baking import with_texture
 from dreamfusion_jax.export.mesh import extract_mesh
-from dreamfusion_jax.export.mesh_files import glb_bytes, read_glb, write_mesh
+from dreamfusion_jax.export.mesh_files import glb_bytes, read_glb, size_in_file, write_mesh
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def colors(mesh):
     pixels = np.asarray(image.convert("RGB"))
     row = np.clip(((1 - mesh.visual.uv[:, 1]) * len(pixels)).astype(int), 0, len(pixels) - 1)
     return pixels[row, 0]
+
+
+def test_sizes_are_said_in_the_unit_of_the_file(box, tmp_path):
+    assert size_in_file(box, "a.glb") == "0.2 x 0.6 x 0.4 meters (width, depth, height)"
+    assert size_in_file(box, "a.STL", 60.0) == "20 x 60 x 40 mm (width, depth, height)"
+    assert size_in_file(box, "a.ply") == "0.2 x 0.6 x 0.4 (width, depth, height)"
+    write_mesh(box, tmp_path / "a.stl", millimeters=60.0)
+    np.testing.assert_allclose(trimesh.load(tmp_path / "a.stl").extents, (60, 20, 40), atol=1e-3)
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".obj"])
