@@ -110,7 +110,11 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
             near = [k for k in known if of_stages or not k.startswith("stages.")]
             raise UserError(f"There is no config key {key!r}.{_suggest(key, near)}")
         with config.unlocked():
-            config.update_from_flattened_dict({key: _converted(key, value, known.get(key))})
+            *parents, last = key.split(".")
+            owner = config
+            for parent in parents:  # those of a stage that has changed nothing of a part
+                owner = owner.setdefault(parent, ml_collections.ConfigDict())
+            owner[last] = _converted(key, value, known.get(key))
 
 
 def _is_of_a_stage(config: ml_collections.ConfigDict, key: str) -> bool:

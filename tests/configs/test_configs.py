@@ -68,7 +68,9 @@ def test_overrides_take_the_type_of_the_value():
 def test_stages_take_keys_that_they_have_not_set():
     config = load_config("quick")
     override(config, {"stages.surface.train.batch_size": "3", "stages.surface.convert.fade": "0.5"})
+    override(config, {"stages.surface.light.textureless_probability": 0.5})
     first, second = stage_configs(config)
+    assert second.config.light.textureless_probability == 0.5
     assert second.config.train.batch_size == 3 != first.config.train.batch_size
     assert second.convert.to_dict() == {"name": "surface", "fade": 0.5}
     for key in ("stages.other.train.batch_size", "stages.surface.begin.x.y", "stages.surface.x"):
