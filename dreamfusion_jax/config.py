@@ -113,7 +113,9 @@ def override(config: ml_collections.ConfigDict, values: dict[str, Any]) -> None:
             *parents, last = key.split(".")
             owner = config
             for parent in parents:  # those of a stage that has changed nothing of a part
-                owner = owner.setdefault(parent, ml_collections.ConfigDict())
+                if parent not in owner:
+                    owner[parent] = ml_collections.ConfigDict()
+                owner = owner[parent]
             owner[last] = _converted(key, value, known.get(key))
 
 
