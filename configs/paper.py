@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "text": "",  # what to make; the argument of `generate`
             "view_words": "paper",  # added to prompts; or "fine" (24 words), or "none"
+            "textureless_words": "",  # added to those of textureless views
         }
     )
     config.seed = 0  # every random key derives from it and the step

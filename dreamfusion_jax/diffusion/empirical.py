@@ -30,11 +30,15 @@ _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """What is said of a picture: its noun, other names of it, and words for its view."""
+    """What is said of a picture: its noun, other names of it, and words for its view.
+
+    A picture with a `look` is meant only where the prompt has that, and then no other one is.
+    """
 
     noun: str
     synonyms: tuple[str, ...]
     views: tuple[str, ...]
+    look: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +106,7 @@ class EmpiricalPrior(Prior):
             for name in (caption.noun, *caption.synonyms):
                 if contains_phrase(prompt, name):
                     known.update(words_of(name))
+            known.update(words_of(caption.look))
         return [w for w in words_of(prompt) if w not in known and singular(w) not in known]
 
     def eps_hat(
@@ -154,12 +159,17 @@ class EmpiricalPrior(Prior):
 
 
 def matching(prompt: str, captions: Sequence[Caption]) -> Bool[np.ndarray, "n"]:
-    """Return which captions fit a prompt best: by their noun, and among these by their view.
+    """Return which captions fit a prompt best: by look, by noun, and among these by their view.
 
-    The longest name wins: "coffee table" is not a "table".
+    The longest name wins: "coffee table" is not a "table". The empty prompt fits all of them.
     """
+    if not prompt.strip():
+        return np.ones(len(captions), bool)
+    looks = np.array([_longest(prompt, (c.look,) if c.look else ()) for c in captions])
+    plain = np.array([not c.look for c in captions])
+    selected = looks == looks.max() if looks.any() else plain
     nouns = np.array([_longest(prompt, (c.noun, *c.synonyms)) for c in captions])
-    selected = nouns == nouns.max()
+    selected &= nouns == nouns[selected].max(initial=0)
     views = np.array([_longest(prompt, c.views) for c in captions])
     return selected & (views == views[selected].max())
 

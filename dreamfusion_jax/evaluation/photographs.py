@@ -195,7 +195,8 @@ def _shaded(
     local = jnp.stack([x, y, -camera.focal], axis=-1)
     directions = jnp.stack([dot(camera.rotation[:, k], local) for k in range(3)], axis=-1)
     values = model.values[model.faces[face]]
-    weights, t, _ = where_met(values[..., :3] - camera.position[:, None], directions)
+    corners = values[..., :3] - camera.position[:, None]
+    weights, t, _ = where_met(corners, directions, jnp.ones(len(sample), bool))
     first, second, third = (weights[:, k, None] * values[:, k] for k in range(3))
     found = first + second + third
     points, normals, uv = found[:, :3], found[:, 3:6], found[:, 6:]

@@ -1,5 +1,6 @@
 """The exact denoiser of the shipped object views, at any size that divides theirs."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from dreamfusion_jax.prompts.view_prompts import FINE_WORDS, VIEW_WORDS, fine_vi
 from dreamfusion_jax.prompts.word_vectors import contains_phrase
 from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera, Conditioning
+
+CLAY = "white clay"  # what prompts call that which is textureless
 
 
 class FurnitureViews(FrozenModel):
@@ -78,7 +81,8 @@ class FurnitureObjects(FurnitureViews):
     Args:
       ambient: share of the albedo that is always seen.
       diffuse: weight of the light, which stands beside the camera.
-      textureless: whether there are also pictures in which everything is white.
+      textureless: whether there are also pictures in which everything is white; only a prompt that
+        says "white clay" means these.
       albedo: whether there are also pictures without light.
 
     Raises:
@@ -142,9 +146,9 @@ def _denoiser(
             shown = _in_color(shown, word, noun) if dye else shown
             added = slice(filled, filled := filled + len(where))
             images[added] = box_downsample(shown.astype(np.float32) / 255, image_size)
-    each = [(i, word) for _, where, word in parts for _ in source.looks for i in where]
-    kept = [_of_color(captions[i], word) for i, word in each]
-    poses = jax.tree.map(lambda x: np.asarray(x)[[i for i, _ in each]], _poses(index))
+    each = [(i, word, look) for _, where, word in parts for look in source.looks for i in where]
+    kept = [_of_look(_of_color(captions[i], word), look) for i, word, look in each]
+    poses = jax.tree.map(lambda x: np.asarray(x)[[i for i, _, _ in each]], _poses(index))
     return EmpiricalPrior.from_images(images, kept, poses=poses)
 
 
@@ -177,6 +181,10 @@ def _of_color(caption: Caption, word: str) -> Caption:
         return caption
     noun, *synonyms = (f"{word} {name}" for name in (caption.noun, *caption.synonyms))
     return Caption(noun, tuple(synonyms), caption.views)
+
+
+def _of_look(caption: Caption, look: Look) -> Caption:
+    return dataclasses.replace(caption, look=CLAY) if look.textureless else caption
 
 
 def _poses(index: dict[str, Any]) -> Camera:

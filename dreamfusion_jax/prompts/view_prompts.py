@@ -53,12 +53,14 @@ class ViewPrompts:
 
     kind: "paper" (its four view words), "fine" (24 words, for a prior whose captions
     have them) or "none" (the plain prompt for every view).
+    textureless: what is said of views without texture; "" is nothing, as in the paper.
 
     Raises:
       UserError: there is no such kind.
     """
 
     kind: str = "paper"
+    textureless: str = ""
 
     def __post_init__(self):
         if self.kind not in ("paper", "fine", "none"):
@@ -66,18 +68,36 @@ class ViewPrompts:
 
     def of(self, prompt: str) -> list[str]:
         """Return the prompt with every view word, in the order of `index`."""
-        if self.kind == "none":
-            return [prompt]
-        words = FINE_WORDS if self.kind == "fine" else VIEW_WORDS
-        return [f"{prompt.rstrip(' .,')}, {word}" for word in words]
+        prompts = [prompt]
+        if self.kind != "none":
+            prompts = [f"{prompt.rstrip(' .,')}, {word}" for word in self._words()]
+        if not self.textureless:
+            return prompts
+        return [*prompts, *(f"{p.rstrip(' .,')}, {self.textureless}" for p in prompts)]
 
     def index(
-        self, azimuth: Float[Array, "*batch"], elevation: Float[Array, "*batch"]
+        self,
+        azimuth: Float[Array, "*batch"],
+        elevation: Float[Array, "*batch"],
+        textureless: Float[Array, "*batch"] | None = None,
     ) -> Int[Array, "*batch"]:
-        """Return which prompt a camera at these angles (radians) gets."""
-        if self.kind == "none":
-            return jnp.zeros(jnp.shape(azimuth), jnp.int32)
-        return (fine_view_index if self.kind == "fine" else view_index)(azimuth, elevation)
+        """Return which prompt a camera at these angles (radians) gets.
+
+        Args:
+          azimuth: of the camera.
+          elevation: of the camera.
+          textureless: 1 for a view without texture, 0 for others; None: all have one.
+        """
+        index, count = jnp.zeros(jnp.shape(azimuth), jnp.int32), 1
+        if self.kind != "none":
+            count = len(self._words())
+            index = (fine_view_index if self.kind == "fine" else view_index)(azimuth, elevation)
+        if not self.textureless or textureless is None:
+            return index
+        return index + count * (textureless > 0.5)
+
+    def _words(self) -> tuple[str, ...]:
+        return FINE_WORDS if self.kind == "fine" else VIEW_WORDS
 
 
 def select_rows(

@@ -49,7 +49,8 @@ def train_step(
     )
     (x, penalties), vjp, terms = jax.vjp(render, state.params, has_aux=True)
 
-    rows = select_rows(embeddings, stage.view_prompts.index(cameras.azimuth, cameras.elevation))
+    seen = cameras.azimuth, cameras.elevation, lights.textureless
+    rows = select_rows(embeddings, stage.view_prompts.index(*seen))
     guidance_keys = jax.vmap(jax.random.fold_in, (0, None))(keys.ravel(), 4)
     views = flat_views(x, cameras, lights)
     grad_x, grad_guidance, figures = stage.guidance.gradient(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dreamfusion_jax.diffusion.cfg import guided_eps
-from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior
+from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.prior import encode_rows
 from dreamfusion_jax.furniture.exact_prior import furniture_views
 from dreamfusion_jax.prompts.view_prompts import VIEW_WORDS
@@ -85,6 +85,23 @@ def test_little_noise_gives_the_picture_back():
 def test_prompts_choose_pictures(prompt, expected):
     states = make_prior(opaque=True).encode([prompt]).states
     np.testing.assert_array_equal(states[0, 0], expected)
+
+
+def test_pictures_in_another_look_are_meant_where_it_is_said():
+    captions = [
+        Caption(noun, (), ("front view", "side view")[i : i + 1], look)
+        for noun in ("table", "chair")
+        for i in (0, 1)
+        for look in ("", "white clay")
+    ]
+    for prompt, expected in {
+        "a table": [1, 0, 1, 0, 0, 0, 0, 0],
+        "a table, white clay": [0, 1, 0, 1, 0, 0, 0, 0],
+        "a chair, side view, white clay": [0, 0, 0, 0, 0, 0, 0, 1],
+        "a white chair": [0, 0, 0, 0, 1, 0, 1, 0],
+        "": [1] * 8,
+    }.items():
+        np.testing.assert_array_equal(matching(prompt, captions), expected)
 
 
 def test_unknown_words_are_named():

@@ -1,6 +1,5 @@
 """The shipped meshes: what is stored, and that they look like the true objects."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -170,8 +169,12 @@ def test_the_prior_knows_white_objects_and_any_size(tmp_path, monkeypatch):
         atol=0.1,
     )
     encoded = prior.encode(["a traffic cone", "a traffic cone, front view"])
-    whole, front = jnp.sum(encoded.states[:, 0], axis=-1)
-    assert whole == 288 and 0 < front < 144
+    rows = np.asarray(encoded.states[:, 0])
+    assert rows[0].sum() == 144 and 0 < rows[1].sum() < 72
+    assert not rows[:, 144:].any()  # who does not say so means no white ones
+    (clay,) = prior.encode(["a traffic cone, white clay"]).states[:, 0]
+    assert not clay[:144].any() and clay[144:].all()
+    assert prior.unknown_words("a traffic cone, white clay") == []
 
 
 def test_bad_light_is_refused():

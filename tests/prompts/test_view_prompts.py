@@ -38,6 +38,23 @@ def test_a_prompt_has_every_view_word():
     np.testing.assert_array_equal(ViewPrompts("none").index(angles, angles), 0)
 
 
+def test_views_without_texture_have_prompts_of_their_own():
+    for kind in ("none", "paper", "fine"):
+        plain, both = ViewPrompts(kind), ViewPrompts(kind, "white clay")
+        assert both.of("a cat.")[: len(plain.of("a cat."))] == plain.of("a cat.")
+        azimuth, elevation = jnp.linspace(0, 6, 8), jnp.linspace(0, 1.5, 8)
+        textureless = jnp.arange(8) % 2.0
+        found = both.index(azimuth, elevation, textureless)
+        for i, index in enumerate(plain.index(azimuth, elevation)):
+            expected = plain.of("a cat.")[int(index)]
+            if i % 2:
+                expected = f"{expected.rstrip('.')}, white clay"
+            assert both.of("a cat.")[int(found[i])] == expected
+        np.testing.assert_array_equal(
+            plain.index(azimuth, elevation, textureless), plain.index(azimuth, elevation)
+        )
+
+
 def test_rows_of_each_view_are_selected_and_single_ones_repeated():
     def rows_of(states):
         return Conditioning(states, jnp.ones(states.shape[:-1], bool))

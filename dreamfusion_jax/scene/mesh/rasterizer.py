@@ -101,18 +101,19 @@ def _fragments(
 ) -> Fragments:
     directions = world_directions(cameras, face.shape[1])
     corners = seen_from(cameras, vertices, faces[jnp.maximum(face, 0)])
-    weights, t, met = where_met(corners, directions)
-    hit = (face >= 0) & met
+    weights, t, hit = where_met(corners, directions, face >= 0)
     length = jnp.linalg.norm(directions, axis=-1)
     return Fragments(
         jnp.where(hit, face, NOTHING),
-        jnp.where(hit[..., None], weights, 0.0),
-        jnp.where(hit, t * length, 0.0),
+        weights,
+        t * length,
     )
 
 
 def where_met(
-    corners: Float[Array, "*batch 3 3"], directions: Float[Array, "*batch 3"]
+    corners: Float[Array, "*batch 3 3"],
+    directions: Float[Array, "*batch 3"],
+    hit: Bool[Array, "*batch"],
 ) -> tuple[Float[Array, "*batch 3"], Float[Array, "*batch"], Bool[Array, "*batch"]]:
     """Return where rays meet the planes of triangles: barycentrics, multiples of the directions.
 
@@ -121,12 +122,13 @@ def where_met(
     Args:
       corners: from the camera's position.
       directions: of any length.
+      hit: which of them are asked for.
     """
     a, b, c = (corners[..., k, :] for k in range(3))
     normal = jnp.cross(b - a, c - a)
     slope, plane = dot(directions, normal), dot(a, normal)
-    # Division by zero would poison gradients even of pixels that are left out.
-    met = slope != 0
+    # Division by nearly zero would poison gradients even of pixels that are left out.
+    met = hit & (slope != 0)
     t = plane / jnp.where(met, slope, 1.0)
     point = directions * t[..., None]
     # From the visible point: differences of nearby places keep their digits.

@@ -153,6 +153,23 @@ def test_of_equally_near_faces_the_first_is_seen_and_padding_never():
     assert not nothing.hit.any() and not nothing.depth.any()
 
 
+def test_a_face_of_hardly_any_area_poisons_no_gradient():
+    """The first face stands in for that of pixels which show none."""
+    corners = [[0.0, 0.0, 0.0], [1e-5, 1e-5, 0.0], [0.0, 1e-5, 1e-5]]
+    corners += [[0.0, -0.3, -0.3], [0.0, 0.3, -0.3], [0.0, 0.0, 0.4]]
+    faces = jnp.array([[0, 1, 2], [3, 4, 5]])
+    cameras = orbit_camera(jnp.array([0.4]), 0.0, 1.5, 1.25)
+
+    @jax.jit
+    @jax.grad
+    def slope(vertices):
+        fragments = rasterize(vertices, faces, cameras, 16)
+        return jnp.sum(fragments.barycentrics[..., 0] ** 2) + jnp.sum(fragments.depth)
+
+    found = slope(jnp.array(corners))
+    assert jnp.isfinite(found).all() and found[3:].any()
+
+
 @pytest.mark.parametrize("size", [16, 64])
 def test_scenes_that_are_mapped_over_are_what_each_is_alone(bumpy, size):
     mesh, cameras = bumpy(2), orbit_camera(jnp.array([0.3, 2.0]), 0.4, 1.5, 1.25)
