@@ -9,12 +9,14 @@ HEAD = """dreamfusion_jax
 
 The code is under the Apache License 2.0 (LICENSE).
 
-The pictures in dreamfusion_jax/furniture/assets/object_views and launch/images, the pictures and
+The meshes in dreamfusion_jax/furniture/assets/object_meshes, the pictures in
+dreamfusion_jax/furniture/assets/object_views and launch/images, the pictures and
 surface points in dreamfusion_jax/furniture/assets/ground_truth, and the weights and samples in
 dreamfusion_jax/furniture/assets/unet, which were trained on such pictures, are made from 3D
 models of the furniture libraries of Sweet Home 3D (https://www.sweethome3d.com), as packaged by
-Debian in sweethome3d-furniture 1.8-1. Changes: the models were turned, scaled and rendered in small
-pictures, glass was drawn opaque, and points were drawn on their surfaces. The weights in
+Debian in sweethome3d-furniture 1.8-1. Changes: the models were turned, scaled, simplified and
+rendered in small pictures, their textures were made smaller, glass was drawn opaque, and points
+were drawn on their surfaces. The weights in
 dreamfusion_jax/furniture/assets/evaluator were trained on other pictures of the same models. The
 authors of the models do not endorse this work.
 

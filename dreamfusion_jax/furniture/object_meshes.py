@@ -22,11 +22,10 @@ from PIL import Image
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
-from dreamfusion_jax.furniture.shipped import ASSETS
+from dreamfusion_jax.furniture.shipped import ASSETS, asset_folder
 
 OBJECT_MESHES = ASSETS / "object_meshes"
 _STEPS = 65535  # of a place along an axis, which has length 1
-_OUTSIDE = 1e-9
 
 
 def load_object_mesh(slug: str, folder: str | pathlib.Path | None = None) -> Object3D:
@@ -35,7 +34,7 @@ def load_object_mesh(slug: str, folder: str | pathlib.Path | None = None) -> Obj
     Raises:
       UserError: its file is missing or damaged.
     """
-    path = pathlib.Path(folder or OBJECT_MESHES) / f"{slug}.npz"
+    path = pathlib.Path(folder or asset_folder("object_meshes")) / f"{slug}.npz"
     try:
         with np.load(path) as stored:
             return decoded(dict(stored))

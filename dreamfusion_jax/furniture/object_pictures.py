@@ -13,8 +13,9 @@ from jaxtyping import Float, UInt8
 
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.photographs import Look, photograph
-from dreamfusion_jax.furniture.object_meshes import OBJECT_MESHES, load_object_mesh
+from dreamfusion_jax.furniture.object_meshes import load_object_mesh
 from dreamfusion_jax.furniture.object_views import OBJECT_VIEWS, read_index
+from dreamfusion_jax.furniture.shipped import asset_folder
 from dreamfusion_jax.io import cache_folder, write_bytes
 from dreamfusion_jax.pretrained.embedding_cache import file_digest
 from dreamfusion_jax.scene.cameras import orbit_camera
@@ -42,7 +43,7 @@ def object_pictures(
     cameras = orbit_camera(azimuth, elevation, index["distance"], index["focal"])
     made_of = [_VERSION, size, index["light"], *map(dataclasses.astuple, looks), azimuth.tolist()]
     with contextlib.suppress(OSError):  # it is said below that the mesh is missing
-        made_of.append(file_digest(OBJECT_MESHES / f"{stem}.npz"))
+        made_of.append(file_digest(asset_folder("object_meshes") / f"{stem}.npz"))
     digest = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     kept = cache_folder() / "pictures" / f"{stem}-{size}-{digest}.npz"
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

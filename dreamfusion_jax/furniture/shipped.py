@@ -13,13 +13,15 @@ VARIABLE = "DREAMFUSION_ASSETS"
 _WHAT = {
     "evaluator": "the retrieval evaluator",
     "ground_truth": "the true objects of the evaluation",
+    "object_meshes": "the meshes of the prior furniture-objects",
     "object_views": "the pictures of the default prior",
     "unet": "the prior furniture-unet",
 }
 
 
 def asset_folder(name: str) -> Path:
-    """Return the folder of one of the assets: evaluator, ground_truth, object_views or unet.
+    """Return the folder of one of the assets: evaluator, ground_truth, object_meshes and so
+    on.
 
     It is looked for beside the package, as in a checkout, then in the folder that the environment
     variable DREAMFUSION_ASSETS names.

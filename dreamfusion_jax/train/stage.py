@@ -167,7 +167,9 @@ def _make_stage(
         own_cameras=config.camera.name == OF_PRIOR,
         lights=make(LightDistribution, config.light, "light"),
         prior=prior,
-        view_prompts=ViewPrompts(config.prompt.view_words, config.prompt.textureless_words),
+        view_prompts=ViewPrompts(
+            config.prompt.view_words, config.prompt.get("textureless_words", "")
+        ),
         guidance=build_guidance(config),
         regularizers=build_regularizers(config.regularizers),
         optimizer=build_optimizer(config.optim, length, batch_axis_name=AXIS),
