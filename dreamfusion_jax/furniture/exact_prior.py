@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 from dreamfusion_jax.diffusion.empirical import Caption, EmpiricalPrior, matching
 from dreamfusion_jax.diffusion.prior import FrozenModel
@@ -29,6 +30,7 @@ from dreamfusion_jax.scene.cameras import orbit_camera
 from dreamfusion_jax.types import Camera, Conditioning
 
 CLAY = "white clay"  # what prompts call that which is textureless
+_MANY = 8  # objects, which take long enough for a progress bar
 
 
 class FurnitureViews(FrozenModel):
@@ -42,17 +44,16 @@ class FurnitureViews(FrozenModel):
         objects = read_index(OBJECT_VIEWS)["objects"]
         return tuple(name for entry in objects for name in (entry["noun"], *entry["synonyms"]))
 
-    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
-        """Return the pictures of an object: of a size, or of a multiple of it.
-
-        Raises:
-          UserError: there are none of that size.
-        """
+    def check_size(self, size: int) -> None:
+        """Raise a UserError where there are no pictures of a size."""
         if size < 1 or SIZE % size:
             raise UserError(
                 f"The prior furniture-views has pictures of {SIZE} pixels; an image size of {size} "
                 "does not divide that."
             )
+
+    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
+        """Return the pictures of an object: of a size, or of a multiple of it."""
         return load_object_views(nouns=[noun]).rgba
 
     def at(self, image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPrior:
@@ -103,10 +104,13 @@ class FurnitureObjects(FurnitureViews):
         self.looks += (Look(1.0, 0.0),) if albedo else ()
         self.looks += (Look(ambient, diffuse, textureless=True),) if textureless else ()
 
-    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
-        """Return pictures of an object, see `FurnitureViews`: there are some of any size."""
+    def check_size(self, size: int) -> None:
+        """Raise a UserError for a size that makes no sense."""
         if not 1 <= size <= 1024:
             raise UserError(f"An image size of {size} is not within [1, 1024].")
+
+    def pictures(self, noun: str, size: int) -> UInt8[np.ndarray, "looks views side side 4"]:
+        """Return pictures of an object, see `FurnitureViews`: they are made for any size."""
         return object_pictures(noun, size if SIZE % size else SIZE, self.looks)
 
 
@@ -118,6 +122,7 @@ def furniture_views(image_size: int, prompts: Sequence[str] = ()) -> EmpiricalPr
 def _denoiser(
     source: FurnitureViews, image_size: int, prompts: Sequence[str] = ()
 ) -> EmpiricalPrior:
+    source.check_size(image_size)
     index = read_index(OBJECT_VIEWS)
     objects = index["objects"]
     captions = [caption for entry in objects for caption in _captions(entry)]
@@ -139,7 +144,7 @@ def _denoiser(
     count = len(source.looks) * sum(len(where) for _, where, _ in parts)
     images = np.empty((count, image_size, image_size, 4), np.float32)
     filled = 0
-    for noun, where, word in parts:
+    for noun, where, word in tqdm(parts, unit="object", disable=len(parts) < _MANY, leave=False):
         for look, views in zip(source.looks, source.pictures(noun, image_size), strict=True):
             shown = views[where % places.shape[1]]
             dye = word and not look.textureless

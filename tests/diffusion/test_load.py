@@ -24,6 +24,8 @@ def test_unusable_priors_are_refused_with_a_sentence(tmp_path):
         load_prior(str(tmp_path))
     with pytest.raises(UserError, match="48 does not divide"):
         furniture_views(48, ["a teddy bear"])
+    with pytest.raises(UserError, match="-3 does not divide"):
+        furniture_views(-3)
 
 
 def test_a_view_in_the_prompt_does_not_hide_the_other_sides():
