@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 from dreamfusion_jax.scene.fields.interpolation import weighted_rows
 from dreamfusion_jax.scene.mesh.rasterizer import dot, in_camera, visible_faces, where_met
+from dreamfusion_jax.scene.mesh.texture import smaller_copies
 from dreamfusion_jax.scene.shading import shade
 from dreamfusion_jax.types import Camera, FieldOutput, Light
 
@@ -53,9 +54,9 @@ def to_model(obj: Object3D) -> Model:
         if part.texture is None:
             pictures[i] = (0, 1, 1, 0)
             continue
-        copies = _smaller_copies(part.texture)
+        copies = smaller_copies(part.texture.astype(np.float32) / 255)
         pictures[i] = (begin, *part.texture.shape[:2], len(copies) - 1)
-        texels += [copy.reshape(-1, 3) for copy in copies]
+        texels += [np.asarray(copy).reshape(-1, 3) for copy in copies]
         begin += sum(copy.shape[0] * copy.shape[1] for copy in copies)
     starts = itertools.accumulate((len(part.vertices) for part in obj.parts), initial=0)
     pairs = list(zip(obj.parts, starts, strict=False))
@@ -88,18 +89,6 @@ def _density(part: Part) -> Float[np.ndarray, "faces"]:
     a, b, c = (part.uv[part.faces[:, k]] * part.texture.shape[1::-1] for k in range(3))
     (u, v), (s, t) = (b - a).T, (c - a).T
     return np.sqrt(np.abs(u * t - v * s) / np.maximum(area, 1e-12)).astype(np.float32)
-
-
-def _smaller_copies(texture: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "_ _ 3"]]:
-    copies = [texture.astype(np.float32) / 255]
-    while copies[-1].shape[:2] != (1, 1):
-        copy = copies[-1]
-        for axis in (0, 1):
-            if copy.shape[axis] > 1:
-                rows = np.moveaxis(copy, axis, 0)
-                copy = np.moveaxis((rows[::2] + rows[1::2]) / 2, 0, axis)
-        copies.append(copy)
-    return copies
 
 
 def _padded(rows: np.ndarray) -> Array:

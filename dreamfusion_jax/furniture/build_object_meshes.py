@@ -204,7 +204,7 @@ def build(source: str, folder: pathlib.Path, only: tuple[str, ...] = ()) -> None
 
 
 def main() -> None:
-    """Return the command line."""
+    """Write what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", required=True, help="the .deb file or its unpacked catalogs")
     parser.add_argument("--folder", type=pathlib.Path, default=OBJECT_MESHES)

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8, UInt16
 from PIL import Image
@@ -23,6 +24,7 @@ from PIL import Image
 from dreamfusion_jax.errors import UserError
 from dreamfusion_jax.evaluation.textured_mesh import Object3D, Part
 from dreamfusion_jax.furniture.shipped import ASSETS, asset_folder
+from dreamfusion_jax.scene.mesh.texture import octahedral
 
 OBJECT_MESHES = ASSETS / "object_meshes"
 _STEPS = 65535  # of a place along an axis, which has length 1
@@ -57,7 +59,7 @@ def encoded(
         order, faces = _by_first_use(part)
         numbers["vertices"][i], numbers["faces"][i] = len(order), len(faces)
         places.append(np.rint((part.vertices[order] + 0.5) * _STEPS).clip(0, _STEPS))
-        normals.append(np.rint(255 * _to_octahedron(part.normals[order])))
+        normals.append(np.rint(255 * np.asarray(octahedral(jnp.asarray(part.normals[order])))))
         codes.append(_codes(faces))
         colors[i] = np.rint(255 * np.array(part.color))
         if part.uv is not None and part.texture is not None:
@@ -168,15 +170,8 @@ def _from_planes(planes: UInt8[np.ndarray, "2 k n"]) -> UInt16[np.ndarray, "n k"
     return (high << 8 | low).T
 
 
-def _to_octahedron(directions: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
-    """As `scene.mesh.texture.octahedral`, for arrays of numpy."""
-    x, y, z = (directions / np.maximum(np.abs(directions).sum(1, keepdims=True), 1e-12)).T
-    u = np.where(z >= 0, x, (1 - np.abs(y)) * np.where(x >= 0, 1, -1))
-    v = np.where(z >= 0, y, (1 - np.abs(x)) * np.where(y >= 0, 1, -1))
-    return np.stack([u, v], 1) * 0.5 + 0.5
-
-
 def _from_octahedron(places: Float[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n 3"]:
+    """Return the directions of which `scene.mesh.texture.octahedral` gives the places."""
     u, v = (2 * places - 1).T
     z = 1 - np.abs(u) - np.abs(v)
     x = np.where(z >= 0, u, (1 - np.abs(v)) * np.where(u >= 0, 1, -1))

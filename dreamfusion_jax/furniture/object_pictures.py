@@ -41,7 +41,8 @@ def object_pictures(
     stem = Path(entry["file"]).stem
     azimuth, elevation = (np.array(entry[name], np.float32) for name in ("azimuth", "elevation"))
     cameras = orbit_camera(azimuth, elevation, index["distance"], index["focal"])
-    made_of = [_VERSION, size, index["light"], *map(dataclasses.astuple, looks), azimuth.tolist()]
+    made_of = [_VERSION, size, *(index[name] for name in ("light", "distance", "focal"))]
+    made_of += [entry["azimuth"], entry["elevation"], *map(dataclasses.astuple, looks)]
     with contextlib.suppress(OSError):  # it is said below that the mesh is missing
         made_of.append(file_digest(asset_folder("object_meshes") / f"{stem}.npz"))
     digest = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]

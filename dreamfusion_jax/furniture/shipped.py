@@ -20,8 +20,8 @@ _WHAT = {
 
 
 def asset_folder(name: str) -> Path:
-    """Return the folder of one of the assets: evaluator, ground_truth, object_meshes and so
-    on.
+    """Return the folder of one of the assets: evaluator, ground_truth, object_meshes,
+    object_views or unet.
 
     It is looked for beside the package, as in a checkout, then in the folder that the environment
     variable DREAMFUSION_ASSETS names.

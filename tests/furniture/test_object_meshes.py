@@ -94,7 +94,7 @@ def test_damaged_or_missing_files_are_said(tmp_path):
 
 
 def test_fewer_triangles_are_the_same_surface():
-    """Half the triangles are opposite halves of one sphere with different colors as a texture."""
+    """Of a sphere: radius, outward normals, and texture coordinates that are x and y."""
     texture = np.zeros((4, 4, 3), np.uint8)
     texture[:, 2:] = 255
     (few,) = simplified(Object3D((sphere(texture=texture),)), 2000).parts

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dreamfusion_jax.scene.fields.interpolation import weighted_rows
@@ -23,20 +24,22 @@ def octahedral(directions: Float[Array, "*batch 3"]) -> Float[Array, "*batch 2"]
 
 
 def smaller_copies(
-    texture: Float[Array, "size size channels"],
-) -> list[Float[Array, "_ _ channels"]]:
-    """Return a texture and its copies of half the size each, by means of four, down to one texel.
+    texture: Float[Array | np.ndarray, "height width channels"],
+) -> list[Float[Array | np.ndarray, "_ _ channels"]]:
+    """Return a texture and its copies of half the sides each, by means, down to one texel.
 
     Raises:
-      ValueError: the size is no power of 2.
+      ValueError: a side is no power of 2.
     """
-    size = len(texture)
-    if size & (size - 1):
-        raise ValueError(f"The size {size} of a texture is no power of 2.")
+    for side in texture.shape[:2]:
+        if side & (side - 1):
+            raise ValueError(f"The size {side} of a texture is no power of 2.")
     copies = [texture]
-    while len(copies[-1]) > 1:
-        half = len(copies[-1]) // 2
-        copies.append(copies[-1].reshape(half, 2, half, 2, -1).mean((1, 3)))
+    while copies[-1].shape[:2] != (1, 1):
+        height, width, channels = copies[-1].shape
+        rows, columns = min(height, 2), min(width, 2)
+        blocks = copies[-1].reshape(height // rows, rows, width // columns, columns, channels)
+        copies.append(blocks.mean((1, 3)))
     return copies
 
 
